@@ -1,0 +1,1 @@
+"""What a run is: schemas, `experiments.yaml`, and the plan of an experiment."""

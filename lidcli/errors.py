@@ -1,0 +1,58 @@
+"""What a user can be told: each error is one or two sentences and an exit code."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "DivergedError",
+    "Interrupted",
+    "LidError",
+    "LockedError",
+    "StoreError",
+    "SweepError",
+]
+
+
+class LidError(Exception):
+    """A failure that the command line reports in plain words, exit code 1."""
+
+    exit_code = 1
+
+
+class ConfigError(LidError):
+    """An unknown name, a wrong value or an unusable combination of settings, exit code 2."""
+
+    exit_code = 2
+
+
+class SweepError(LidError):
+    """A sweep that came to its end with failed runs, exit code 3."""
+
+    exit_code = 3
+
+
+class DataError(LidError):
+    """Data that are missing, damaged or of the wrong shape, exit code 4."""
+
+    exit_code = 4
+
+
+class StoreError(LidError):
+    """A run's files that cannot be read or written, exit code 1."""
+
+
+class LockedError(LidError):
+    """A run that another process is working on, exit code 1."""
+
+
+class DivergedError(LidError):
+    """A training that met a value that is not finite, exit code 1."""
+
+
+class Interrupted(LidError):
+    """A training stopped by a signal, after its checkpoint: exit code 128 + the signal."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__("Interrupted after a checkpoint; the same command continues the run.")
+        self.exit_code = 128 + signum
