@@ -96,12 +96,12 @@ def _sections(entry: Mapping[str, Any], own: str | None, where: str) -> Tree:
     """An entry's keys sorted into sections; keys that name none belong to `own`."""
     tree: Tree = {}
     for key, value in entry.items():
-        if key in SECTIONS:
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"{where}: {key} must be a mapping of settings, not {value!r}.")
+        if key in SECTIONS and isinstance(value, Mapping):
             tree[key] = merge(tree.get(key, {}), value)
         elif own is not None and key in SECTIONS[own].model_fields:
             tree.setdefault(own, {})[key] = value
+        elif key in SECTIONS:
+            raise ConfigError(f"{where}: {key} must be a mapping of settings, not {value!r}.")
         else:
             valid = [*SECTIONS, *(SECTIONS[own].model_fields if own else ())]
             raise ConfigError(f"{where}: unknown key {key!r}; {nearest(str(key), valid)}")

@@ -1,0 +1,104 @@
+"""The command `lid`: a lazy group, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from lidcli import __version__
+from lidcli.errors import LidError
+
+__all__ = ["cli", "main"]
+
+COMMANDS = {
+    "fetch": ("lidcli.cli.fetch:fetch", "Download data, or copy them from a mirror."),
+    "train": ("lidcli.cli.train:train", "Train one model on one data set, and evaluate it."),
+    "evaluate": ("lidcli.cli.evaluate:evaluate", "Measure trained runs again."),
+    "sweep": ("lidcli.cli.sweep:sweep", "Run an experiment, or a grid of your own."),
+    "report": ("lidcli.cli.report:report", "Tables and figures of what was run."),
+    "list": ("lidcli.cli.inspect:list_", "List models, data, experiments or runs."),
+    "show": ("lidcli.cli.inspect:show", "Show one run, or a resolved configuration."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Command names, in the order of a user's work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, imported."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or name the nearest one."""
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            from lidcli.config.load import nearest
+
+            ctx.fail(f"No such command {args[0]!r}; {nearest(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="lid")
+def cli() -> None:
+    """Does my posterior collapse, and would an identifiable decoder help?
+
+    Trains, measures and tabulates latent-identifiable VAEs and the models they
+    are compared with (Wang, Blei and Cunningham, NeurIPS 2021). KL, MI, ELBO and
+    LL are in nats per datum, summed over dimensions; AU is a fraction.
+
+    \b
+      lid sweep demo                            a first comparison, in minutes
+      lid train --model lidvae --data digits    one run
+      lid report demo                           its tables and figures
+    """
+
+
+def main() -> None:
+    """Run the command line and turn errors into one sentence and an exit code."""
+    verbose = any(a in ("-v", "-vv", "--verbose") for a in sys.argv[1:])
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        if verbose:
+            raise
+        click.echo("lid: interrupted.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except LidError as error:
+        if verbose:
+            raise
+        click.echo(f"lid: {error}", err=True)
+        sys.exit(error.exit_code)
+    except MemoryError:
+        click.echo("lid: out of memory; try a smaller --set runtime.batch=...", err=True)
+        sys.exit(1)
+    except OSError as error:
+        if verbose:
+            raise
+        place = f" ({error.filename})" if error.filename else ""
+        click.echo(f"lid: {error.strerror or error}{place}.", err=True)
+        sys.exit(1)

@@ -1,0 +1,5 @@
+"""`python -m lidcli.cli`, the same as `lid`."""
+
+from lidcli.cli import main
+
+main()

@@ -1,0 +1,138 @@
+"""Options that several commands share, and what they stand for."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from lidcli.config.load import Experiments, load_files, parse_override
+from lidcli.errors import ConfigError
+
+__all__ = [
+    "config_option",
+    "device_option",
+    "dry_run_option",
+    "experiments",
+    "json_option",
+    "overrides",
+    "print_json",
+    "profile_option",
+    "quiet_option",
+    "results_option",
+    "set_option",
+    "verbose_option",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+JSON_SCHEMA = 1
+
+
+def config_option(command: F) -> F:
+    """`-c/--config`, repeatable."""
+    return click.option(
+        "-c",
+        "--config",
+        type=click.Path(path_type=Path, dir_okay=False),
+        multiple=True,
+        envvar="LID_CONFIG",
+        help="Experiment file, over experiments.yaml; repeatable, later ones win.",
+    )(command)
+
+
+def results_option(command: F) -> F:
+    """`-o/--results`."""
+    return click.option(
+        "-o",
+        "--results",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path("results"),
+        show_default=True,
+        envvar="LID_RESULTS",
+        help="Folder of the runs.",
+    )(command)
+
+
+def set_option(command: F) -> F:
+    """`--set key=value`, repeatable."""
+    return click.option(
+        "--set",
+        "settings",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Override one setting, for example decoder.layers=9; repeatable.",
+    )(command)
+
+
+def profile_option(command: F) -> F:
+    """`--profile`."""
+    return click.option("--profile", envvar="LID_PROFILE", help="A profile of experiments.yaml.")(
+        command
+    )
+
+
+def device_option(command: F) -> F:
+    """`--device`."""
+    return click.option(
+        "--device",
+        default=None,
+        envvar="LID_DEVICE",
+        metavar="auto|cpu|cuda[:i]",
+        help="Where to compute (default: auto, a GPU if there is one).",
+    )(command)
+
+
+def json_option(command: F) -> F:
+    """`--json`."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print one versioned JSON document to stdout."
+    )(command)
+
+
+def dry_run_option(command: F) -> F:
+    """`-n/--dry-run`."""
+    return click.option("-n", "--dry-run", is_flag=True, help="Print the plan and stop.")(command)
+
+
+def quiet_option(command: F) -> F:
+    """`-q/--quiet`."""
+    return click.option("-q", "--quiet", is_flag=True, help="No progress, no log.")(command)
+
+
+def verbose_option(command: F) -> F:
+    """`-v/--verbose`."""
+    return click.option("-v", "--verbose", is_flag=True, help="Tracebacks on errors.")(command)
+
+
+def experiments(config: tuple[Path, ...]) -> Experiments:
+    """The contents of `experiments.yaml` and of every file that `-c` names.
+
+    Raises:
+        ConfigError: no file at all, or an unreadable one.
+    """
+    here = Path("experiments.yaml")
+    shipped = Path(__file__).resolve().parents[2] / "experiments.yaml"
+    base = here if here.exists() else shipped
+    files = [base] if base.exists() else []
+    paths = [*files, *(path for path in config if path.resolve() != base.resolve())]
+    if not paths:
+        raise ConfigError("There is no experiments.yaml here; name one with -c.")
+    return load_files(paths)
+
+
+def overrides(settings: tuple[str, ...], device: str | None = None) -> list[tuple[str, Any]]:
+    """The pairs of `--set`, with `--device` as one of them."""
+    pairs = [parse_override(text) for text in settings]
+    return [*pairs, ("runtime.device", device)] if device is not None else pairs
+
+
+def print_json(command: str, content: dict[str, Any]) -> None:
+    """Print one versioned document to stdout."""
+    document = {"schema_version": JSON_SCHEMA, "command": command, **content}
+    json.dump(document, sys.stdout, indent=2, default=str, allow_nan=True)
+    sys.stdout.write("\n")
