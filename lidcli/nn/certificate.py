@@ -1,0 +1,103 @@
+"""Proven lower bounds on how far apart a map keeps two points, from its weights alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lidcli.nn.icnn import ICNN
+
+
+@dataclass(frozen=True)
+class MapCertificate:
+    """One Brenier map: <g(a) - g(b), a - b> >= exp(log_modulus) ‖a - b‖² on its inputs.
+
+    log_quadratic is the part of the quadratic term, log_curvature that of the network (both
+    -inf when there is none), log_bound the cheaper bound 2 c α^(2+ν) min π σ_min(A)² of the
+    latter, and direction (K,) the unit vector along which the bound is smallest.
+    """
+
+    log_modulus: float
+    log_quadratic: float
+    log_curvature: float
+    log_bound: float
+    direction: Tensor
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A composition of Brenier maps and isometries: ‖f(a) - f(b)‖ >= modulus ‖a - b‖."""
+
+    log_modulus: float
+    maps: tuple[MapCertificate, ...]
+
+    @property
+    def modulus(self) -> float:
+        """exp(log_modulus), which may underflow to 0 where the logarithm does not."""
+        return math.exp(self.log_modulus)
+
+
+def compose(maps: tuple[MapCertificate, ...]) -> Certificate:
+    """The certificate of a composition: inverse-Lipschitz constants multiply."""
+    return Certificate(sum(part.log_modulus for part in maps), maps)
+
+
+def log_path_weights(phi: ICNN) -> Tensor:
+    """log of π = c w W_{L-2} … W_1 (H,), in float64."""
+    path = phi.log_scalar.detach().double() + phi.log_gain.detach().double()
+    for v in reversed(phi.log_weights):
+        path = torch.logsumexp(path.unsqueeze(1) + v.detach().double(), dim=0)
+    return path
+
+
+def certify(phi: ICNN, quadratic: Tensor, embedding: Tensor | None = None) -> MapCertificate:
+    """Certify u -> Bᵀ ∇φ(B u) + diag(quadratic) u, B = `embedding` (D, K) or the padding.
+
+    Arguments:
+        phi: the network.
+        quadratic: (K,), weights >= 0 of the quadratic term ½ Σ m_k u_k².
+        embedding: (D, K), or None for phi's own zero padding.
+
+    Raises:
+        ValueError: when a weight is not finite.
+    """
+    for name, parameter in phi.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise ValueError(f"no certificate: {name} {tuple(parameter.shape)} is not finite")
+    if embedding is not None and not bool(torch.isfinite(embedding).all()):
+        raise ValueError(f"no certificate: the embedding {tuple(embedding.shape)} is not finite")
+    first = phi.input_weights[0].detach().double()
+    first = first[:, : phi.active] if embedding is None else first @ embedding.detach().double()
+    slopes_above = phi.layers - (1 if phi.activation == "leaky" else 2)
+    log_pi = log_path_weights(phi)
+    log_scale = math.log(2) + (2 + slopes_above) * math.log(phi.slope)
+
+    peak = log_pi.max()
+    scaled = first * ((log_pi - peak) / 2).exp().unsqueeze(1)
+    log_curvature = log_scale + peak.item() + 2 * _log_smallest_singular(scaled)
+    log_bound = log_scale + log_pi.min().item() + 2 * _log_smallest_singular(first)
+
+    m = quadratic.detach().double().cpu()
+    log_quadratic = m.min().log().item()
+    if bool((m == m[0]).all()):
+        log_modulus = float(torch.logaddexp(*torch.tensor([log_quadratic, log_curvature]).double()))
+        direction = torch.linalg.svd(scaled, full_matrices=True).Vh[-1]
+    else:
+        curved = scaled.cpu() * math.exp((log_scale + peak.item()) / 2)
+        total = torch.cat([curved, m.sqrt().diag()])
+        log_modulus = 2 * _log_smallest_singular(total)
+        direction = torch.linalg.svd(total, full_matrices=False).Vh[-1]
+    return MapCertificate(log_modulus, log_quadratic, log_curvature, log_bound, direction.cpu())
+
+
+def _log_smallest_singular(matrix: Tensor) -> float:
+    """A rounding-safe lower bound on the log of the smallest of the K singular values of (H, K)."""
+    rows, columns = matrix.shape
+    if rows < columns:
+        return -math.inf
+    values = torch.linalg.svdvals(matrix)
+    slack = values[0] * max(rows, columns) * torch.finfo(matrix.dtype).eps
+    return float((values[-1] - slack).clamp_min(0.0).log())

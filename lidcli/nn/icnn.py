@@ -1,0 +1,236 @@
+"""Input convex neural networks, their value and their gradient in closed form.
+
+Shape suffixes: N batch, K active inputs, D inputs, H hidden width, L layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Activation = Literal["smooth", "leaky"]
+Backward = Literal["plain", "by-hand"]
+
+
+class Weights(NamedTuple):
+    """The tensors of one network, positive weights already exponentiated.
+
+    A: L-1 tensors (H, D); b: L-1 tensors (H,); W: L-2 tensors (H, H) >= 0; w: (H,) >= 0 and
+    a: (D,), both times the gain; top: (H,), (D,) and () of the leaky scalar layer, or None.
+    """
+
+    A: Sequence[Tensor]
+    b: Sequence[Tensor]
+    W: Sequence[Tensor]
+    w: Tensor
+    a: Tensor
+    top: tuple[Tensor, Tensor, Tensor] | None
+
+
+def lognormal_moments(fan_in: int, slope: float, correlation: float = 0.5) -> tuple[float, float]:
+    """Mean and variance of non-negative weights that keep activations in range at any depth.
+
+    Hoedt and Klambauer, "Principled weight initialisation for input-convex neural networks"
+    (NeurIPS 2023), with `correlation` the target correlation between units.
+    """
+    rho = correlation
+    kernel = math.sqrt(1 - rho**2) + rho * math.acos(-rho)
+    spread = fan_in * (math.pi - fan_in + (fan_in - 1) * kernel) / (2 * math.pi)
+    return math.sqrt(rho / spread), 2 * (1 - rho) / ((1 + slope**2) * fan_in)
+
+
+def smooth_leaky(t: Tensor, slope: float) -> Tensor:
+    """Softplus with a leak: slope * t + (1 - slope) * softplus(t)."""
+    return slope * t + (1 - slope) * F.softplus(t, threshold=40.0)
+
+
+def leaky_slope(t: Tensor, slope: float) -> Tensor:
+    """The slope of leaky ReLU, a constant to autograd."""
+    one = torch.ones((), dtype=t.dtype, device=t.device)
+    return torch.where(t > 0, one, slope * one)
+
+
+class ICNN(nn.Module):
+    """A convex function of its input, with a gradient that needs no gradient call.
+
+    Layer 0 is leaky-ReLU squared, the layers above it non-decreasing and convex, their weights
+    exp(V); the potential is multiplied by a learned gain.
+
+    Arguments:
+        dim: D, size of the space the function lives on.
+        hidden: H, units of each of the L - 1 hidden layers.
+        layers: L >= 2, hidden layers and the scalar one.
+        active: K <= D, how many leading coordinates are ever non-zero; D by default.
+        activation: "smooth" (smooth leaky ReLU, linear scalar layer) or "leaky" (leaky ReLU,
+            leaky scalar layer: the paper's).
+        slope: smallest slope of the activations, in (0, 1].
+        backward: "plain" (autograd of the closed form) or "by-hand" (fewer saved activations).
+
+    Raises:
+        ValueError: when a size is out of range.
+
+    References:
+        Amos, Xu and Kolter, "Input convex neural networks" (ICML 2017).
+
+    Example:
+        >>> phi = ICNN(3, 16, 4)
+        >>> u = torch.randn(5, 3)
+        >>> phi(u).shape, phi.gradient(u).shape
+        (torch.Size([5]), torch.Size([5, 3]))
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        hidden: int,
+        layers: int,
+        *,
+        active: int | None = None,
+        activation: Activation = "smooth",
+        slope: float = 0.2,
+        backward: Backward = "plain",
+    ) -> None:
+        super().__init__()
+        active = dim if active is None else active
+        if dim < 1 or hidden < 1 or layers < 2:
+            raise ValueError(
+                "an ICNN needs dim >= 1, hidden >= 1 and layers >= 2, "
+                f"not dim={dim}, hidden={hidden}, layers={layers}"
+            )
+        if not 1 <= active <= dim:
+            raise ValueError(f"active (K={active}) must be between 1 and dim (D={dim})")
+        if not 0 < slope <= 1:
+            raise ValueError(f"slope must lie in (0, 1], not {slope}")
+        if activation not in ("smooth", "leaky"):
+            raise ValueError(f'activation must be "smooth" or "leaky", not {activation!r}')
+        if backward not in ("plain", "by-hand"):
+            raise ValueError(f'backward must be "plain" or "by-hand", not {backward!r}')
+        self.dim, self.hidden, self.layers, self.active = dim, hidden, layers, active
+        self.activation, self.slope, self.backward = activation, slope, backward
+
+        mean, variance = lognormal_moments(hidden, slope)
+        sigma2 = math.log1p(variance / mean**2)
+        location = math.log(mean) - sigma2 / 2
+        shift = -hidden * mean / math.sqrt(2 * math.pi)
+
+        def normal(*shape: int, sd: float, mean: float = 0.0) -> nn.Parameter:
+            return nn.Parameter(torch.randn(*shape) * sd + mean)
+
+        self.input_weights = nn.ParameterList(
+            normal(hidden, dim, sd=active**-0.5) for _ in range(layers - 1)
+        )
+        self.log_weights = nn.ParameterList(
+            normal(hidden, hidden, sd=math.sqrt(sigma2), mean=location) for _ in range(layers - 2)
+        )
+        self.biases = nn.ParameterList(
+            nn.Parameter(torch.full((hidden,), shift if layer else 0.0))
+            for layer in range(layers - 1)
+        )
+        self.log_scalar = normal(hidden, sd=math.sqrt(sigma2), mean=location)
+        self.scalar_input = nn.Parameter(torch.zeros(dim))
+        self.scalar_bias = nn.Parameter(torch.tensor(shift)) if activation == "leaky" else None
+        self.log_gain = nn.Parameter(torch.tensor(0.0))
+
+    def extra_repr(self) -> str:
+        """Sizes and setting, for print."""
+        return (
+            f"dim={self.dim}, hidden={self.hidden}, layers={self.layers}, active={self.active}, "
+            f"activation={self.activation}, backward={self.backward}"
+        )
+
+    def weights(self) -> Weights:
+        """The tensors the formulas of docs/BRENIER.md are written in."""
+        top = None
+        if self.scalar_bias is not None:
+            top = (self.log_scalar.exp(), self.scalar_input, self.scalar_bias)
+        return Weights(
+            A=list(self.input_weights),
+            b=list(self.biases),
+            W=[v.exp() for v in self.log_weights],
+            w=(self.log_scalar + self.log_gain).exp(),
+            a=self.scalar_input * self.log_gain.exp(),
+            top=top,
+        )
+
+    def forward(self, u: Tensor) -> Tensor:
+        """The potential itself, (..., K) -> (...), gain included."""
+        self.check_input(u)
+        k, alpha = self.active, self.slope
+        weights = self.weights()
+        z = F.leaky_relu(F.linear(u, weights.A[0][:, :k], weights.b[0]), alpha).square()
+        for W, A, b in zip(weights.W, weights.A[1:], weights.b[1:], strict=True):
+            t = F.linear(z, W) + F.linear(u, A[:, :k], b)
+            z = F.leaky_relu(t, alpha) if self.activation == "leaky" else smooth_leaky(t, alpha)
+        if weights.top is None:
+            return z @ weights.w + u @ weights.a[:k]
+        w, a, bias = weights.top
+        return F.leaky_relu(z @ w + u @ a[:k] + bias, alpha) * self.log_gain.exp()
+
+    def gradient(self, u: Tensor) -> Tensor:
+        """The gradient of the potential, (..., K) -> (..., D), gain included."""
+        self.check_input(u)
+        rows = u.reshape(-1, self.active)
+        out = closed_form(rows, self.weights(), self.slope)
+        return out.reshape(*u.shape[:-1], self.dim)
+
+    def check_input(self, u: Tensor) -> None:
+        """Raise ValueError unless u is (..., K) of the parameters' dtype."""
+        if u.ndim == 0 or u.shape[-1] != self.active:
+            raise ValueError(f"expected an input (..., {self.active}), got {tuple(u.shape)}")
+        dtype = self.log_gain.dtype
+        if u.dtype != dtype and not torch.is_autocast_enabled(u.device.type):
+            raise ValueError(f"expected an input of {dtype}, got {u.dtype} {tuple(u.shape)}")
+        if not u.is_floating_point():
+            raise ValueError(f"expected a floating-point input, got {u.dtype} {tuple(u.shape)}")
+
+
+def closed_form(u: Tensor, weights: Weights, slope: float) -> Tensor:
+    """The gradient of the potential at u (N, K) as forward operations alone, (N, D)."""
+    A, b, W, w, a, top = weights
+    k = u.shape[1]
+    t = F.linear(u, A[0][:, :k], b[0])
+    s = leaky_slope(t, slope)
+    r = t * s
+    slopes: list[Tensor] = []
+    if top is None:
+        z = r.square()
+        for Wl, Al, bl in zip(W, A[1:], b[1:], strict=True):
+            t = F.linear(z, Wl) + F.linear(u, Al[:, :k], bl)
+            slopes.append(torch.sigmoid(t) * (1 - slope) + slope)
+            if len(slopes) < len(W):
+                z = smooth_leaky(t, slope)
+        p = w
+    else:
+        sigma, slopes = _leaky_slopes(u.detach(), r.detach(), weights, slope)
+        p = sigma * w
+        a = sigma * a
+    deltas: list[Tensor] = []
+    for h, Wl in zip(reversed(slopes), reversed(W), strict=True):
+        deltas.append(h * p)
+        p = deltas[-1] @ Wl
+    deltas.append(2 * s * r * p)
+    out = a
+    for delta, Al in zip(reversed(deltas), A, strict=True):
+        out = torch.addmm(out, delta, Al)
+    return out
+
+
+def _leaky_slopes(
+    u: Tensor, r: Tensor, weights: Weights, slope: float
+) -> tuple[Tensor, list[Tensor]]:
+    """Slopes of the scalar layer (N, 1) and of layers 1 .. L-2 (N, H): constants to autograd."""
+    assert weights.top is not None
+    k = u.shape[1]
+    z, slopes = r.square(), []
+    for Wl, Al, bl in zip(weights.W, weights.A[1:], weights.b[1:], strict=True):
+        t = F.linear(z, Wl.detach()) + F.linear(u, Al[:, :k].detach(), bl.detach())
+        slopes.append(leaky_slope(t, slope))
+        z = t * slopes[-1]
+    w, a, bias = (tensor.detach() for tensor in weights.top)
+    scalar = z @ w + u @ a[:k] + bias
+    return leaky_slope(scalar, slope).unsqueeze(1), slopes

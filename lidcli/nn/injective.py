@@ -1,0 +1,137 @@
+"""The injective decoder of the latent-identifiable VAE: Brenier maps composed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lidcli.nn.brenier import BrenierMap
+from lidcli.nn.certificate import Certificate, compose
+from lidcli.nn.icnn import Activation, Backward
+from lidcli.nn.orthogonal import Rotation
+
+ROTATION_LIMIT = 256
+
+
+def brenier_depth(layers: int, maps: int = 2) -> int:
+    """Hidden layers n of each of `maps` ICNNs in a decoder of `layers` = maps (n + 2) - 1 stages.
+
+    Raises:
+        ValueError: when no n >= 1 fits; the message names the neighbouring depths that do.
+
+    Example:
+        >>> brenier_depth(9)
+        3
+    """
+    if maps < 1:
+        raise ValueError(f"a Brenier decoder needs maps >= 1, not {maps}")
+    n, rest = divmod(layers + 1, maps)
+    if rest == 0 and n >= 3:
+        return n - 2
+    below = max(n, 3) * maps - 1
+    raise ValueError(
+        f"a Brenier decoder of {maps} maps has no layers={layers}: "
+        f"the nearest it can have are {below} and {below + maps}"
+    )
+
+
+class InjectiveDecoder(nn.Module):
+    """Brenier maps in a row, the last one zero-padded: injective, with a proven modulus.
+
+    f = g_m ∘ βᵀ ∘ Q_m ∘ g_{m-1} ∘ … ∘ g_1 ∘ Q_1, where g_1 … g_{m-1} act on the latent space, βᵀ
+    pads with zeros and the Q are learned rotations (one more follows g_m where D = K).
+
+    Arguments:
+        latent: K, size of the input.
+        out: D >= K, size of the output.
+        hidden: H, units of each hidden layer.
+        layers: affine stages maps (n + 2) - 1 with n >= 1 hidden layers an ICNN.
+        maps: how many Brenier maps, >= 1.
+        activation: "smooth" (default) or "leaky", the paper's.
+        inverse_lipschitz: ε >= 0 of every map, or one for each.
+        rotations: whether the Q are learned; None means where K <= 256; False is the paper's.
+        slope: smallest slope α of the activations.
+        gain: standard deviation `calibrate` sets on each map's network.
+        backward: "plain" or "by-hand".
+
+    Raises:
+        ValueError: for sizes that give no injective map, and for a depth no n gives.
+
+    References:
+        Wang, Blei and Cunningham (NeurIPS 2021), definitions 3 and 4.
+
+    Example:
+        >>> f = InjectiveDecoder(2, 5, hidden=32, layers=9)
+        >>> f(torch.randn(7, 2)).shape
+        torch.Size([7, 5])
+        >>> f.certificate().modulus > 0.25
+        True
+    """
+
+    def __init__(
+        self,
+        latent: int,
+        out: int,
+        hidden: int,
+        layers: int,
+        *,
+        maps: int = 2,
+        activation: Activation = "smooth",
+        inverse_lipschitz: float | Sequence[float] = 0.5,
+        rotations: bool | None = None,
+        slope: float = 0.2,
+        gain: float = 0.3,
+        backward: Backward = "plain",
+    ) -> None:
+        super().__init__()
+        if not 1 <= latent <= out:
+            raise ValueError(f"an injective decoder needs 1 <= latent <= out, not {latent} > {out}")
+        depth = brenier_depth(layers, maps)
+        if isinstance(inverse_lipschitz, (int, float)):
+            inverse_lipschitz = [float(inverse_lipschitz)] * maps
+        if len(inverse_lipschitz) != maps:
+            raise ValueError(f"{len(inverse_lipschitz)} values of inverse_lipschitz, {maps} maps")
+        rotations = latent <= ROTATION_LIMIT if rotations is None else rotations
+        self.latent, self.out = latent, out
+        self.maps = nn.ModuleList(
+            BrenierMap(
+                dim,
+                hidden,
+                depth + 1,
+                active=latent,
+                activation=activation,
+                inverse_lipschitz=epsilon,
+                slope=slope,
+                gain=gain,
+                backward=backward,
+            )
+            for dim, epsilon in zip([latent] * (maps - 1) + [out], inverse_lipschitz, strict=True)
+        )
+        turns = 0 if not rotations or latent == 1 else maps + (out == latent)
+        self.rotations = nn.ModuleList(Rotation(latent) for _ in range(turns))
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Decode latents (..., K) to (..., D)."""
+        for stage in self.stages():
+            u = stage(u)
+        return u
+
+    def stages(self) -> list[nn.Module]:
+        """Rotations and maps in the order in which they act."""
+        order: list[nn.Module] = []
+        for i, g in enumerate(self.maps):
+            order += [*self.rotations[i : i + 1], g]
+        return [*order, *self.rotations[len(self.maps) :]]
+
+    @torch.no_grad()
+    def calibrate(self, u: Tensor) -> Tensor:
+        """Set every map's gain on one batch of latents (N, K); return the decoder's output."""
+        for stage in self.stages():
+            u = stage.calibrate(u) if isinstance(stage, BrenierMap) else stage(u)
+        return u
+
+    def certificate(self) -> Certificate:
+        """The proven inverse-Lipschitz constant, from the weights."""
+        return compose(tuple(g.certificate() for g in self.maps if isinstance(g, BrenierMap)))
