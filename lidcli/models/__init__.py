@@ -1,0 +1,1 @@
+"""Generative models: prior, likelihood and decoder, with a posterior attached for inference."""
