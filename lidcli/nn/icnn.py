@@ -6,30 +6,17 @@ Shape suffixes: N batch, K active inputs, D inputs, H hidden width, L layers.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lidcli.nn.by_hand import by_hand
+from lidcli.nn.closed_form import Weights, closed_form, smooth_leaky
+
 Activation = Literal["smooth", "leaky"]
 Backward = Literal["plain", "by-hand"]
-
-
-class Weights(NamedTuple):
-    """The tensors of one network, positive weights already exponentiated.
-
-    A: L-1 tensors (H, D); b: L-1 tensors (H,); W: L-2 tensors (H, H) >= 0; w: (H,) >= 0 and
-    a: (D,), both times the gain; top: (H,), (D,) and () of the leaky scalar layer, or None.
-    """
-
-    A: Sequence[Tensor]
-    b: Sequence[Tensor]
-    W: Sequence[Tensor]
-    w: Tensor
-    a: Tensor
-    top: tuple[Tensor, Tensor, Tensor] | None
 
 
 def lognormal_moments(fan_in: int, slope: float, correlation: float = 0.5) -> tuple[float, float]:
@@ -42,17 +29,6 @@ def lognormal_moments(fan_in: int, slope: float, correlation: float = 0.5) -> tu
     kernel = math.sqrt(1 - rho**2) + rho * math.acos(-rho)
     spread = fan_in * (math.pi - fan_in + (fan_in - 1) * kernel) / (2 * math.pi)
     return math.sqrt(rho / spread), 2 * (1 - rho) / ((1 + slope**2) * fan_in)
-
-
-def smooth_leaky(t: Tensor, slope: float) -> Tensor:
-    """Softplus with a leak: slope * t + (1 - slope) * softplus(t)."""
-    return slope * t + (1 - slope) * F.softplus(t, threshold=40.0)
-
-
-def leaky_slope(t: Tensor, slope: float) -> Tensor:
-    """The slope of leaky ReLU, a constant to autograd."""
-    one = torch.ones((), dtype=t.dtype, device=t.device)
-    return torch.where(t > 0, one, slope * one)
 
 
 class ICNN(nn.Module):
@@ -175,7 +151,8 @@ class ICNN(nn.Module):
         """The gradient of the potential, (..., K) -> (..., D), gain included."""
         self.check_input(u)
         rows = u.reshape(-1, self.active)
-        out = closed_form(rows, self.weights(), self.slope)
+        formula = by_hand if self.backward == "by-hand" else closed_form
+        out = formula(rows, self.weights(), self.slope)
         return out.reshape(*u.shape[:-1], self.dim)
 
     def check_input(self, u: Tensor) -> None:
@@ -187,50 +164,3 @@ class ICNN(nn.Module):
             raise ValueError(f"expected an input of {dtype}, got {u.dtype} {tuple(u.shape)}")
         if not u.is_floating_point():
             raise ValueError(f"expected a floating-point input, got {u.dtype} {tuple(u.shape)}")
-
-
-def closed_form(u: Tensor, weights: Weights, slope: float) -> Tensor:
-    """The gradient of the potential at u (N, K) as forward operations alone, (N, D)."""
-    A, b, W, w, a, top = weights
-    k = u.shape[1]
-    t = F.linear(u, A[0][:, :k], b[0])
-    s = leaky_slope(t, slope)
-    r = t * s
-    slopes: list[Tensor] = []
-    if top is None:
-        z = r.square()
-        for Wl, Al, bl in zip(W, A[1:], b[1:], strict=True):
-            t = F.linear(z, Wl) + F.linear(u, Al[:, :k], bl)
-            slopes.append(torch.sigmoid(t) * (1 - slope) + slope)
-            if len(slopes) < len(W):
-                z = smooth_leaky(t, slope)
-        p = w
-    else:
-        sigma, slopes = _leaky_slopes(u.detach(), r.detach(), weights, slope)
-        p = sigma * w
-        a = sigma * a
-    deltas: list[Tensor] = []
-    for h, Wl in zip(reversed(slopes), reversed(W), strict=True):
-        deltas.append(h * p)
-        p = deltas[-1] @ Wl
-    deltas.append(2 * s * r * p)
-    out = a
-    for delta, Al in zip(reversed(deltas), A, strict=True):
-        out = torch.addmm(out, delta, Al)
-    return out
-
-
-def _leaky_slopes(
-    u: Tensor, r: Tensor, weights: Weights, slope: float
-) -> tuple[Tensor, list[Tensor]]:
-    """Slopes of the scalar layer (N, 1) and of layers 1 .. L-2 (N, H): constants to autograd."""
-    assert weights.top is not None
-    k = u.shape[1]
-    z, slopes = r.square(), []
-    for Wl, Al, bl in zip(weights.W, weights.A[1:], weights.b[1:], strict=True):
-        t = F.linear(z, Wl.detach()) + F.linear(u, Al[:, :k].detach(), bl.detach())
-        slopes.append(leaky_slope(t, slope))
-        z = t * slopes[-1]
-    w, a, bias = (tensor.detach() for tensor in weights.top)
-    scalar = z @ w + u @ a[:k] + bias
-    return leaky_slope(scalar, slope).unsqueeze(1), slopes

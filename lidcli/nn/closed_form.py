@@ -1,0 +1,122 @@
+"""The gradient of an input convex network as forward operations, derived in docs/BRENIER.md.
+
+Shape suffixes: N batch, K active inputs, D inputs, H hidden width, L layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Weights(NamedTuple):
+    """The tensors of one network, positive weights already exponentiated.
+
+    A: L-1 tensors (H, D); b: L-1 tensors (H,); W: L-2 tensors (H, H) >= 0; w: (H,) >= 0 and
+    a: (D,), both times the gain; top: (H,), (D,) and () of the leaky scalar layer, or None where
+    the scalar layer is linear and the activations are smooth.
+    """
+
+    A: Sequence[Tensor]
+    b: Sequence[Tensor]
+    W: Sequence[Tensor]
+    w: Tensor
+    a: Tensor
+    top: tuple[Tensor, Tensor, Tensor] | None
+
+
+class Ascent(NamedTuple):
+    """The upward pass: pre-activations (N, H) of layers 0 … L-2, slope (N, 1) of the scalar's."""
+
+    t: list[Tensor]
+    sigma: Tensor | None
+
+
+class Descent(NamedTuple):
+    """What the downward pass leaves, for layers 0 … L-2: p, the slope above, and δ, below."""
+
+    p: list[Tensor]
+    delta: list[Tensor]
+
+
+def smooth_leaky(t: Tensor, slope: float) -> Tensor:
+    """Softplus with a leak: slope * t + (1 - slope) * softplus(t)."""
+    return slope * t + (1 - slope) * F.softplus(t, threshold=40.0)
+
+
+def smooth_slope(t: Tensor, slope: float) -> Tensor:
+    """Derivative of `smooth_leaky`."""
+    return torch.sigmoid(t) * (1 - slope) + slope
+
+
+def leaky_slope(positive: Tensor, slope: float, dtype: torch.dtype) -> Tensor:
+    """Slope of leaky ReLU where its argument was positive or not: a constant to autograd."""
+    one = torch.ones((), dtype=dtype, device=positive.device)
+    return torch.where(positive, one, slope * one)
+
+
+def ascend(u: Tensor, weights: Weights, slope: float) -> Ascent:
+    """Pre-activations of every hidden layer at u (N, K)."""
+    A, b, W, _, _, top = weights
+    k = u.shape[1]
+    t = [F.linear(u, A[0][:, :k], b[0])]
+    if top is None:
+        z = F.leaky_relu(t[0], slope).square()
+        for Wl, Al, bl in zip(W, A[1:], b[1:], strict=True):
+            if len(t) > 1:
+                z = smooth_leaky(t[-1], slope)
+            t.append(F.linear(z, Wl) + F.linear(u, Al[:, :k], bl))
+        return Ascent(t, None)
+    u, z = u.detach(), F.leaky_relu(t[0].detach(), slope).square()
+    for Wl, Al, bl in zip(W, A[1:], b[1:], strict=True):
+        t.append(F.linear(z, Wl.detach()) + F.linear(u, Al[:, :k].detach(), bl.detach()))
+        z = F.leaky_relu(t[-1], slope)
+    w, a, bias = (tensor.detach() for tensor in top)
+    scalar = z @ w + u @ a[:k] + bias
+    return Ascent(t, leaky_slope(scalar > 0, slope, scalar.dtype).unsqueeze(1))
+
+
+def descend(
+    first: Tensor, slopes: Sequence[Tensor], sigma: Tensor | None, weights: Weights
+) -> Descent:
+    """Slopes of the potential, top to bottom, from layer 0's q (N, H) and the others' h'."""
+    p = weights.w if sigma is None else sigma * weights.w
+    ps, deltas = [p], []
+    for h, W in zip(reversed(slopes), reversed(weights.W), strict=True):
+        deltas.append(h * ps[-1])
+        ps.append(deltas[-1] @ W)
+    deltas.append(first * ps[-1])
+    return Descent(ps[::-1], deltas[::-1])
+
+
+def first_slope(t: Tensor, slope: float) -> Tensor:
+    """q, the derivative of leaky-ReLU squared: 2 s(t)² t."""
+    return 2 * slope_squared(t, slope) * t
+
+
+def slope_squared(t: Tensor, slope: float) -> Tensor:
+    """s(t)², constant to autograd."""
+    return leaky_slope(t > 0, slope**2, t.dtype)
+
+
+def collect(weights: Weights, sigma: Tensor | None, delta: Sequence[Tensor]) -> Tensor:
+    """a + Σ δ_l A_l, (N, D)."""
+    out = weights.a if sigma is None else sigma * weights.a
+    for deltal, Al in zip(delta, weights.A, strict=True):
+        out = torch.addmm(out, deltal, Al)
+    return out
+
+
+def closed_form(u: Tensor, weights: Weights, slope: float) -> Tensor:
+    """The gradient of the potential at u (N, K), zero-padded to D: (N, D)."""
+    t, sigma = ascend(u, weights, slope)
+    if weights.top is None:
+        slopes = [smooth_slope(tl, slope) for tl in t[1:]]
+    else:
+        slopes = [leaky_slope(tl > 0, slope, tl.dtype) for tl in t[1:]]
+    delta = descend(first_slope(t[0], slope), slopes, sigma, weights).delta
+    return collect(weights, sigma, delta)
