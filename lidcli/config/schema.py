@@ -131,9 +131,8 @@ class TrainConfig(Section):
 class EvaluateConfig(Section):
     """How a trained model is measured."""
 
-    samples: int = Field(500, ge=1, description="S of the importance-weighted LL")
+    samples: int = Field(500, ge=2, description="S of the importance-weighted LL")
     outer: int = Field(500, ge=2, description="data in the outer mean of the MI of w and z")
-    draws: int = Field(64, ge=1, description="draws of the KL, and of q(c|x) when collapsed")
     split: Literal["train", "valid", "test"] = "test"
 
 
@@ -160,7 +159,7 @@ class Runtime(Section):
     device: str = "auto"
     threads: int | None = Field(None, ge=1)
     checkpoint_seconds: float = Field(30.0, ge=0)
-    batch: int = Field(1000, ge=1, description="decodings at a time in an evaluation")
+    batch: int = Field(10_000, ge=1, description="decodings at a time in an evaluation")
 
 
 class RunConfig(Section):

@@ -1,0 +1,70 @@
+"""The training objective: the bound, with β, KL annealing and free bits."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lidcli.config.schema import InferenceConfig
+from lidcli.models.base import Model, Terms
+
+__all__ = ["Objective", "kl_weight", "objective"]
+
+RAMP = 0.5
+"""Share of a cycle over which the weight rises (Fu et al. 2019)."""
+
+
+class Objective(NamedTuple):
+    """A loss to minimise and the means it is made of, in nats per datum."""
+
+    loss: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+
+    @property
+    def elbo(self) -> Tensor:
+        """The true bound, whatever the weights."""
+        return self.reconstruction - self.kl
+
+
+def kl_weight(config: InferenceConfig, epoch: float) -> float:
+    """The weight of the KL at a (fractional) epoch: β times the annealing ramp.
+
+    Args:
+        config: `beta`, `annealing` and `annealing_epochs` are read.
+        epoch: epochs done, at least 0.
+
+    References:
+        Bowman et al. (2016), linear; Fu et al. (2019), cyclical.
+
+    Example:
+        >>> kl_weight(InferenceConfig(annealing="linear", annealing_epochs=10), 5.0)
+        0.5
+    """
+    if config.annealing == "none":
+        return config.beta
+    position = epoch / config.annealing_epochs
+    if config.annealing == "cyclical":
+        position = (position % 1.0) / RAMP
+    return config.beta * min(1.0, position)
+
+
+def objective(model: Model, x: Tensor, config: InferenceConfig, weight: float) -> Objective:
+    """The loss of one batch.
+
+    Args:
+        model: with its posterior attached.
+        x: data (N, D).
+        config: `samples` and `free_bits` are read.
+        weight: of the KL, from `kl_weight`.
+
+    Returns:
+        The loss -(reconstruction - weight max(KL, free bits)) and its parts, scalars.
+    """
+    draws = model.posterior.draw(model.posterior.encode(x), config.samples)
+    terms: Terms = model.terms(x, draws)
+    reconstruction, kl = terms.reconstruction.mean(), terms.kl.mean()
+    penalised = torch.clamp(kl, min=config.free_bits) if config.free_bits > 0 else kl
+    return Objective(weight * penalised - reconstruction, reconstruction, kl)

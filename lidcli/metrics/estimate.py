@@ -1,0 +1,31 @@
+"""A number with its standard error."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from torch import Tensor
+
+__all__ = ["Estimate", "mean"]
+
+
+class Estimate(NamedTuple):
+    """A mean over data and the standard error of that mean."""
+
+    value: float
+    se: float
+
+
+def mean(values: Tensor) -> Estimate:
+    """Mean of values (N,) with its standard error sd / √N.
+
+    Example:
+        >>> import torch
+        >>> mean(torch.tensor([1.0, 3.0]))
+        Estimate(value=2.0, se=1.0)
+    """
+    values = values.double()
+    n = values.numel()
+    se = values.std().item() / math.sqrt(n) if n > 1 else math.inf
+    return Estimate(values.mean().item(), se)

@@ -1,0 +1,152 @@
+"""KL, mutual information and active units."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lidcli.metrics.estimate import Estimate, mean
+from lidcli.models.base import Model, Parameters
+
+__all__ = [
+    "ACTIVE",
+    "active_units",
+    "active_units_of_halves",
+    "categorical_kl",
+    "categorical_mi",
+    "continuous_mi",
+    "marginal_draw",
+    "perplexity",
+]
+
+ACTIVE = 0.01
+"""Variance over data of the posterior mean from which a unit counts as active."""
+
+
+def categorical_kl(q_c: Tensor) -> Estimate:
+    """KL(q(c|x) ‖ uniform) = log C - H(q(c|x)), averaged over data.
+
+    Args:
+        q_c: probabilities (N, C), rows summing to 1.
+
+    Example:
+        >>> categorical_kl(torch.full((3, 4), 0.25)).value
+        0.0
+    """
+    q_c = q_c.double()
+    return mean(math.log(q_c.shape[1]) + torch.xlogy(q_c, q_c).sum(1))
+
+
+def categorical_mi(q_c: Tensor) -> Estimate:
+    """I(x; c) = E_x KL(q(c|x) ‖ q(c)) = H(mean q) - mean H(q), q(c) over the whole set.
+
+    Args:
+        q_c: probabilities (N, C), rows summing to 1.
+
+    Returns:
+        Nats, between 0 and the KL to the prior; the standard error is that of the mean of
+        KL(q(c|x) ‖ q(c)) over data.
+
+    Example:
+        >>> round(categorical_mi(torch.eye(4)).value / math.log(4), 6)
+        1.0
+    """
+    q_c = q_c.double()
+    q = q_c.mean(0)
+    return mean((torch.xlogy(q_c, q_c) - torch.xlogy(q_c, q)).sum(1))
+
+
+def perplexity(q_c: Tensor) -> float:
+    """exp H(mean of q(c|x)): how many categories are in use, 1 to C."""
+    q = q_c.double().mean(0)
+    return math.exp(-torch.xlogy(q, q).sum().item())
+
+
+def active_units(means: Tensor, threshold: float = ACTIVE) -> float:
+    """Fraction of units whose variance over data of the posterior mean is at least `threshold`.
+
+    Args:
+        means: posterior means (N, U), N >= 2.
+        threshold: a variance, not a standard deviation.
+
+    References:
+        Burda et al. (2016); paper, section 4.1.
+
+    Example:
+        >>> active_units(torch.tensor([[0.0, 1.0], [0.0, -1.0]]))
+        0.5
+    """
+    return (means.double().var(dim=0) >= threshold).double().mean().item()
+
+
+def active_units_of_halves(halves: Tensor, threshold: float = ACTIVE) -> float:
+    """Active units from two independent Monte-Carlo estimates of the posterior means.
+
+    The covariance of the two halves is an unbiased estimate of the variance of the exact mean,
+    where the variance of one estimate would count the noise of the draws as activity.
+
+    Args:
+        halves: (2, N, U), N >= 2.
+        threshold: a variance.
+    """
+    centred = halves.double() - halves.double().mean(dim=1, keepdim=True)
+    covariance = (centred[0] * centred[1]).sum(0) / (halves.shape[1] - 1)
+    return (covariance >= threshold).double().mean().item()
+
+
+@torch.no_grad()
+def continuous_mi(
+    model: Model, x: Tensor, outer: int = 500, batch: int = 10_000, draws: int = 1
+) -> Estimate:
+    """I(x; w) = E_x KL(q(w|x) ‖ q(w)), the aggregate q(w) over all of x.
+
+    Args:
+        model: with its posterior attached; a category is summed out of q(w|x).
+        x: data (N, D), all of which make up q(w).
+        outer: data in the outer mean, drawn without replacement; all of them if N is smaller.
+        batch: evaluations of log q(w | x_n, c) held at a time.
+        draws: draws of w for each datum of the outer mean.
+
+    Returns:
+        Nats; the estimate saturates at log N, since each datum is part of the aggregate.
+
+    References:
+        Hoffman and Johnson, "ELBO surgery" (2016).
+    """
+    n = x.shape[0]
+    chosen = torch.randperm(n, device=x.device)[: min(outer, n)]
+    parameters = model.posterior.encode(x)
+    own = Parameters(*(part[chosen] for part in parameters))
+    latent = marginal_draw(model, own, draws)
+    columns = max(1, min(n, batch // parameters.loc.shape[1]))
+    rows = max(1, batch // (parameters.loc.shape[1] * columns))
+    values = []
+    for b, part in zip(
+        torch.arange(latent.shape[0], device=x.device).split(rows),
+        latent.split(rows),
+        strict=True,
+    ):
+        log_q = torch.cat(
+            [
+                model.posterior.log_prob(part, parameters.rows(slice(i, i + columns)))
+                for i in range(0, n, columns)
+            ],
+            dim=1,
+        ).double()
+        self_index = chosen.repeat_interleave(draws)[b]
+        mine = log_q.gather(1, self_index[:, None])[:, 0]
+        values.append(mine - (log_q.logsumexp(1) - math.log(n)))
+    return mean(torch.cat(values).view(-1, draws).mean(1))
+
+
+def marginal_draw(model: Model, parameters: Parameters, draws: int) -> Tensor:
+    """Draws (B * draws, M) from q(w | x), the category drawn too."""
+    drawn = model.posterior.draw(parameters, draws)
+    latent = drawn.latent
+    if drawn.log_q_c is not None:
+        c = torch.multinomial(drawn.log_q_c.exp(), draws, replacement=True).T
+        index = c[..., None, None].expand(*c.shape, 1, latent.shape[-1])
+        latent = latent.gather(2, index)[:, :, 0]
+    return latent.transpose(0, 1).flatten(0, 1)

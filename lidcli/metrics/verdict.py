@@ -1,0 +1,45 @@
+"""The answer in words: collapsed, partly collapsed or informative."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["Verdict", "verdict"]
+
+
+class Verdict(NamedTuple):
+    """What the numbers say, and the numbers that decide it."""
+
+    label: str
+    unused_prior: bool
+    reason: str
+
+
+def verdict(au: float, mi: float, kl: float) -> Verdict:
+    """Judge one latent by its active units, mutual information and KL.
+
+    Args:
+        au: active units, 0 to 1.
+        mi: nats per datum.
+        kl: nats per datum.
+
+    Returns:
+        `collapsed` if AU < 0.1 or MI < 0.05, `informative` if AU >= 0.8 and MI >= KL / 2, else
+        `partly collapsed`; `unused_prior` where the KL exceeds the MI by more than half of it,
+        that is, everything sits in one corner of the latent space.
+
+    Example:
+        >>> verdict(1.0, 1.6, 1.6).label
+        'informative'
+    """
+    if au < 0.1:
+        label, reason = "collapsed", f"AU {au:.2f} < 0.1"
+    elif mi < 0.05:
+        label, reason = "collapsed", f"MI {mi:.3f} < 0.05 nats"
+    elif au >= 0.8 and mi >= 0.5 * kl:
+        label, reason = "informative", f"AU {au:.2f} >= 0.8 and MI {mi:.2f} >= KL / 2 = {kl / 2:.2f}"
+    elif au < 0.8:
+        label, reason = "partly collapsed", f"AU {au:.2f} < 0.8"
+    else:
+        label, reason = "partly collapsed", f"MI {mi:.2f} < KL / 2 = {kl / 2:.2f}"
+    return Verdict(label, kl > 1.5 * mi and kl > 0.05, reason)

@@ -1,0 +1,146 @@
+"""A Brenier map onto very many outputs, such as a vocabulary's logits, through one embedding."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lidcli.nn.brenier import calibrate_gain, check_epsilon
+from lidcli.nn.certificate import MapCertificate, certify
+from lidcli.nn.icnn import ICNN, Activation, Backward
+
+
+class FactoredBrenierMap(nn.Module):
+    """The gradient of T(v) = φ(E v) + ½ vᵀ M v + tᵀ v on R^D, at v = β u.
+
+    g(u) = Eᵀ ∇φ(E β u) + M β u + t needs one product of the output's size where an unfactored map
+    needs L - 1. β has orthonormal columns: the first `dense` inputs have dense ones (fixed random
+    signs, made orthogonal, over the leading outputs), the others are zero-padded to the trailing
+    outputs. M is ε on the padded block and `dense_inverse_lipschitz` on the dense one.
+
+    Arguments:
+        dim: D, size of the output.
+        hidden: H, units of each of φ's L - 1 hidden layers.
+        layers: L >= 2, layers of φ, the scalar one included.
+        width: H', size of the embedding E (H', D) and of φ's input.
+        active: K <= D, size of the input; D by default.
+        dense: how many leading inputs have dense columns, in [0, K].
+        activation: "smooth" (default) or "leaky".
+        inverse_lipschitz: ε >= 0 of the padded inputs.
+        dense_inverse_lipschitz: ε of the dense inputs; by default `inverse_lipschitz` times the
+            square root of the outputs they reach, which moves each by `inverse_lipschitz`.
+        slope: smallest slope α of the activations.
+        gain: standard deviation of Eᵀ∇φ that `calibrate` sets, > 0.
+        backward: "plain" or "by-hand", of φ.
+
+    Raises:
+        ValueError: when a size is out of range, or ε = 0 with H or H' < K (not injective).
+
+    Example:
+        >>> g = FactoredBrenierMap(100, 32, 3, width=16, active=6, dense=2)
+        >>> g(torch.randn(7, 6)).shape
+        torch.Size([7, 100])
+    """
+
+    columns: Tensor
+    strengths: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        hidden: int,
+        layers: int,
+        *,
+        width: int,
+        active: int | None = None,
+        dense: int = 0,
+        activation: Activation = "smooth",
+        inverse_lipschitz: float = 0.5,
+        dense_inverse_lipschitz: float | None = None,
+        slope: float = 0.2,
+        gain: float = 0.3,
+        backward: Backward = "plain",
+    ) -> None:
+        super().__init__()
+        active = dim if active is None else active
+        if not 1 <= active <= dim or not 0 <= dense <= active:
+            raise ValueError(
+                "a factored map needs 0 <= dense <= active <= dim, "
+                f"not dense={dense}, active={active}, dim={dim}"
+            )
+        self.dim, self.active, self.dense, self.gain = dim, active, dense, gain
+        reached = dim - (active - dense)
+        if dense_inverse_lipschitz is None:
+            dense_inverse_lipschitz = inverse_lipschitz * reached**0.5
+        for epsilon in (inverse_lipschitz, dense_inverse_lipschitz):
+            check_epsilon(epsilon, gain)
+            used = epsilon == 0 and (dense < active or epsilon is dense_inverse_lipschitz)
+            if used and min(width, hidden) < active:
+                raise ValueError(
+                    f"with width H'={width} or hidden H={hidden} < active K={active} and an "
+                    "inverse_lipschitz of 0 the map is not injective: raise one of them"
+                )
+        self.icnn = ICNN(
+            width, hidden, layers, activation=activation, slope=slope, backward=backward
+        )
+        self.embedding = nn.Parameter(torch.randn(width, dim) * active**-0.5)
+        self.tilt = nn.Parameter(torch.zeros(dim))
+        signs = torch.randint(0, 2, (reached, dense)) * 2.0 - 1.0
+        self.register_buffer("columns", torch.linalg.qr(signs).Q if dense else signs)
+        strengths = torch.full((active,), float(inverse_lipschitz))
+        strengths[:dense] = dense_inverse_lipschitz
+        self.register_buffer("strengths", strengths)
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Map (..., K) to (..., D)."""
+        self.check_input(u)
+        rows = u.reshape(-1, self.active)
+        weighted = rows * self.strengths
+        quadratic = weighted[:, self.dense :]
+        if self.dense or self.active < self.dim:
+            quadratic = torch.cat([weighted[:, : self.dense] @ self.columns.T, quadratic], dim=1)
+        inner = self.icnn.gradient(rows @ self.embedded().T)
+        out = torch.addmm(quadratic, inner, self.embedding) + self.tilt
+        return out.reshape(*u.shape[:-1], self.dim)
+
+    def embedded(self) -> Tensor:
+        """E β (H', K)."""
+        reached = self.dim - (self.active - self.dense)
+        return torch.cat(
+            [self.embedding[:, :reached] @ self.columns, self.embedding[:, reached:]], dim=1
+        )
+
+    def potential(self, u: Tensor) -> Tensor:
+        """The convex function (...,) at β u, for u (..., K); its gradient in u is βᵀ g."""
+        self.check_input(u)
+        phi: Tensor = self.icnn(u @ self.embedded().T)
+        reached = self.dim - (self.active - self.dense)
+        tilt = torch.cat([self.tilt[:reached] @ self.columns, self.tilt[reached:]])
+        return phi + (u.square() @ self.strengths) / 2 + u @ tilt
+
+    @torch.no_grad()
+    def calibrate(self, u: Tensor) -> Tensor:
+        """Scale Eᵀ∇φ to the standard deviation `gain` on a batch (N, K); return the output."""
+        self.check_input(u)
+        gradient = self.icnn.gradient(u @ self.embedded().T) @ self.embedding
+        calibrate_gain(self.icnn, gradient, self.gain)
+        out: Tensor = self(u)
+        return out
+
+    def certificate(self) -> MapCertificate:
+        """The proven modulus of monotonicity of βᵀ g, from the weights."""
+        if not bool(torch.isfinite(self.embedding).all()):
+            shape = tuple(self.embedding.shape)
+            raise ValueError(f"no certificate: the embedding {shape} is not finite")
+        embedding = self.embedding.detach().double()
+        reached = self.dim - (self.active - self.dense)
+        embedded = [embedding[:, :reached] @ self.columns.double(), embedding[:, reached:]]
+        return certify(self.icnn, self.strengths, torch.cat(embedded, dim=1))
+
+    def check_input(self, u: Tensor) -> None:
+        """Raise ValueError unless u is (..., K) of the parameters' dtype."""
+        if u.ndim == 0 or u.shape[-1] != self.active:
+            raise ValueError(f"expected an input (..., {self.active}), got {tuple(u.shape)}")
+        dtype = self.tilt.dtype
+        if u.dtype != dtype and not torch.is_autocast_enabled(u.device.type):
+            raise ValueError(f"expected an input of {dtype}, got {u.dtype} {tuple(u.shape)}")

@@ -1,0 +1,1 @@
+"""Building, training and recording one run."""

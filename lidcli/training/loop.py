@@ -1,0 +1,246 @@
+"""The training loop: epochs, validation, best weights, checkpoints that resume exactly."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from lidcli.config.schema import RunConfig
+from lidcli.errors import Interrupted
+from lidcli.inference.objective import kl_weight, objective
+from lidcli.metrics import information
+from lidcli.metrics.likelihood import bounds
+from lidcli.models.base import Model
+from lidcli.training.guard import Guard
+from lidcli.training.optimisers import learning_rate, make_optimiser
+from lidcli.training.signals import StopRequest
+
+__all__ = ["Observer", "Progress", "Trainer"]
+
+VALIDATION_DRAWS = 4
+VALIDATION_SEED = 20211
+
+
+class Observer(Protocol):
+    """Hears how a training goes; the command line prints it."""
+
+    def step(self, done: int, total: int) -> None:
+        """Some steps were done, of `total`."""
+        ...
+
+    def epoch(self, record: dict[str, float]) -> None:
+        """An epoch was validated."""
+        ...
+
+
+@dataclass
+class Progress:
+    """All of a training's state that is not weights, optimiser or generator."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    best: float = -math.inf
+    best_epoch: int = -1
+    waited: int = 0
+    sums: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    curves: dict[str, list[float]] = field(default_factory=dict)
+
+    def note(self, record: dict[str, float]) -> None:
+        """Append one epoch to the curves."""
+        for name, value in record.items():
+            self.curves.setdefault(name, []).append(value)
+
+    def arrays(self) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+        """The curves as arrays, for the run store."""
+        return {name: np.asarray(values) for name, values in self.curves.items()}
+
+
+class Trainer:
+    """Trains one model on one data set.
+
+    Args:
+        config: resolved.
+        model: on its device, with its posterior attached.
+        train: training data (N, D), on the CPU.
+        valid: validation data (N', D), on the model's device, binarised already.
+        stochastic: whether training data are intensities, binarised afresh each epoch.
+        observer: hears of steps and epochs.
+        save: writes a checkpoint; called with the whole state and the progress.
+        stop: a signal's request to stop.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        model: Model,
+        train: Tensor,
+        valid: Tensor,
+        *,
+        stochastic: bool,
+        observer: Observer,
+        save: Callable[[dict[str, Any], Progress], None],
+        stop: StopRequest,
+    ) -> None:
+        self.config, self.model = config, model
+        self.train, self.valid, self.stochastic = train, valid, stochastic
+        self.observer, self.save, self.stop = observer, save, stop
+        self.device = valid.device
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimiser = make_optimiser(config.train, self.parameters)
+        self.guard = Guard(self.device)
+        self.progress = Progress()
+        self.best: dict[str, Tensor] = {}
+        self.batches = math.ceil(len(train) / config.train.batch_size)
+        self._saved = time.monotonic()
+
+    def state(self) -> dict[str, Any]:
+        """Everything a later process needs to go on exactly from here."""
+        cuda = self.device.type == "cuda"
+        return {
+            "model": self.model.state_dict(),
+            "best": self.best,
+            "optimiser": self.optimiser.state_dict(),
+            "progress": vars(self.progress),
+            "rng": {
+                "cpu": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
+            },
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up a state that `state` gave."""
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.best = {name: value.to(self.device) for name, value in state["best"].items()}
+        self.progress = Progress(**state["progress"])
+        torch.set_rng_state(state["rng"]["cpu"])
+        if self.device.type == "cuda" and state["rng"]["cuda"] is not None:
+            torch.cuda.set_rng_state(state["rng"]["cuda"], self.device)
+
+    def run(self) -> None:
+        """Train from the current progress to the end, then take up the best weights.
+
+        Raises:
+            DivergedError: a value was not finite.
+            Interrupted: a signal asked to stop; a checkpoint was written.
+        """
+        progress, epochs = self.progress, self.config.train.epochs
+        while progress.epoch < epochs and not self._out_of_patience():
+            self._epoch()
+            progress.epoch += 1
+            progress.batch, progress.sums = 0, [0.0, 0.0]
+            self._checkpoint_if_due()
+        if not self.best:
+            self._keep_best(-math.inf)
+        self._checkpoint()
+        self.model.load_state_dict(self.best)
+
+    def _epoch(self) -> None:
+        config, progress = self.config.train, self.progress
+        data = self._epoch_data()
+        sums = torch.tensor(progress.sums, dtype=torch.float64, device=self.device)
+        self.model.train()
+        total = config.epochs * self.batches
+        for batch in range(progress.batch, self.batches):
+            started = time.perf_counter()
+            x = data[batch * config.batch_size : (batch + 1) * config.batch_size]
+            sums += self._step(x) * len(x)
+            progress.batch, progress.step = batch + 1, progress.step + 1
+            progress.seconds += time.perf_counter() - started
+            self.observer.step(progress.step, total)
+            if self.stop.signum is not None or self._due():
+                progress.sums = sums.tolist()
+                self._checkpoint_if_due()
+        if (progress.epoch + 1) % config.validate_every == 0 or progress.epoch + 1 == config.epochs:
+            elbo, kl = (sums / len(data)).tolist()
+            self._validate(elbo, kl)
+
+    def _step(self, x: Tensor) -> Tensor:
+        """One update; returns the batch's ELBO and KL, detached."""
+        config, step = self.config, self.progress.step
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(config.train, step, self.batches)
+        self.optimiser.zero_grad(set_to_none=True)
+        weight = kl_weight(config.inference, step / self.batches)
+        result = objective(self.model, x, config.inference, weight)
+        result.loss.backward()  # type: ignore[no-untyped-call]
+        norm = clip_grad_norm_(self.parameters, config.train.clip)
+        self.guard.watch(step, result, norm, self.model)
+        self.optimiser.step()
+        return torch.stack([result.elbo.detach(), result.kl.detach()]).double()
+
+    def _epoch_data(self) -> Tensor:
+        """The training data in this epoch's order, a function of seed and epoch alone."""
+        seed = np.random.SeedSequence([self.config.seed, self.progress.epoch]).generate_state(1)
+        generator = torch.Generator().manual_seed(int(seed[0]))
+        x = self.train[torch.randperm(len(self.train), generator=generator)]
+        if self.stochastic:
+            x = torch.bernoulli(x, generator=generator)
+        return x.to(self.device)
+
+    def _validate(self, elbo: float, kl: float) -> None:
+        config, progress = self.config, self.progress
+        self.guard.flush(progress.step, self.model)
+        self.model.eval()
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(VALIDATION_SEED)
+            measured = bounds(self.model, self.valid, VALIDATION_DRAWS, config.runtime.batch)
+        w = self.model.symbol
+        record = {
+            "epoch": float(progress.epoch + 1),
+            "step": float(progress.step),
+            "seconds": progress.seconds,
+            "learning_rate": learning_rate(config.train, progress.step, self.batches),
+            "train/elbo": elbo,
+            "train/kl": kl,
+            "valid/elbo": measured.elbo.mean().item(),
+            "valid/kl/joint": measured.kl.mean().item(),
+            f"valid/au/{w}": information.active_units_of_halves(measured.mean),
+        }
+        if measured.q_c is not None:
+            record["valid/kl/c"] = information.categorical_kl(measured.q_c).value
+            record["valid/mi/c"] = information.categorical_mi(measured.q_c).value
+            record["valid/au/c"] = information.active_units(measured.q_c)
+        progress.note(record)
+        reconstruction = measured.reconstruction.mean().item()
+        criterion = reconstruction - config.inference.beta * record["valid/kl/joint"]
+        if criterion > progress.best:
+            self._keep_best(criterion)
+        else:
+            progress.waited += config.train.validate_every
+        self.observer.epoch(record)
+
+    def _keep_best(self, criterion: float) -> None:
+        progress = self.progress
+        progress.best, progress.best_epoch, progress.waited = criterion, progress.epoch, 0
+        self.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+
+    def _out_of_patience(self) -> bool:
+        patience = self.config.train.patience
+        return patience is not None and self.progress.waited >= patience
+
+    def _due(self) -> bool:
+        return time.monotonic() - self._saved >= self.config.runtime.checkpoint_seconds
+
+    def _checkpoint_if_due(self) -> None:
+        if self.stop.signum is not None:
+            self._checkpoint()
+            raise Interrupted(self.stop.signum)
+        if self._due():
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        self.guard.flush(self.progress.step, self.model)
+        self.save(self.state(), self.progress)
+        self._saved = time.monotonic()

@@ -1,0 +1,61 @@
+"""Where a run's numbers come from: commit, versions, machine."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["describe", "peak_memory_mb"]
+
+PACKAGES = ("lidcli", "torch", "numpy", "zuko", "h5py", "scikit-learn", "scipy")
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Command line, commit, versions and device, as plain JSON values."""
+    changed = _git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "argv": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_dirty": None if changed is None else bool(changed),
+        "versions": {name: _version(name) for name in PACKAGES}
+        | {"python": platform.python_version()},
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"cpu, {torch.get_num_threads()} threads",
+    }
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Largest memory of this process so far (of the GPU, on one), in MiB."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device) / 2**20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

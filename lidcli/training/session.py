@@ -1,0 +1,231 @@
+"""One run from its configuration to its record: load, build, resume, train, evaluate, store."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lidcli.config.schema import RunConfig
+from lidcli.data.dataset import Dataset
+from lidcli.data.registry import load
+from lidcli.errors import DataError, DivergedError, Interrupted, StoreError
+from lidcli.metrics.evaluation import Evaluation, Split, evaluate
+from lidcli.metrics.pictures import pictures
+from lidcli.models.base import Model
+from lidcli.store.run import Run
+from lidcli.training.build import build, parameter_counts, pick_device
+from lidcli.training.loop import Observer, Progress, Trainer
+from lidcli.training.provenance import describe, peak_memory_mb
+from lidcli.training.signals import StopRequest
+
+__all__ = ["evaluate_run", "execute", "run_folder"]
+
+EVALUATION_SEED = 20210
+BINARISATION_SEED = 20212
+
+
+def run_folder(results: Path, experiment: str, config: RunConfig) -> Path:
+    """Where a run is kept: results/<experiment>/<run-id>."""
+    return results / experiment / config.run_id
+
+
+def execute(
+    config: RunConfig,
+    results: Path,
+    experiment: str,
+    observer: Observer,
+    *,
+    restart: bool = False,
+) -> Run:
+    """Train and evaluate one run, taking up what an earlier process left.
+
+    Args:
+        config: resolved.
+        results: folder of all runs.
+        experiment: folder of this one below it.
+        observer: hears of steps and epochs.
+        restart: whether to discard what there is.
+
+    Returns:
+        The finished run's record.
+
+    Raises:
+        LidError: with the exit code of what went wrong; the run's status says it too.
+    """
+    device = pick_device(config.runtime.device)
+    if config.runtime.threads is not None:
+        torch.set_num_threads(config.runtime.threads)
+    data = load(config.data)
+    folder = run_folder(results, experiment, config)
+    run = Run.create(folder, config.document(), {"experiment": experiment})
+    with run.lock():
+        if restart:
+            run.discard()
+            run = Run.create(folder, config.document(), {"experiment": experiment})
+        if run.status == "complete":
+            return run
+        if run.status == "diverged":
+            raise DivergedError(f"{run.provenance['message']} --restart discards the run.")
+        try:
+            _train_and_evaluate(config, run, data, device, observer)
+        except Interrupted:
+            _close(run, "interrupted", "stopped by a signal")
+            raise
+        except DivergedError as error:
+            _close(run, "diverged", str(error))
+            raise
+        except Exception as error:
+            _close(run, "failed", f"{type(error).__name__}: {error}")
+            raise
+    return run
+
+
+def _close(run: Run, status: str, message: str) -> None:
+    """Note how a run ended, if its folder can still be written."""
+    try:
+        run.update(provenance={"status": status, "message": message})
+    except StoreError:
+        return
+
+
+def _train_and_evaluate(
+    config: RunConfig, run: Run, data: Dataset, device: torch.device, observer: Observer
+) -> None:
+    known = run.provenance.get("data_sha256")
+    if known is not None and known != data.sha256:
+        raise DataError(
+            f"The data of {config.data.name} are not those this run was started with;"
+            " restore them, or use --restart."
+        )
+    torch.manual_seed(config.seed)
+    model = build(config, data).to(device)
+    run.update(
+        provenance={
+            **describe(device),
+            "status": "running",
+            "message": "",
+            "seed": config.seed,
+            "started": run.provenance.get("started") or _now(),
+            "parameters": parameter_counts(model),
+            "data_sha256": data.sha256,
+            "data_notes": list(data.notes),
+            "data_shape": list(data.shape),
+            "data_entropy": data.entropy,
+            "classes": data.classes,
+            "runtime": config.runtime.model_dump(mode="json"),
+        }
+    )
+
+    def save(state: dict[str, Any], progress: Progress) -> None:
+        run.save_checkpoint(state)
+        run.update(
+            provenance={
+                "epochs_done": progress.epoch,
+                "steps": progress.step,
+                "train_seconds": progress.seconds,
+                "best_epoch": progress.best_epoch + 1,
+            },
+            curves=progress.arrays(),
+        )
+
+    with StopRequest() as stop:
+        trainer = Trainer(
+            config,
+            model,
+            torch.from_numpy(data.train.x),
+            torch.from_numpy(data.valid.x).to(device),
+            stochastic=data.stochastic,
+            observer=observer,
+            save=save,
+            stop=stop,
+        )
+        state, warnings = run.load_checkpoint()
+        if state is not None:
+            trainer.restore(state)
+        if warnings:
+            run.update(provenance={"warnings": warnings})
+        trainer.run()
+        stop.immediate = True
+        started = time.monotonic()
+        _measure(config, run, model, data, config.evaluate.split)
+        run.update(
+            provenance={
+                "status": "complete",
+                "finished": _now(),
+                "evaluation_seconds": time.monotonic() - started,
+                "wall_seconds": trainer.progress.seconds + time.monotonic() - started,
+                "peak_memory_mb": peak_memory_mb(device),
+            }
+        )
+
+
+def _measure(config: RunConfig, run: Run, model: Model, data: Dataset, name: str) -> Evaluation:
+    """Evaluate a split with a seed of its own and store it."""
+    device = next(model.parameters()).device
+    split = _split(data, name, device)
+    model.eval()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(EVALUATION_SEED)
+        result = evaluate(
+            model,
+            split,
+            samples=config.evaluate.samples,
+            outer=config.evaluate.outer,
+            batch=config.runtime.batch,
+        )
+        arrays = pictures(model, split, result, data.kind)
+    assert result.verdict is not None
+    run.update(
+        provenance={
+            "verdict": result.verdict.label,
+            "verdict_reason": result.verdict.reason,
+            "unused_prior": result.verdict.unused_prior,
+            "verdict_notes": result.notes,
+            "checks": result.checks,
+        },
+        evaluation=(name, result.scalars),
+        arrays=arrays,
+    )
+    return result
+
+
+def _split(data: Dataset, name: str, device: torch.device) -> Split:
+    part = {"train": data.train, "valid": data.valid, "test": data.test}[name]
+    x = torch.from_numpy(part.x)
+    if name == "train" and data.stochastic:
+        x = torch.bernoulli(x, generator=torch.Generator().manual_seed(BINARISATION_SEED))
+    return Split(x.to(device), part.labels)
+
+
+def evaluate_run(run: Run, config: RunConfig) -> Evaluation:
+    """Measure a trained run again from its stored weights.
+
+    Args:
+        run: with a checkpoint.
+        config: the run's own, with the evaluation settings that are wanted.
+
+    Raises:
+        StoreError: the run has no weights.
+        DataError: the data are not those it was trained on.
+    """
+    device = pick_device(config.runtime.device)
+    if config.runtime.threads is not None:
+        torch.set_num_threads(config.runtime.threads)
+    data = load(config.data)
+    if run.provenance.get("data_sha256") not in (None, data.sha256):
+        raise DataError(f"The data of {config.data.name} are not those the run was trained on.")
+    with run.lock():
+        state, _ = run.load_checkpoint()
+        if state is None:
+            raise StoreError(f"{run.folder} has no checkpoint: nothing to evaluate.")
+        model = build(config, data)
+        model.load_state_dict(state["best"] or state["model"])
+        return _measure(config, run, model.to(device), data, config.evaluate.split)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
