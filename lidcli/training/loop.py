@@ -32,12 +32,20 @@ VALIDATION_SEED = 20211
 class Observer(Protocol):
     """Hears how a training goes; the command line prints it."""
 
+    def start(self, facts: dict[str, Any]) -> None:
+        """Training begins, or goes on, with these run, folder, device, parameters and steps."""
+        ...
+
     def step(self, done: int, total: int) -> None:
         """Some steps were done, of `total`."""
         ...
 
     def epoch(self, record: dict[str, float]) -> None:
         """An epoch was validated."""
+        ...
+
+    def evaluating(self, split: str) -> None:
+        """Training is over and the evaluation of a split begins."""
         ...
 
 

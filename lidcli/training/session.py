@@ -148,8 +148,20 @@ def _train_and_evaluate(
             trainer.restore(state)
         if warnings:
             run.update(provenance={"warnings": warnings})
+        observer.start(
+            {
+                "run": run.folder.name,
+                "folder": str(run.folder),
+                "device": str(device),
+                "parameters": parameter_counts(model)["total"],
+                "step": trainer.progress.step,
+                "steps": config.train.epochs * trainer.batches,
+                "warnings": warnings,
+            }
+        )
         trainer.run()
         stop.immediate = True
+        observer.evaluating(config.evaluate.split)
         started = time.monotonic()
         _measure(config, run, model, data, config.evaluate.split)
         run.update(

@@ -1,0 +1,176 @@
+"""How a training shows itself: a bar on a terminal, log lines elsewhere, JSON lines for a sweep."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+__all__ = ["JsonLines", "LogLines", "Silent", "TerminalBar", "observer", "summary_text"]
+
+REFRESH = 0.1
+LOG_SECONDS = 10.0
+
+
+def summary_text(record: dict[str, float]) -> str:
+    """One epoch's ELBO, KL, MI and AU of validation, in few characters."""
+    unit = "c" if "valid/kl/c" in record else "z" if "valid/au/z" in record else "w"
+    kl = record.get(f"valid/kl/{unit}", record["valid/kl/joint"])
+    parts = [f"ELBO {record['valid/elbo']:.3f}", f"KL {kl:.2f}"]
+    if f"valid/mi/{unit}" in record:
+        parts.append(f"MI {record[f'valid/mi/{unit}']:.2f}")
+    parts.append(f"AU {record[f'valid/au/{unit}']:.2f}")
+    return "  ".join(parts)
+
+
+class Silent:
+    """Says nothing."""
+
+    def start(self, facts: dict[str, Any]) -> None:
+        """Ignore the start."""
+
+    def step(self, done: int, total: int) -> None:
+        """Ignore a step."""
+
+    def epoch(self, record: dict[str, float]) -> None:
+        """Ignore an epoch."""
+
+    def evaluating(self, split: str) -> None:
+        """Ignore the evaluation."""
+
+
+class LogLines(Silent):
+    """Plain lines on stderr: the plan, an epoch every few seconds, the evaluation."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def start(self, facts: dict[str, Any]) -> None:
+        """Print the plan."""
+        _print_plan(facts)
+
+    def epoch(self, record: dict[str, float]) -> None:
+        """Print an epoch, at most every ten seconds."""
+        now = time.monotonic()
+        if now - self._last >= LOG_SECONDS:
+            self._last = now
+            print(f"epoch {record['epoch']:.0f}  {summary_text(record)}", file=sys.stderr)
+
+    def evaluating(self, split: str) -> None:
+        """Say that training is over."""
+        print(f"evaluating on the {split} split", file=sys.stderr)
+
+
+class JsonLines(Silent):
+    """One JSON object a line on stderr, for the process that runs a sweep."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def _say(self, event: str, content: dict[str, Any]) -> None:
+        print(json.dumps({"event": event, **content}), file=sys.stderr, flush=True)
+
+    def start(self, facts: dict[str, Any]) -> None:
+        """Report the plan."""
+        self._say("start", facts)
+
+    def step(self, done: int, total: int) -> None:
+        """Report the step, at most once a second."""
+        now = time.monotonic()
+        if now - self._last >= 1:
+            self._last = now
+            self._say("step", {"done": done, "total": total})
+
+    def epoch(self, record: dict[str, float]) -> None:
+        """Report an epoch."""
+        self._say("epoch", {**record, "text": summary_text(record)})
+
+    def evaluating(self, split: str) -> None:
+        """Report the evaluation."""
+        self._say("evaluating", {"split": split})
+
+
+class _Plain(ProgressColumn):
+    """Steps done of all."""
+
+    def render(self, task: Any) -> str:
+        return f"{task.completed:.0f}/{task.total:.0f}"
+
+
+class TerminalBar(Silent):
+    """A rich bar with ELBO, KL, MI, AU and the time left; a context manager."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            _Plain(),
+            TimeRemainingColumn(compact=True),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._progress.add_task("starting", total=None, visible=False)
+        self._last = 0.0
+
+    def __enter__(self) -> TerminalBar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def start(self, facts: dict[str, Any]) -> None:
+        """Print the plan and show the bar."""
+        _print_plan(facts)
+        self._progress.update(
+            self._task,
+            total=facts["steps"],
+            completed=facts["step"],
+            visible=True,
+            description="training",
+        )
+
+    def step(self, done: int, total: int) -> None:
+        """Move the bar, ten times a second at most."""
+        now = time.monotonic()
+        if now - self._last >= REFRESH or done == total:
+            self._last = now
+            self._progress.update(self._task, completed=done)
+
+    def epoch(self, record: dict[str, float]) -> None:
+        """Show the newest validation."""
+        self._progress.update(self._task, description=summary_text(record))
+
+    def evaluating(self, split: str) -> None:
+        """Say that training is over."""
+        self._progress.update(self._task, description=f"evaluating ({split})")
+
+
+def _print_plan(facts: dict[str, Any]) -> None:
+    state = "new" if facts["step"] == 0 else f"partial, from step {facts['step']}"
+    for warning in facts["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(
+        f"run {facts['run']} ({state}) on {facts['device']},"
+        f" {facts['parameters']:,} parameters, in {facts['folder']}",
+        file=sys.stderr,
+    )
+
+
+def observer(quiet: bool) -> Silent | TerminalBar:
+    """The observer that suits where stderr goes."""
+    if quiet:
+        return Silent()
+    if sys.stderr.isatty():
+        return TerminalBar()
+    return LogLines()

@@ -1,0 +1,178 @@
+"""`lid train`: one run, from its configuration to its verdict."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lidcli.cli import options
+from lidcli.config.load import nearest, resolve
+from lidcli.config.schema import RunConfig
+from lidcli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lidcli.store.run import Run
+
+__all__ = ["print_result", "train"]
+
+
+@click.command(no_args_is_help=True)
+@click.option("-m", "--model", required=True, help="A model or method: vae, lidvae, gmvae, ...")
+@click.option("-d", "--data", required=True, help="A data set: pinwheel, digits, mnist, ...")
+@click.option("--seed", type=click.IntRange(0), default=0, envvar="LID_SEED", show_default=True)
+@click.option("--experiment", help="An experiment whose settings apply, and its folder.")
+@click.option("--restart", is_flag=True, help="Discard what there is of this run.")
+@options.config_option
+@options.results_option
+@options.set_option
+@options.profile_option
+@options.device_option
+@options.json_option
+@options.dry_run_option
+@options.quiet_option
+@options.verbose_option
+def train(
+    model: str,
+    data: str,
+    seed: int,
+    experiment: str | None,
+    restart: bool,
+    config: tuple[Path, ...],
+    results: Path,
+    settings: tuple[str, ...],
+    profile: str | None,
+    device: str | None,
+    as_json: bool,
+    dry_run: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Train one model on one data set, and evaluate it.
+
+    A finished run is reported, not repeated; an interrupted one goes on exactly
+    where its last checkpoint left it. KL, MI, ELBO and LL are in nats per datum.
+
+    \b
+      lid train -m lidvae -d pinwheel
+      lid train -m gmvae -d digits --seed 1 --set decoder.layers=13
+    """
+    known = options.experiments(config)
+    resolved = resolve(
+        known,
+        model=model,
+        data=data,
+        experiment=experiment,
+        profile=profile,
+        overrides=options.overrides(settings, device),
+        seed=seed,
+    )
+    folder = experiment or "train"
+    if dry_run:
+        print_plan(resolved, results / folder / resolved.run_id, as_json)
+        return
+
+    from lidcli.cli.progress import observer
+    from lidcli.training.session import execute
+
+    watcher = observer(quiet or as_json)
+    with watcher if hasattr(watcher, "__enter__") else contextlib.nullcontext():
+        run = execute(resolved, results, folder, watcher, restart=restart)
+    print_result(run, resolved.evaluate.split, as_json)
+
+
+def run_state(folder: Path) -> str:
+    """`new`, `done`, or the status of a run that is not done."""
+    from lidcli.store.run import Run
+
+    if not (folder / "run.h5").exists():
+        return "new"
+    status = Run.open(folder).status
+    return {"complete": "done", "running": "partial", "interrupted": "partial"}.get(status, status)
+
+
+def print_plan(config: RunConfig, folder: Path, as_json: bool) -> None:
+    """Print what would be done."""
+    from lidcli.data.registry import load
+    from lidcli.training.build import build, parameter_counts, pick_device
+
+    device = pick_device(config.runtime.device)
+    parameters = parameter_counts(build(config, load(config.data)))
+    state = run_state(folder)
+    if as_json:
+        options.print_json(
+            "train",
+            {
+                "dry_run": True,
+                "state": state,
+                "folder": folder,
+                "device": str(device),
+                "parameters": parameters,
+                "config": config.document(),
+            },
+        )
+        return
+    click.echo(f"run         {config.run_id} ({state})")
+    click.echo(f"folder      {folder}")
+    click.echo(f"device      {device}")
+    counts = ", ".join(f"{count:,} {name}" for name, count in parameters.items())
+    click.echo(f"parameters  {counts}")
+
+
+HEADLINES = (
+    ("LL", "ll", "nats"),
+    ("ELBO", "elbo", "nats"),
+    ("reconstruction", "reconstruction", "nats"),
+    ("KL of c", "kl/c", "nats"),
+    ("MI of c", "mi/c", "nats"),
+    ("AU of c", "au/c", ""),
+    ("KL of w", "kl/w", "nats"),
+    ("MI of w", "mi/w", "nats"),
+    ("AU of w", "au/w", ""),
+    ("KL of z", "kl/z", "nats"),
+    ("MI of z", "mi/z", "nats"),
+    ("AU of z", "au/z", ""),
+    ("accuracy", "accuracy", ""),
+    ("certificate", "certificate", ""),
+    ("smallest slope", "min_singular_value", ""),
+)
+
+
+def print_result(run: Run, split: str, as_json: bool) -> None:
+    """Print a run's verdict and figures to stdout."""
+    if split not in run.evaluation:
+        raise ConfigError(
+            f"{run.folder.name} has no evaluation of {split!r}; {nearest(split, run.evaluation)}"
+        )
+    scalars: dict[str, Any] = dict(run.evaluation[split])
+    if as_json:
+        options.print_json(
+            "train",
+            {
+                "run": run.folder.name,
+                "folder": run.folder,
+                "config": run.config,
+                "provenance": run.provenance,
+                "evaluation": {split: scalars},
+            },
+        )
+        return
+    provenance = run.provenance
+    click.echo(f"{run.folder.name}: {provenance['verdict']} ({provenance['verdict_reason']})")
+    if provenance.get("unused_prior"):
+        click.echo("  and an unused prior: the KL exceeds the MI by more than half of it")
+    for label, name, unit in HEADLINES:
+        if name in scalars:
+            error = f" ± {scalars[f'{name}_se']:.2g}" if f"{name}_se" in scalars else ""
+            note = ""
+            if name == "ll":
+                note = f"  (S = {scalars['ll_samples']:.0f}"
+                if provenance.get("data_entropy"):
+                    note += f"; no LL above {-provenance['data_entropy']:.3f} is to be had"
+                note += ")"
+            click.echo(f"  {label:<15} {scalars[name]:>9.4g}{error} {unit}{note}".rstrip())
+    for text in [*provenance.get("verdict_notes", []), *provenance.get("checks", [])]:
+        click.echo(f"  note: {text}")
+    click.echo(f"  {split} split, per datum; in {run.folder}")
