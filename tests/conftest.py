@@ -1,0 +1,52 @@
+"""Fixtures that several parts of the suite share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The top of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def mirror() -> Path:
+    """The folder of real data files; skips the test where there is none."""
+    named = os.environ.get("LID_MIRROR")
+    if not named or not Path(named).is_dir():
+        pytest.skip("LID_MIRROR names no folder of real data")
+    return Path(named)
+
+
+Lid = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def lid(tmp_path: Path) -> Lid:
+    """Run the real command line in a folder of its own: lid("train", "--model", "vae", ...)."""
+
+    def call(
+        *arguments: str, cwd: Path = tmp_path, timeout: float = 300, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("LID_")}
+        return subprocess.run(
+            [sys.executable, "-m", "lidcli.cli", *arguments],
+            cwd=cwd,
+            env=clean | {"OMP_NUM_THREADS": "1", "COLUMNS": "80"} | (env or {}),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return call
