@@ -29,7 +29,9 @@ Kind = Literal["points", "image", "text", "classical"]
 class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
 
 
 def brenier_hidden_layers(layers: int, maps: int) -> int:

@@ -1,0 +1,191 @@
+"""Resolution of one run from experiment files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lidcli.config.load import load_files, nearest, parse_override, resolve
+from lidcli.config.plan import parse_seeds, plan_experiment, plan_grid
+from lidcli.config.schema import RunConfig, brenier_hidden_layers
+from lidcli.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = load_files([ROOT / "experiments.yaml"])
+
+
+def write(tmp_path: Path, text: str, name: str = "e.yaml") -> Path:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+BASE = """
+defaults: {train: {epochs: 1}}
+models:
+  vae: {train: {epochs: 2}}
+data:
+  toy: {kind: points, train: {epochs: 3}}
+experiments:
+  trial: {models: [vae], data: [toy], set: {train: {epochs: 4}}, seeds: 0-1}
+profiles:
+  quick: {train: {epochs: 5}}
+"""
+
+
+def test_precedence_is_defaults_model_data_experiment_profile_set(tmp_path: Path) -> None:
+    known = load_files([write(tmp_path, BASE)])
+    common = {"model": "vae", "data": "toy"}
+    assert resolve(known, **common).train.epochs == 3
+    assert resolve(known, **common, experiment="trial").train.epochs == 4
+    assert resolve(known, **common, experiment="trial", profile="quick").train.epochs == 5
+    last = resolve(known, **common, profile="quick", overrides=[("train.epochs", 6)])
+    assert last.train.epochs == 6
+
+
+def test_later_files_add_to_and_override_earlier_ones(tmp_path: Path) -> None:
+    more = write(tmp_path, "data: {toy: {train: {epochs: 9}}, other: {kind: image}}", "more.yaml")
+    known = load_files([write(tmp_path, BASE), more])
+    assert resolve(known, model="vae", data="toy").train.epochs == 9
+    assert resolve(known, model="vae", data="other").data.kind == "image"
+
+
+def test_a_method_takes_the_family_of_its_data() -> None:
+    assert resolve(SHIPPED, model="lidvae", data="pinwheel").model.family == "mixture"
+    asked = [("model.family", "continuous")]
+    assert (
+        resolve(SHIPPED, model="vae", data="digits", overrides=asked).model.family == "continuous"
+    )
+
+
+def test_means_are_fixed_behind_an_injective_decoder_and_free_behind_an_mlp() -> None:
+    assert resolve(SHIPPED, model="lidgmvae", data="pinwheel").model.means == "fixed"
+    assert resolve(SHIPPED, model="gmvae", data="pinwheel").model.means == "free"
+
+
+def test_the_run_id_ignores_paths_and_runtime_and_ends_in_the_seed() -> None:
+    base = resolve(SHIPPED, model="vae", data="digits", seed=3)
+    elsewhere = resolve(
+        SHIPPED,
+        model="vae",
+        data="digits",
+        seed=3,
+        overrides=[("data.root", "/elsewhere"), ("runtime.device", "cpu")],
+    )
+    other = resolve(SHIPPED, model="vae", data="digits", seed=3, overrides=[("train.epochs", 1)])
+    assert base.run_id == elsewhere.run_id
+    assert base.run_id.endswith("-s3")
+    assert base.run_id != other.run_id
+
+
+def test_a_configuration_survives_json() -> None:
+    config = resolve(SHIPPED, model="lidvae", data="pinwheel")
+    assert RunConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("decoder.layer=3", "did you mean decoder.layers?"),
+        ("decoder.layers=6", "use 5 or 7"),
+        ("train.epochs=many", "train.epochs = 'many' is not usable"),
+        ("train.epochs=-1", "train.epochs = -1 is not usable"),
+        ("inference.beta=.nan", "inference.beta"),
+        ("train.learning_rate=.inf", "train.learning_rate"),
+        ("layers=3", "Unknown setting 'layers'"),
+        ("decoder.kind=brener", "'mlp' or 'brenier'"),
+    ],
+)
+def test_a_bad_override_is_named_in_one_sentence(override: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(SHIPPED, model="lidvae", data="pinwheel", overrides=[parse_override(override)])
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("models: [", "line 1"),
+        ("modles: {}", "did you mean models?"),
+        ("models: {vae: {famly: mixture}}", "did you mean family?"),
+        ("models: 3", "models must be a mapping"),
+        ("- 1", "must hold a mapping"),
+        ("experiments: {a: {models: [vae]}}", "data is missing"),
+        ("experiments: {a: {models: [v], data: [d], sed: 1}}", "did you mean seeds?"),
+        ("defaults: {train: 3}", "train must be a mapping"),
+    ],
+)
+def test_an_unreadable_file_is_named_with_what_is_wrong(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_files([write(tmp_path, text)])
+    assert told in str(caught.value)
+    assert "e.yaml" in str(caught.value)
+
+
+def test_a_missing_file_and_unknown_names_are_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no configuration file"):
+        load_files([tmp_path / "none.yaml"])
+    with pytest.raises(ConfigError, match="did you mean lidgmvae"):
+        resolve(SHIPPED, model="lidgmave", data="pinwheel")
+    with pytest.raises(ConfigError, match="did you mean pinwheel"):
+        resolve(SHIPPED, model="vae", data="pinwhel")
+
+
+def test_override_values_are_read_as_yaml() -> None:
+    assert parse_override("decoder.rotations=false") == ("decoder.rotations", False)
+    assert parse_override("train.learning_rate=1e-3")[1] in (1e-3, "1e-3")
+    with pytest.raises(ConfigError):
+        parse_override("decoder.layers")
+
+
+@given(st.integers(1, 40), st.integers(1, 4))
+def test_layers_of_an_injective_decoder_are_maps_times_n_plus_two_less_one(
+    layers: int, maps: int
+) -> None:
+    try:
+        n = brenier_hidden_layers(layers, maps)
+    except ValueError as error:
+        named = [int(word) for word in str(error).replace(";", " ").split() if word.isdecimal()]
+        offered = [value for value in named if value != layers and value >= 3 * maps - 1]
+        assert any(brenier_hidden_layers(value, maps) >= 1 for value in offered)
+    else:
+        assert n >= 1
+        assert maps * (n + 2) - 1 == layers
+
+
+def test_seeds_are_ranges_and_lists() -> None:
+    assert parse_seeds("0-2,7") == (0, 1, 2, 7)
+    assert parse_seeds("5") == (5,)
+    for text in ("", "a", "1-", "4-2", "-3"):
+        with pytest.raises(ConfigError):
+            parse_seeds(text)
+
+
+def test_a_plan_is_the_product_of_models_data_grid_and_seeds() -> None:
+    plan = plan_experiment(SHIPPED, "pinwheel-depth")
+    assert len(plan.runs) == 2 * 3 * 5
+    assert len({run.run_id for run in plan.runs}) == 30
+    assert {run.decoder.layers for run in plan.runs} == {5, 9, 13}
+
+
+def test_a_grid_of_ones_own_repeats_no_run() -> None:
+    plan = plan_grid(
+        SHIPPED, "mine", models=["vae", "vae"], data=["digits"], grid={}, seeds=[0, 1]
+    )
+    assert [run.seed for run in plan.runs] == [0, 1]
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED.experiments))
+def test_every_shipped_experiment_resolves(name: str) -> None:
+    assert plan_experiment(SHIPPED, name).runs
+
+
+def test_the_nearest_name_is_offered() -> None:
+    assert nearest("digit", ["digits", "mnist"]) == "did you mean digits?"
+    assert nearest("zzz", ["digits", "mnist"]) == "there are digits, mnist"
