@@ -88,12 +88,11 @@ def _stream(model: Model, x: Tensor, samples: int, chunk: int) -> Bounds:
                 q_c = total if q_c is None else q_c + total
             done += s
     if q_c is not None:
-        while done < MINIMUM_DRAWS and not model.posterior.explicit:
-            drawn = model.posterior.draw(parameters, MINIMUM_DRAWS - done)
-            more = model.category_probabilities(drawn)
+        missing = MINIMUM_DRAWS - done
+        if missing > 0 and not model.posterior.explicit:
+            more = model.category_probabilities(model.posterior.draw(parameters, missing))
             assert more is not None
-            q_c = q_c + more.double() * (MINIMUM_DRAWS - done)
-            done = MINIMUM_DRAWS
+            q_c, done = q_c + more.double() * missing, MINIMUM_DRAWS
         q_c = q_c / done
     reconstruction, kl = reconstruction / samples, kl / samples
     ll = log_sum - math.log(samples)

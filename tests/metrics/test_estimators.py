@@ -1,0 +1,266 @@
+"""Every estimator against a closed form, on a linear-Gaussian model with its exact posterior."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from lidcli.inference.amortized import FlowPosterior
+from lidcli.metrics import clustering, information
+from lidcli.metrics.estimate import mean
+from lidcli.metrics.evaluation import Split, broken_invariants, evaluate
+from lidcli.metrics.likelihood import bounds
+from lidcli.metrics.verdict import verdict
+from lidcli.models.base import Draws, Parameters, normal_log_prob
+from lidcli.models.continuous import Continuous
+from lidcli.models.likelihoods import Gaussian
+from lidcli.models.mixture import Mixture
+from lidcli.nn import MLP, InjectiveDecoder
+
+SIGMA = 0.7
+SCALES = torch.tensor([2.0, 0.5, 1e-3], dtype=torch.float64)
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+class ExactPosterior:
+    """p(z | x) = N(M⁻¹ Wᵀ x / σ², M⁻¹) for W with orthogonal columns, where M is diagonal.
+
+    `widen` multiplies its sd, for tests that need an inexact posterior.
+    """
+
+    explicit = False
+
+    def __init__(self, weight: Tensor, widen: float = 1.0) -> None:
+        precision = 1 + weight.square().sum(0) / SIGMA**2
+        self.gain = weight / SIGMA**2 / precision
+        self.log_scale = -0.5 * precision.log() + math.log(widen)
+
+    def encode(self, x: Tensor) -> Parameters:
+        loc = (x @ self.gain)[:, None]
+        return Parameters(x.new_zeros(len(x), 1), loc, self.log_scale.expand_as(loc), loc)
+
+    def draw(self, parameters: Parameters, samples: int) -> Draws:
+        loc, log_scale = parameters.loc[:, 0], parameters.log_scale[:, 0]
+        z = loc + log_scale.exp() * torch.randn(samples, *loc.shape)
+        return Draws(z, normal_log_prob(z, loc, log_scale), None)
+
+    def log_prob(self, latent: Tensor, parameters: Parameters) -> Tensor:
+        return normal_log_prob(latent[:, None], parameters.loc[:, 0], parameters.log_scale[:, 0])
+
+
+def linear_model(n: int = 4000, widen: float = 1.0) -> tuple[Continuous, Tensor, Tensor]:
+    """x = W z + σ noise with W = Q diag(2, 0.5, 0.001), and data drawn from it."""
+    q, _ = torch.linalg.qr(torch.randn(5, 3))
+    weight = q * SCALES
+    decoder = nn.Linear(3, 5, bias=False)
+    with torch.no_grad():
+        decoder.weight.copy_(weight)
+    model = Continuous(decoder, Gaussian(SIGMA), latent=3)
+    model.posterior = ExactPosterior(weight, widen)
+    x = model.sample(n)
+    return model, x, weight
+
+
+def exact_ll(x: Tensor, weight: Tensor) -> Tensor:
+    covariance = weight @ weight.T + SIGMA**2 * torch.eye(5)
+    return torch.distributions.MultivariateNormal(torch.zeros(5), covariance).log_prob(x)
+
+
+def test_iwae_with_the_exact_posterior_is_the_exact_ll_at_any_number_of_draws() -> None:
+    model, x, weight = linear_model(200)
+    for samples in (2, 7, 50):
+        assert torch.allclose(bounds(model, x, samples).ll, exact_ll(x, weight), atol=1e-6)
+
+
+def test_the_elbo_with_the_exact_posterior_is_the_exact_ll() -> None:
+    model, x, weight = linear_model(200)
+    assert torch.allclose(bounds(model, x, 5).elbo, exact_ll(x, weight), atol=1e-6)
+
+
+def test_iwae_with_an_inexact_posterior_rises_to_the_exact_ll() -> None:
+    model, x, weight = linear_model(300, widen=1.5)
+    measured = bounds(model, x, 2000)
+    exact = exact_ll(x, weight)
+    assert (measured.elbo < exact - 0.05).all()
+    gap = mean(exact - measured.ll)
+    assert abs(gap.value) < 0.01
+
+
+def test_elbo_is_below_ll_and_ll_rises_with_the_draws_over_blocks_of_the_same_weights() -> None:
+    """ELBO <= LL(S) <= LL(S') for S dividing S', per datum, to rounding."""
+    model, x, _ = linear_model(50, widen=2.0)
+    weights = model.log_weights(x, 60)
+    previous = weights.mean(0)
+    for size in (1, 2, 6, 30, 60):
+        blocks = weights.view(60 // size, size, -1).logsumexp(1) - math.log(size)
+        assert (blocks.mean(0) >= previous - 1e-12).all()
+        previous = blocks.mean(0)
+
+
+def test_the_chunks_of_a_pass_do_not_change_what_it_measures() -> None:
+    model, x, weight = linear_model(100)
+    small = bounds(model, x, 12, batch=7)
+    assert torch.allclose(small.ll, exact_ll(x, weight), atol=1e-6)
+    assert small.mean.shape == (2, 100, 3)
+
+
+def test_kl_matches_its_closed_form_within_three_standard_errors() -> None:
+    model, x, weight = linear_model()
+    parameters = model.posterior.encode(x)
+    loc, log_scale = parameters.loc[:, 0], parameters.log_scale[:, 0]
+    exact = 0.5 * (loc.square() + (2 * log_scale).exp() - 1 - 2 * log_scale).sum(1)
+    measured = bounds(model, x, 50).kl
+    difference = mean(measured - exact)
+    assert abs(difference.value) < 3 * difference.se
+
+
+def test_mi_matches_its_closed_form_within_three_standard_errors() -> None:
+    """I(x; z) = ½ log det(I + WᵀW / σ²) under the model; finite N biases by less than 1%."""
+    model, x, weight = linear_model()
+    exact = 0.5 * (1 + weight.square().sum(0) / SIGMA**2).log().sum().item()
+    measured = information.continuous_mi(model, x, outer=2000)
+    assert abs(measured.value - exact) < 3 * measured.se + 0.01
+
+
+def test_mi_saturates_at_log_n() -> None:
+    model, _, _ = linear_model()
+    with torch.no_grad():
+        model.decoder.weight *= 1e4
+    model.posterior = ExactPosterior(model.decoder.weight.detach())
+    x = model.sample(50)
+    measured = information.continuous_mi(model, x)
+    assert measured.value == pytest.approx(math.log(50), abs=1e-6)
+
+
+def test_active_units_are_those_with_posterior_mean_variance_of_a_hundredth() -> None:
+    """Exact: the variance of E[z_k | x] is s_k² / (s_k² + σ²): 0.89, 0.34, 2e-6."""
+    model, x, _ = linear_model()
+    assert information.active_units(model.posterior.encode(x).loc[:, 0]) == pytest.approx(2 / 3)
+    assert information.active_units_of_halves(bounds(model, x, 2).mean) == pytest.approx(2 / 3)
+
+
+def test_few_draws_do_not_count_their_own_noise_as_activity() -> None:
+    model, x, _ = linear_model()
+    halves = bounds(model, x, 2).mean
+    assert information.active_units(halves[0]) == 1.0
+    assert information.active_units_of_halves(halves) < 1.0
+
+
+def test_an_evaluation_of_the_exact_model_breaks_no_invariant_and_reports_the_truth() -> None:
+    model, x, weight = linear_model(1500)
+    result = evaluate(model, Split(x, None), samples=20, outer=300)
+    assert result.checks == []
+    assert result.scalars["ll"] == pytest.approx(exact_ll(x, weight).mean().item(), abs=1e-6)
+    assert result.scalars["min_singular_value"] == pytest.approx(1e-3, rel=1e-6)
+    assert result.verdict is not None
+    assert result.verdict.label == "partly collapsed"
+    assert "kl/c" not in result.scalars
+
+
+def test_categorical_information_at_its_extremes() -> None:
+    certain, uniform = torch.eye(4).repeat(5, 1), torch.full((20, 4), 0.25)
+    one = torch.zeros(20, 4)
+    one[:, 2] = 1
+    assert information.categorical_kl(certain).value == pytest.approx(math.log(4))
+    assert information.categorical_mi(certain).value == pytest.approx(math.log(4))
+    assert information.categorical_mi(uniform).value == pytest.approx(0)
+    assert information.categorical_kl(one).value == pytest.approx(math.log(4))
+    assert information.categorical_mi(one).value == pytest.approx(0)
+    assert information.perplexity(certain) == pytest.approx(4)
+    assert information.perplexity(one) == pytest.approx(1)
+    assert information.active_units(certain) == 1.0
+    assert information.active_units(one) == 0.0
+
+
+@given(st.integers(0, 2**31), st.integers(2, 8), st.floats(0.01, 20))
+def test_mi_of_the_category_is_between_zero_and_its_kl_and_that_below_log_c(
+    seed: int, categories: int, sharpness: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    q = torch.softmax(sharpness * torch.randn(30, categories, generator=generator), -1)
+    mi, kl = information.categorical_mi(q).value, information.categorical_kl(q).value
+    assert -1e-12 <= mi <= kl + 1e-12 <= math.log(categories) + 2e-12
+
+
+def test_the_mixture_reports_the_category_and_the_kl_of_w_given_it() -> None:
+    model = Mixture(InjectiveDecoder(2, 3, 8, 5), Gaussian(0.5), 2, 4)
+    q = FlowPosterior(3, 2, 4, hidden=8, layers=1, transforms=2)
+    model.posterior = q
+    x = torch.randn(40, 3)
+    labels = np.arange(40) % 4
+    result = evaluate(model, Split(x, labels), samples=10, outer=20)
+    s = result.scalars
+    assert s["kl/joint"] == pytest.approx(s["kl/c"] + s["kl/w"])
+    assert {"mi/c", "mi/w", "au/c", "au/w", "accuracy", "purity", "nmi"} <= set(s)
+    assert {"certificate", "min_singular_value", "min_secant"} <= set(s)
+    assert s["min_secant"] >= s["certificate"]
+    assert result.checks == []
+    assert all(f"{name}_se" in s for name in ("elbo", "ll", "kl/c", "mi/c", "mi/w", "accuracy"))
+
+
+def test_the_collapsed_mixture_averages_its_category_over_64_draws_at_least() -> None:
+    model = Mixture(MLP(2, 3, 8, 2), Gaussian(0.5), 2, 4)
+    model.posterior = FlowPosterior(3, 2, None, hidden=8, layers=1, transforms=2)
+    q_c = bounds(model, torch.randn(9, 3), 2).q_c
+    assert q_c is not None
+    assert torch.allclose(q_c.sum(1), torch.ones(9))
+    few = torch.stack([bounds(model, torch.zeros(1, 3), 2).q_c for _ in range(20)])
+    assert few.std(0).max() < 2 * 0.5 / math.sqrt(64)
+
+
+def test_broken_invariants_are_named() -> None:
+    good = {
+        "elbo": -2.0,
+        "ll": -1.0,
+        "kl/joint": 1.0,
+        "kl/joint_se": 0.01,
+        "mi/c": 0.5,
+        "kl/c": 0.6,
+        "mi/w": 0.7,
+        "mi/w_se": 0.01,
+        "au/c": 1.0,
+    }
+    assert broken_invariants(good, 2) == []
+    for name, value, told in (
+        ("elbo", 0.0, "ELBO exceeds LL"),
+        ("mi/c", 0.65, "MI of c exceeds its KL"),
+        ("kl/c", 0.8, "log C"),
+        ("mi/w", 2.0, "MI of w exceeds the joint KL"),
+        ("mi/w", -1.0, "MI of w is negative"),
+        ("au/c", 1.5, "fraction"),
+    ):
+        assert any(told in text for text in broken_invariants(good | {name: value}, 2)), told
+
+
+def test_the_verdict_follows_au_mi_and_kl() -> None:
+    assert verdict(0.05, 1.0, 1.0).label == "collapsed"
+    assert verdict(1.0, 0.01, 1.6).label == "collapsed"
+    assert verdict(1.0, 0.01, 1.6).unused_prior
+    assert verdict(1.0, 1.5, 1.6).label == "informative"
+    assert not verdict(1.0, 1.5, 1.6).unused_prior
+    assert verdict(0.5, 1.5, 1.6).label == "partly collapsed"
+    assert verdict(1.0, 0.5, 1.6).label == "partly collapsed"
+
+
+def test_clustering_scores_know_no_names_of_categories() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 2, 2, 2])
+    renamed = np.array([2, 2, 2, 0, 0, 1, 1, 1])
+    assert clustering.accuracy(labels, renamed).value == 1.0
+    assert clustering.purity(labels, renamed).value == 1.0
+    split = np.array([0, 0, 3, 1, 1, 2, 2, 2])
+    assert clustering.accuracy(labels, split).value == 7 / 8
+    assert clustering.purity(labels, split).value == 1.0
+    assert clustering.accuracy(labels, np.zeros(8, dtype=int)).value == 3 / 8
