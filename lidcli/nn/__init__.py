@@ -2,6 +2,7 @@
 
 from lidcli.nn.brenier import BrenierMap
 from lidcli.nn.certificate import Certificate, MapCertificate
+from lidcli.nn.factored import FactoredBrenierMap
 from lidcli.nn.icnn import ICNN
 from lidcli.nn.injective import InjectiveDecoder, brenier_depth
 from lidcli.nn.mlp import MLP, count_parameters
@@ -13,6 +14,7 @@ __all__ = [
     "MLP",
     "BrenierMap",
     "Certificate",
+    "FactoredBrenierMap",
     "InjectiveDecoder",
     "MapCertificate",
     "Modulus",

@@ -7,7 +7,8 @@ inputs, so that it can be differentiated as often as the plain form.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,8 +21,8 @@ from lidcli.nn.closed_form import (
     descend,
     first_slope,
     leaky_slope,
-    slope_squared,
     smooth_leaky,
+    smooth_slope,
 )
 
 
@@ -44,8 +45,7 @@ class _ByHand(torch.autograd.Function):
     def forward(slope: float, n: int, u: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         """The value (N, D), then what the backward pass keeps."""
         weights = _pack(n, tensors)
-        kept = _sweep(u, weights, slope)
-        delta = _delta(kept, weights, slope)
+        kept, delta = _sweep(u, weights, slope)
         return (collect(weights, kept.sigma, delta), *kept.flat())
 
     @staticmethod
@@ -68,7 +68,7 @@ class _ByHand(torch.autograd.Function):
         saved = ctx.saved_tensors
         u, weights = saved[0], _pack(ctx.n, saved[1:count])
         if torch.is_grad_enabled():
-            kept = _sweep(u, weights, ctx.slope)
+            kept, _ = _sweep(u, weights, ctx.slope)
         else:
             kept = _Kept.unflatten(saved[count:], ctx.n, weights.top is not None)
         found = _gradients(u, weights, kept, ctx.slope, grads[0], ctx.needs_input_grad[2:])
@@ -89,13 +89,13 @@ def _pack(n: int, tensors: tuple[Tensor, ...]) -> Weights:
     )
 
 
-class _Kept:
+class _Kept(NamedTuple):
     """t_0, then t_l (or their signs) of layers 1 … L-2, the slopes p below the top, and σ."""
 
-    def __init__(
-        self, t: Tensor, above: list[Tensor], p: list[Tensor], sigma: Tensor | None
-    ) -> None:
-        self.t, self.above, self.p, self.sigma = t, above, p, sigma
+    t: Tensor
+    above: Sequence[Tensor]
+    p: Sequence[Tensor]
+    sigma: Tensor | None
 
     def flat(self) -> list[Tensor]:
         """All tensors in one list."""
@@ -104,32 +104,21 @@ class _Kept:
     @classmethod
     def unflatten(cls, flat: tuple[Tensor, ...], n: int, leaky: bool) -> _Kept:
         """The inverse of `flat`."""
-        return cls(flat[0], list(flat[1:n]), list(flat[n : 2 * n - 1]), flat[-1] if leaky else None)
+        return cls(flat[0], flat[1:n], flat[n : 2 * n - 1], flat[-1] if leaky else None)
 
     def slopes(self, slope: float) -> list[Tensor]:
         """h' of layers 1 … L-2."""
         if self.sigma is None:
-            return [torch.sigmoid(t) * (1 - slope) + slope for t in self.above]
+            return [smooth_slope(t, slope) for t in self.above]
         return [leaky_slope(sign, slope, self.t.dtype) for sign in self.above]
 
-    def all_p(self, weights: Weights) -> list[Tensor]:
-        """p of layers 0 … L-2."""
-        return [*self.p, weights.w if self.sigma is None else self.sigma * weights.w]
 
-
-def _sweep(u: Tensor, weights: Weights, slope: float) -> _Kept:
-    """Both passes of the closed form, reduced to what is kept."""
+def _sweep(u: Tensor, weights: Weights, slope: float) -> tuple[_Kept, list[Tensor]]:
+    """Both passes of the closed form: what is kept of them, and δ."""
     t, sigma = ascend(u, weights, slope)
     kept = _Kept(t[0], [tl > 0 for tl in t[1:]] if weights.top else t[1:], [], sigma)
     down = descend(first_slope(t[0], slope), kept.slopes(slope), sigma, weights)
-    kept.p = down.p[:-1]
-    return kept
-
-
-def _delta(kept: _Kept, weights: Weights, slope: float) -> list[Tensor]:
-    """δ of layers 0 … L-2."""
-    slopes = [first_slope(kept.t, slope), *kept.slopes(slope)]
-    return [h * p for h, p in zip(slopes, kept.all_p(weights), strict=True)]
+    return kept._replace(p=down.p[:-1]), down.delta
 
 
 def _gradients(
@@ -147,7 +136,7 @@ def _gradients(
     smooth = weights.top is None
     q = first_slope(kept.t, slope)
     h = [q, *kept.slopes(slope)]
-    p = kept.all_p(weights)
+    p = [*kept.p, weights.w if kept.sigma is None else kept.sigma * weights.w]
     gA: list[Tensor | None] = [None] * n
     gb: list[Tensor | None] = [None] * n
     gW: list[Tensor | None] = [None] * (n - 1)
@@ -166,7 +155,7 @@ def _gradients(
                 bend.append(v * p[layer] * (sigmoid * (1 - sigmoid) * (1 - slope)))
         else:
             delta = q * p[0]
-            bend.append(2 * slope_squared(kept.t, slope) * v * p[0])
+            bend.append(2 * leaky_slope(kept.t > 0, slope**2, v.dtype) * v * p[0])
         if need_A[layer]:
             gA[layer] = delta.T @ G
         tau = h[layer] * v

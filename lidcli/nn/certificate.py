@@ -83,7 +83,8 @@ def certify(phi: ICNN, quadratic: Tensor, embedding: Tensor | None = None) -> Ma
     m = quadratic.detach().double().cpu()
     log_quadratic = m.min().log().item()
     if bool((m == m[0]).all()):
-        log_modulus = float(torch.logaddexp(*torch.tensor([log_quadratic, log_curvature]).double()))
+        parts = torch.tensor([log_quadratic, log_curvature], dtype=torch.float64)
+        log_modulus = float(torch.logsumexp(parts, dim=0))
         direction = torch.linalg.svd(scaled, full_matrices=True).Vh[-1]
     else:
         curved = scaled.cpu() * math.exp((log_scale + peak.item()) / 2)

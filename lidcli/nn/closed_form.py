@@ -55,8 +55,7 @@ def smooth_slope(t: Tensor, slope: float) -> Tensor:
 
 def leaky_slope(positive: Tensor, slope: float, dtype: torch.dtype) -> Tensor:
     """Slope of leaky ReLU where its argument was positive or not: a constant to autograd."""
-    one = torch.ones((), dtype=dtype, device=positive.device)
-    return torch.where(positive, one, slope * one)
+    return positive.to(dtype) * (1 - slope) + slope
 
 
 def ascend(u: Tensor, weights: Weights, slope: float) -> Ascent:
@@ -95,12 +94,7 @@ def descend(
 
 def first_slope(t: Tensor, slope: float) -> Tensor:
     """q, the derivative of leaky-ReLU squared: 2 s(t)² t."""
-    return 2 * slope_squared(t, slope) * t
-
-
-def slope_squared(t: Tensor, slope: float) -> Tensor:
-    """s(t)², constant to autograd."""
-    return leaky_slope(t > 0, slope**2, t.dtype)
+    return 2 * F.leaky_relu(t, slope**2)
 
 
 def collect(weights: Weights, sigma: Tensor | None, delta: Sequence[Tensor]) -> Tensor:

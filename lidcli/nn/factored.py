@@ -42,7 +42,8 @@ class FactoredBrenierMap(nn.Module):
         torch.Size([7, 100])
     """
 
-    columns: Tensor
+    signs: Tensor
+    gram: Tensor
     strengths: Tensor
 
     def __init__(
@@ -85,8 +86,9 @@ class FactoredBrenierMap(nn.Module):
         )
         self.embedding = nn.Parameter(torch.randn(width, dim) * active**-0.5)
         self.tilt = nn.Parameter(torch.zeros(dim))
-        signs = torch.randint(0, 2, (reached, dense)) * 2.0 - 1.0
-        self.register_buffer("columns", torch.linalg.qr(signs).Q if dense else signs)
+        signs = _independent_signs(reached, dense)
+        self.register_buffer("signs", signs)
+        self.register_buffer("gram", signs.T @ signs)
         strengths = torch.full((active,), float(inverse_lipschitz))
         strengths[:dense] = dense_inverse_lipschitz
         self.register_buffer("strengths", strengths)
@@ -98,31 +100,35 @@ class FactoredBrenierMap(nn.Module):
         weighted = rows * self.strengths
         quadratic = weighted[:, self.dense :]
         if self.dense or self.active < self.dim:
-            quadratic = torch.cat([weighted[:, : self.dense] @ self.columns.T, quadratic], dim=1)
-        inner = self.icnn.gradient(rows @ self.embedded().T)
+            spread = weighted[:, : self.dense] @ self.mixing().T @ self.signs.T
+            quadratic = torch.cat([spread, quadratic], dim=1)
+        inner = self.icnn.gradient(rows @ self.project(self.embedding).T)
         out = torch.addmm(quadratic, inner, self.embedding) + self.tilt
         return out.reshape(*u.shape[:-1], self.dim)
 
-    def embedded(self) -> Tensor:
-        """E β (H', K)."""
+    def mixing(self, dtype: torch.dtype | None = None) -> Tensor:
+        """R⁻¹ with signs R⁻¹ orthonormal, from the Gram matrix, which is exact at any precision."""
+        inverse: Tensor = torch.linalg.inv(torch.linalg.cholesky(self.gram.to(dtype))).T
+        return inverse
+
+    def project(self, rows: Tensor) -> Tensor:
+        """Multiply rows (M, D) by β: (M, K)."""
         reached = self.dim - (self.active - self.dense)
-        return torch.cat(
-            [self.embedding[:, :reached] @ self.columns, self.embedding[:, reached:]], dim=1
-        )
+        dense = rows[:, :reached] @ self.signs.to(rows) @ self.mixing(rows.dtype)
+        return torch.cat([dense, rows[:, reached:]], dim=1)
 
     def potential(self, u: Tensor) -> Tensor:
         """The convex function (...,) at β u, for u (..., K); its gradient in u is βᵀ g."""
         self.check_input(u)
-        phi: Tensor = self.icnn(u @ self.embedded().T)
-        reached = self.dim - (self.active - self.dense)
-        tilt = torch.cat([self.tilt[:reached] @ self.columns, self.tilt[reached:]])
+        phi: Tensor = self.icnn(u @ self.project(self.embedding).T)
+        tilt = self.project(self.tilt.unsqueeze(0)).squeeze(0)
         return phi + (u.square() @ self.strengths) / 2 + u @ tilt
 
     @torch.no_grad()
     def calibrate(self, u: Tensor) -> Tensor:
         """Scale Eᵀ∇φ to the standard deviation `gain` on a batch (N, K); return the output."""
         self.check_input(u)
-        gradient = self.icnn.gradient(u @ self.embedded().T) @ self.embedding
+        gradient = self.icnn.gradient(u @ self.project(self.embedding).T) @ self.embedding
         calibrate_gain(self.icnn, gradient, self.gain)
         out: Tensor = self(u)
         return out
@@ -132,10 +138,8 @@ class FactoredBrenierMap(nn.Module):
         if not bool(torch.isfinite(self.embedding).all()):
             shape = tuple(self.embedding.shape)
             raise ValueError(f"no certificate: the embedding {shape} is not finite")
-        embedding = self.embedding.detach().double()
-        reached = self.dim - (self.active - self.dense)
-        embedded = [embedding[:, :reached] @ self.columns.double(), embedding[:, reached:]]
-        return certify(self.icnn, self.strengths, torch.cat(embedded, dim=1))
+        with torch.no_grad():
+            return certify(self.icnn, self.strengths, self.project(self.embedding.double()))
 
     def check_input(self, u: Tensor) -> None:
         """Raise ValueError unless u is (..., K) of the parameters' dtype."""
@@ -144,3 +148,11 @@ class FactoredBrenierMap(nn.Module):
         dtype = self.tilt.dtype
         if u.dtype != dtype and not torch.is_autocast_enabled(u.device.type):
             raise ValueError(f"expected an input of {dtype}, got {u.dtype} {tuple(u.shape)}")
+
+
+def _independent_signs(rows: int, columns: int) -> Tensor:
+    """Random signs (rows, columns) of full column rank."""
+    while True:
+        signs = torch.randint(0, 2, (rows, columns)) * 2.0 - 1.0
+        if columns == 0 or int(torch.linalg.matrix_rank(signs)) == columns:
+            return signs

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lidcli.nn.brenier import BrenierMap
 from lidcli.nn.certificate import Certificate, compose
+from lidcli.nn.factored import FactoredBrenierMap
 from lidcli.nn.icnn import Activation, Backward
 from lidcli.nn.orthogonal import Rotation
 
@@ -54,6 +55,9 @@ class InjectiveDecoder(nn.Module):
         rotations: whether the Q are learned; None means where K <= 256; False is the paper's.
         slope: smallest slope α of the activations.
         gain: standard deviation `calibrate` sets on each map's network.
+        factor: H', width of the embedding the last map goes through (`FactoredBrenierMap`), for
+            very large D; None for an ordinary last map.
+        dense: how many leading latents the factored map gives dense columns.
         backward: "plain" or "by-hand".
 
     Raises:
@@ -83,6 +87,8 @@ class InjectiveDecoder(nn.Module):
         rotations: bool | None = None,
         slope: float = 0.2,
         gain: float = 0.3,
+        factor: int | None = None,
+        dense: int = 0,
         backward: Backward = "plain",
     ) -> None:
         super().__init__()
@@ -95,8 +101,27 @@ class InjectiveDecoder(nn.Module):
             raise ValueError(f"{len(inverse_lipschitz)} values of inverse_lipschitz, {maps} maps")
         rotations = latent <= ROTATION_LIMIT if rotations is None else rotations
         self.latent, self.out = latent, out
-        self.maps = nn.ModuleList(
-            BrenierMap(
+        if dense and factor is None:
+            raise ValueError(f"dense={dense} columns need a factored last map: set factor")
+
+        def brenier(index: int) -> BrenierMap | FactoredBrenierMap:
+            dim = out if index == maps - 1 else latent
+            epsilon = inverse_lipschitz[index]
+            if index == maps - 1 and factor is not None:
+                return FactoredBrenierMap(
+                    dim,
+                    hidden,
+                    depth + 1,
+                    width=factor,
+                    active=latent,
+                    dense=dense,
+                    activation=activation,
+                    inverse_lipschitz=epsilon,
+                    slope=slope,
+                    gain=gain,
+                    backward=backward,
+                )
+            return BrenierMap(
                 dim,
                 hidden,
                 depth + 1,
@@ -107,8 +132,8 @@ class InjectiveDecoder(nn.Module):
                 gain=gain,
                 backward=backward,
             )
-            for dim, epsilon in zip([latent] * (maps - 1) + [out], inverse_lipschitz, strict=True)
-        )
+
+        self.maps = nn.ModuleList(brenier(index) for index in range(maps))
         turns = 0 if not rotations or latent == 1 else maps + (out == latent)
         self.rotations = nn.ModuleList(Rotation(latent) for _ in range(turns))
 
@@ -118,20 +143,25 @@ class InjectiveDecoder(nn.Module):
             u = stage(u)
         return u
 
-    def stages(self) -> list[nn.Module]:
+    def brenier_maps(self) -> list[BrenierMap | FactoredBrenierMap]:
+        """g_1 … g_m."""
+        return [g for g in self.maps if isinstance(g, (BrenierMap, FactoredBrenierMap))]
+
+    def stages(self) -> list[BrenierMap | FactoredBrenierMap | Rotation]:
         """Rotations and maps in the order in which they act."""
-        order: list[nn.Module] = []
-        for i, g in enumerate(self.maps):
-            order += [*self.rotations[i : i + 1], g]
-        return [*order, *self.rotations[len(self.maps) :]]
+        turns = [turn for turn in self.rotations if isinstance(turn, Rotation)]
+        order: list[BrenierMap | FactoredBrenierMap | Rotation] = []
+        for i, g in enumerate(self.brenier_maps()):
+            order += [*turns[i : i + 1], g]
+        return [*order, *turns[len(self.maps) :]]
 
     @torch.no_grad()
     def calibrate(self, u: Tensor) -> Tensor:
         """Set every map's gain on one batch of latents (N, K); return the decoder's output."""
         for stage in self.stages():
-            u = stage.calibrate(u) if isinstance(stage, BrenierMap) else stage(u)
+            u = stage(u) if isinstance(stage, Rotation) else stage.calibrate(u)
         return u
 
     def certificate(self) -> Certificate:
         """The proven inverse-Lipschitz constant, from the weights."""
-        return compose(tuple(g.certificate() for g in self.maps if isinstance(g, BrenierMap)))
+        return compose(tuple(g.certificate() for g in self.brenier_maps()))

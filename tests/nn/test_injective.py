@@ -1,0 +1,133 @@
+"""The decoder composes maps, counts its layers as the configuration does, and stays injective."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.func import functional_call, stack_module_state, vmap
+from torch.nn import functional as F
+
+from lidcli.nn import BrenierMap, FactoredBrenierMap, InjectiveDecoder, Rotation, brenier_depth
+
+
+@pytest.mark.parametrize(
+    ("layers", "maps", "hidden_layers"),
+    [(5, 2, 1), (7, 2, 2), (9, 2, 3), (11, 2, 4), (13, 2, 5), (19, 2, 8), (8, 3, 1), (2, 1, 1)],
+)
+def test_layers_count_every_affine_stage(layers: int, maps: int, hidden_layers: int) -> None:
+    assert brenier_depth(layers, maps) == hidden_layers
+    decoder = InjectiveDecoder(2, 3, 8, layers, maps=maps)
+    assert len(decoder.maps) == maps
+    assert all(g.icnn.layers == hidden_layers + 1 for g in decoder.maps)
+
+
+@pytest.mark.parametrize(
+    ("layers", "maps", "neighbours"),
+    [
+        (6, 2, "5 and 7"),
+        (1, 2, "5 and 7"),
+        (4, 2, "5 and 7"),
+        (10, 3, "8 and 11"),
+        (9, 3, "8 and 11"),
+    ],
+)
+def test_other_depths_are_refused_with_their_neighbours(
+    layers: int, maps: int, neighbours: str
+) -> None:
+    with pytest.raises(ValueError, match=neighbours):
+        InjectiveDecoder(2, 3, 8, layers, maps=maps)
+
+
+def test_at_its_start_it_is_the_composition_with_the_papers_padding() -> None:
+    torch.manual_seed(0)
+    f = InjectiveDecoder(3, 7, 16, 7)
+    u = torch.randn(5, 3)
+    first, second = f.maps
+    torch.testing.assert_close(f(u), second(first(u)), rtol=1e-6, atol=1e-6)
+    whole = BrenierMap(7, 16, 3)
+    whole.load_state_dict(second.state_dict())
+    torch.testing.assert_close(f(u), whole(F.pad(first(u), (0, 4))), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("latent", "out", "rotations", "maps", "count"),
+    [(3, 7, None, 2, 2), (3, 3, None, 2, 3), (3, 7, False, 2, 0), (257, 300, None, 2, 0),
+     (2, 4, True, 3, 3), (1, 4, None, 2, 0)],
+)  # fmt: skip
+def test_rotations_stand_before_every_map_and_after_a_square_one(
+    latent: int, out: int, rotations: bool | None, maps: int, count: int
+) -> None:
+    f = InjectiveDecoder(latent, out, 4, 3 * maps - 1, maps=maps, rotations=rotations)
+    assert sum(isinstance(stage, Rotation) for stage in f.stages()) == count
+    assert len(f.stages()) == count + maps
+
+
+def test_calibration_sets_every_gain_in_turn() -> None:
+    torch.manual_seed(0)
+    f = InjectiveDecoder(4, 20, 32, 9, gain=0.2)
+    u = torch.randn(400, 4)
+    out = f.calibrate(u)
+    assert torch.equal(out, f(u))
+    for stage in f.stages():
+        if isinstance(stage, BrenierMap):
+            assert stage.icnn.gradient(u).std().item() == pytest.approx(0.2, rel=1e-4)
+        u = stage(u)
+
+
+def test_each_map_may_have_its_own_inverse_lipschitz_constant() -> None:
+    f = InjectiveDecoder(3, 5, 16, 7, inverse_lipschitz=[0.5, 0.1])
+    assert [g.inverse_lipschitz for g in f.maps] == [0.5, 0.1]
+    assert f.certificate().modulus >= 0.05
+
+
+def test_the_last_map_can_be_factored() -> None:
+    f = InjectiveDecoder(6, 100, 16, 5, factor=24, dense=2)
+    assert isinstance(f.maps[1], FactoredBrenierMap)
+    u = torch.randn(40, 6)
+    assert torch.equal(f.calibrate(u), f(u))
+    assert f.certificate().modulus >= 0.25
+
+
+@pytest.mark.parametrize("backward", ["plain", "by-hand"])
+def test_stacked_decoders_under_vmap_equal_a_loop(backward: str) -> None:
+    decoders = [InjectiveDecoder(3, 5, 8, 9, backward=backward).double() for _ in range(3)]
+    parameters, buffers = stack_module_state(decoders)
+    u = torch.randn(7, 3, dtype=torch.float64)
+    stacked = vmap(lambda p, b: functional_call(decoders[0], (p, b), (u,)))(parameters, buffers)
+    looped = torch.stack([f(u) for f in decoders])
+    torch.testing.assert_close(stacked, looped, rtol=1e-12, atol=1e-12)
+
+
+def test_it_can_be_differentiated_twice() -> None:
+    torch.manual_seed(0)
+    f = InjectiveDecoder(2, 3, 4, 5).double()
+    with torch.no_grad():
+        for turn in f.rotations:
+            turn.skew.normal_()
+    u = torch.randn(2, 2, dtype=torch.float64, requires_grad=True)
+    names = [name for name, _ in f.named_parameters()]
+    values = [p.detach().clone().requires_grad_() for p in f.parameters()]
+
+    def call(u: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = functional_call(f, dict(zip(names, values, strict=True)), (u,))
+        return out
+
+    assert torch.autograd.gradcheck(call, (u, *values), fast_mode=True)
+    assert torch.autograd.gradgradcheck(call, (u, *values), fast_mode=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"latent": 9}, "9 > 8"),
+        ({"latent": 0}, "0 > 8"),
+        ({"maps": 0}, "maps >= 1"),
+        ({"inverse_lipschitz": [0.5]}, "1 values of inverse_lipschitz, 2 maps"),
+        ({"inverse_lipschitz": 0.0, "hidden": 2}, "not injective"),
+        ({"dense": 1}, "set factor"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: dict[str, object], said: str) -> None:
+    values = {"latent": 3, "out": 8, "hidden": 16, "layers": 9} | arguments
+    with pytest.raises(ValueError, match=said):
+        InjectiveDecoder(**values)

@@ -1,0 +1,59 @@
+"""The measured modulus finds the smallest stretch of maps whose stretch is known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lidcli.nn import MLP, BrenierMap, measured_modulus
+
+
+def test_a_linear_map_gives_its_smallest_singular_value() -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(7, 3, dtype=torch.float64)
+    _, values, right = torch.linalg.svd(matrix)
+    found = measured_modulus(
+        lambda u: u @ matrix.T, torch.randn(40, 3).double(), directions=right[-1:], chunk=7
+    )
+    assert found.singular_value == pytest.approx(values[-1].item())
+    assert found.secant == pytest.approx(values[-1].item())
+
+
+def test_a_map_that_ignores_a_latent_has_modulus_zero() -> None:
+    found = measured_modulus(
+        lambda u: u[..., :1].expand(*u.shape[:-1], 4),
+        torch.randn(10, 2),
+        directions=torch.tensor([[0.0, 1.0]]),
+    )
+    assert found.singular_value == pytest.approx(0.0, abs=1e-7)
+    assert found.secant == 0.0
+
+
+def test_a_folded_map_shows_in_pairs_and_not_in_the_jacobian() -> None:
+    latents = torch.tensor([[-1.0], [-2.0], [1.0], [2.0]])
+    found = measured_modulus(lambda u: u.abs(), latents)
+    assert found.singular_value == pytest.approx(1.0)
+    assert found.secant == 0.0
+
+
+def test_the_chunk_changes_nothing() -> None:
+    torch.manual_seed(0)
+    g, u = BrenierMap(5, 8, 3, active=2), torch.randn(33, 2)
+    assert measured_modulus(g, u, chunk=1).singular_value == pytest.approx(
+        measured_modulus(g, u, chunk=100).singular_value
+    )
+
+
+def test_any_decoder_can_be_measured() -> None:
+    assert measured_modulus(MLP(2, 5, 8, 3), torch.randn(10, 2)).singular_value >= 0
+
+
+@pytest.mark.parametrize("latents", [torch.zeros(1, 3), torch.zeros(3), torch.zeros(2, 3, 3)])
+def test_wrong_latents_are_named(latents: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"latents must be \(N, K\)"):
+        measured_modulus(lambda u: u, latents)
+
+
+def test_wrong_directions_are_named() -> None:
+    with pytest.raises(ValueError, match=r"directions must be \(R, 3\), got \(1, 2\)"):
+        measured_modulus(lambda u: u, torch.randn(4, 3), directions=torch.zeros(1, 2))
