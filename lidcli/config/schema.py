@@ -93,6 +93,7 @@ class ModelConfig(Section):
     scale: float = Field(0.3, gt=0, description="sd of w given c (its start, where learned)")
     learn_scale: bool | None = Field(None, description="null: learned iff the means are free")
     max_scale: float | None = Field(None, gt=0, description="upper bound of a learned scale")
+    covariance: Literal["diagonal", "full"] = Field("diagonal", description="of w given c")
 
 
 class InferenceConfig(Section):

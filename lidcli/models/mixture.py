@@ -62,6 +62,7 @@ class Mixture(Model):
         free_means: whether the means are learned, as in the classical GMVAE.
         learn_scale: whether the sds are learned.
         max_scale: upper bound of learned sds, above `scale`; None leaves them unbounded.
+        full_covariance: whether each component also learns the directions of its M sds.
 
     Raises:
         ValueError: `max_scale` does not exceed `scale`.
@@ -87,6 +88,7 @@ class Mixture(Model):
         free_means: bool = False,
         learn_scale: bool = False,
         max_scale: float | None = None,
+        full_covariance: bool = False,
     ) -> None:
         super().__init__(decoder, likelihood, latent)
         self.categories: int = categories
@@ -107,6 +109,9 @@ class Mixture(Model):
         else:
             self.register_buffer("raw_scale", raw)
         self.bounded = learn_scale and max_scale is not None
+        self.raw_turn: nn.Parameter | None = None
+        if full_covariance and latent > 1:
+            self.raw_turn = nn.Parameter(torch.zeros(categories, latent * (latent - 1) // 2))
 
     def log_scale(self) -> Tensor:
         """log s, (C, M)."""
@@ -115,10 +120,23 @@ class Mixture(Model):
         assert self.max_scale is not None
         return math.log(self.max_scale) + nn.functional.logsigmoid(self.raw_scale)
 
+    def turns(self) -> Tensor | None:
+        """Orthogonal matrices (C, M, M) whose columns are the directions of the sds, if learned."""
+        if self.raw_turn is None:
+            return None
+        m = self.latent
+        rows, columns = torch.triu_indices(m, m, offset=1)
+        upper = self.raw_turn.new_zeros(self.raw_turn.shape[0], m, m)
+        upper[:, rows, columns] = self.raw_turn
+        return torch.matrix_exp(upper - upper.mT)
+
     def log_joint_prior(self, latent: Tensor) -> Tensor:
         """log p(c, w_c), (..., C), for one w per category, (..., C, M) or (..., 1, M)."""
-        conditional = normal_log_prob(latent, self.means, self.log_scale())
-        return conditional - math.log(self.categories)
+        centred, turns = latent - self.means, self.turns()
+        if turns is not None:
+            centred = (centred[..., None, :] @ turns)[..., 0, :]
+        zero = centred.new_zeros(())
+        return normal_log_prob(centred, zero, self.log_scale()) - math.log(self.categories)
 
     def log_prior(self, latent: Tensor) -> Tensor:
         """log p(w), the category summed, for w (..., M)."""
@@ -128,7 +146,10 @@ class Mixture(Model):
         """n latents w (n, M)."""
         c = torch.randint(self.categories, (n,), device=self.means.device)
         noise = torch.randn(n, self.latent, device=self.means.device, dtype=self.means.dtype)
-        return self.means[c] + self.log_scale().exp()[c] * noise
+        offset, turns = self.log_scale().exp()[c] * noise, self.turns()
+        if turns is not None:
+            offset = (turns[c] @ offset[..., None])[..., 0]
+        return self.means[c] + offset
 
     def terms(self, x: Tensor, draws: Draws) -> Terms:
         """The parts of the bound: the category summed exactly where the draws have its axis."""

@@ -87,6 +87,7 @@ def build(config: RunConfig, data: Dataset) -> Model:
                 free_means=model.means == "free",
                 learn_scale=bool(model.learn_scale),
                 max_scale=model.max_scale,
+                full_covariance=model.covariance == "full",
             )
         elif model.family == "continuous":
             built = Continuous(decoder, _likelihood(config), model.latent)

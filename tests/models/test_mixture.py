@@ -68,6 +68,29 @@ def test_a_learned_scale_stays_below_its_bound() -> None:
         mixture(learn_scale=True, scale=0.6, max_scale=0.5)
 
 
+def test_a_full_covariance_is_the_one_its_draws_and_density_have() -> None:
+    model = mixture(separation=30.0, learn_scale=True, max_scale=2.0, full_covariance=True)
+    with torch.no_grad():
+        model.raw_turn += torch.randn_like(model.raw_turn)
+        model.raw_scale += torch.randn_like(model.raw_scale)
+    turns, scales = model.turns(), model.log_scale().exp()
+    covariances = turns @ torch.diag_embed(scales**2) @ turns.mT
+    assert (torch.linalg.eigvalsh(covariances) <= 4).all()
+    w = torch.randn(6, 2)
+    exact = torch.stack(
+        [
+            torch.distributions.MultivariateNormal(m, s).log_prob(w)
+            for m, s in zip(model.means, covariances, strict=True)
+        ],
+        -1,
+    )
+    assert torch.allclose(model.log_joint_prior(w[:, None]) + math.log(3), exact)
+    drawn = model.sample_prior(60_000)
+    nearest = torch.cdist(drawn, model.means).argmin(1)
+    for c in range(3):
+        assert torch.allclose(drawn[nearest == c].T.cov(), covariances[c], atol=0.08)
+
+
 def exhaustive(model: Mixture, posterior: FlowPosterior, x: torch.Tensor, draws: Draws):
     """ELBO terms and weights by an explicit loop over categories."""
     elbo, weights = 0, []
