@@ -94,6 +94,11 @@ class ModelConfig(Section):
     learn_scale: bool | None = Field(None, description="null: learned iff the means are free")
     max_scale: float | None = Field(None, gt=0, description="upper bound of a learned scale")
     covariance: Literal["diagonal", "full"] = Field("diagonal", description="of w given c")
+    theta: Literal["ml", "truth", "shared"] = Field(
+        "ml",
+        description="exact and nuts: parameters at the maximum of the likelihood, at the data's"
+        " own, or with every component at the distribution of all data",
+    )
 
 
 class InferenceConfig(Section):
@@ -110,6 +115,7 @@ class InferenceConfig(Section):
     free_bits: float = Field(0.0, ge=0, description="nats per datum of KL left unpenalised")
     samples: int = Field(1, ge=1, description="draws S of the training ELBO")
     steps: int = Field(20, ge=1, description="semi-amortized: gradient steps")
+    joint: bool = Field(False, description="nuts: over the parameters too, else at theta")
     chains: int = Field(4, ge=1, description="nuts")
     warmup: int = Field(1000, ge=1, description="nuts")
     draws: int = Field(1000, ge=1, description="nuts, a chain")
