@@ -1,0 +1,1 @@
+"""Tables and figures of what is under `results/`: a pure function of that folder."""

@@ -1,0 +1,278 @@
+"""Every run under `results/`, as records and as one tidy frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lidcli.errors import StoreError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+    Curves = Mapping[str, npt.NDArray[np.floating[Any]]]
+
+__all__ = ["Collection", "Record", "collect", "flatten", "frame", "read_record", "varying"]
+
+Tree = dict[str, Any]
+NOT_SETTINGS = ("method", "seed", "data.name", "data.root", "data.path", "runtime.")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run, read once: what was asked, where it was made, what was measured."""
+
+    folder: Path
+    experiment: str
+    published: bool
+    config: Tree
+    settings: dict[str, Any]
+    provenance: Tree
+    status: str
+    split: str
+    metrics: dict[str, float]
+    other_splits: dict[str, dict[str, float]]
+    curves: Curves
+
+    @property
+    def run_id(self) -> str:
+        """The folder's name."""
+        return str(clean(self.folder.name))
+
+    @property
+    def method(self) -> str:
+        """What --model named."""
+        return str(self.config["method"])
+
+    @property
+    def data(self) -> str:
+        """Name of the data."""
+        return str(self.config["data"]["name"])
+
+    @property
+    def kind(self) -> str:
+        """Kind of the data: points, image, text or classical."""
+        return str(self.settings.get("data.kind", ""))
+
+    @property
+    def family(self) -> str:
+        """Family of the model."""
+        return str(self.settings.get("model.family", ""))
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run."""
+        return int(self.config["seed"])
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run ended well and was measured: only such runs enter a mean."""
+        return self.status == "complete" and bool(self.metrics)
+
+    @property
+    def verdict(self) -> str:
+        """The stored verdict, or nothing."""
+        return str(self.provenance.get("verdict") or "")
+
+    def texts(self, key: str) -> list[str]:
+        """A list of sentences of the provenance."""
+        value = self.provenance.get(key) or []
+        return [str(part) for part in value] if isinstance(value, list) else [str(value)]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The runs of a report, in order, and what could not be read."""
+
+    records: tuple[Record, ...]
+    warnings: tuple[str, ...]
+
+    def experiments(self) -> dict[str, list[Record]]:
+        """The records by experiment."""
+        out: dict[str, list[Record]] = {}
+        for record in self.records:
+            out.setdefault(record.experiment, []).append(record)
+        return out
+
+
+def clean(value: Any) -> Any:
+    """`value` with every character that could steer a terminal taken out of its strings."""
+    if isinstance(value, str):
+        return "".join(ch if ch.isprintable() else " " if ch in "\n\t" else "" for ch in value)
+    if isinstance(value, Mapping):
+        return {str(clean(str(key))): clean(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(part) for part in value]
+    return value
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested mapping as dotted keys.
+
+    Example:
+        >>> flatten({"decoder": {"layers": 9}})
+        {'decoder.layers': 9}
+    """
+    out: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            out |= flatten(value, f"{prefix}{key}.")
+        else:
+            out[f"{prefix}{key}"] = value
+    return out
+
+
+def varying(records: Iterable[Record]) -> list[str]:
+    """Settings that differ among records; paths, seed and runtime are none.
+
+    Args:
+        records: any number of them.
+
+    Returns:
+        Dotted keys, in the order of the configuration.
+    """
+    values: dict[str, set[str]] = {}
+    rows = list(records)
+    for record in rows:
+        for key in record.settings:
+            values.setdefault(key, set())
+    for key, seen in values.items():
+        seen.update(repr(record.settings.get(key)) for record in rows)
+    return [
+        key for key, seen in values.items() if len(seen) > 1 and not key.startswith(NOT_SETTINGS)
+    ]
+
+
+def read_record(folder: Path) -> Record:
+    """One run's record.
+
+    Args:
+        folder: results/<experiment>/<run-id>.
+
+    Raises:
+        StoreError: the files are damaged, or hold no configuration of a run.
+    """
+    from lidcli.store.run import Run
+
+    try:
+        run = Run.open(folder)
+        config, provenance = clean(run.config), clean(run.provenance)
+        evaluation = {
+            clean(split): {clean(name): float(value) for name, value in scalars.items()}
+            for split, scalars in run.evaluation.items()
+        }
+        settings = flatten(config)
+        wanted = settings.get("evaluate.split", "test")
+        split = wanted if wanted in evaluation else next(iter(evaluation), str(wanted))
+        record = Record(
+            folder=folder,
+            experiment=clean(folder.parent.name),
+            published=folder.parent.parent.name == "published",
+            config=config,
+            settings=settings,
+            provenance=provenance,
+            status=str(clean(run.status)),
+            split=split,
+            metrics=evaluation.pop(split, {}),
+            other_splits=evaluation,
+            curves=run.curves,
+        )
+        _ = record.method, record.data, record.seed
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"{folder} holds no usable record of a run ({error!r}).") from error
+    return record
+
+
+def collect(results: Path, experiments: Sequence[str] = ()) -> Collection:
+    """Read every run of some experiments, or of all.
+
+    A run that is there twice, under `results/` and under `results/published/`, counts once: the
+    finished one, and of two finished ones the local.
+
+    Args:
+        results: folder of the runs.
+        experiments: names of its subfolders; none means all.
+
+    Returns:
+        Records by experiment, data, method and seed, and a sentence for every run left out.
+    """
+    from lidcli.store.run import find_runs
+
+    kept: dict[tuple[str, str], Record] = {}
+    warnings: list[str] = []
+    names: list[str | None] = [*experiments] or [None]
+    found = [path for name in names for path in find_runs(results, name)]
+    shipped = [results / "published" / path.parent.name / path.name for path in found]
+    folders = [*found, *(path for path in shipped if (path / "run.h5").is_file())]
+    for folder in dict.fromkeys(folders):
+        try:
+            record = read_record(folder)
+        except StoreError as error:
+            warnings.append(clean(f"Left out: {error}"))
+            continue
+        key = (record.experiment, record.run_id)
+        if key not in kept or _rank(record) > _rank(kept[key]):
+            kept[key] = record
+    records = sorted(kept.values(), key=lambda r: (r.experiment, r.data, r.method, r.seed))
+    return Collection(tuple(records), tuple(warnings))
+
+
+def _rank(record: Record) -> tuple[bool, bool]:
+    return record.complete, not record.published
+
+
+def frame(records: Sequence[Record]) -> pd.DataFrame:
+    """One row a run: identity, status, settings that vary, every evaluation number, provenance.
+
+    Args:
+        records: of any experiments.
+
+    Returns:
+        A frame whose metric columns bear the names of the run store; those of another split than
+        `split` are prefixed with it.
+    """
+    import pandas as pd
+
+    keys = [k for k in varying(records) if k not in ("data.kind", "model.family")]
+    rows = []
+    for r in records:
+        row: dict[str, Any] = {
+            "experiment": r.experiment,
+            "run": r.run_id,
+            "data": r.data,
+            "kind": r.kind,
+            "family": r.family,
+            "method": r.method,
+            "seed": r.seed,
+            "status": r.status,
+            "message": str(r.provenance.get("message") or ""),
+            "published": r.published,
+            "verdict": r.verdict,
+            "verdict_reason": str(r.provenance.get("verdict_reason") or ""),
+            "unused_prior": bool(r.provenance.get("unused_prior", False)),
+            "notes": "; ".join(
+                text for key in ("verdict_notes", "checks", "data_notes") for text in r.texts(key)
+            ),
+        }
+        row |= {key: r.settings.get(key) for key in keys}
+        row |= {"split": r.split, **r.metrics}
+        for split, scalars in r.other_splits.items():
+            row |= {f"{split}/{name}": value for name, value in scalars.items()}
+        for key in ("parameters", "epochs_done", "wall_seconds", "peak_memory_mb", "device"):
+            value = r.provenance.get(key)
+            row[key] = value.get("total") if isinstance(value, dict) else value
+        for key in ("git_commit", "git_dirty", "data_sha256", "data_entropy", "started"):
+            row[key] = r.provenance.get(key)
+        rows.append(row)
+    table: pd.DataFrame = pd.DataFrame(rows)
+    return table
+
+
+def finite(value: float | None) -> bool:
+    """Whether there is a number."""
+    return value is not None and math.isfinite(value)

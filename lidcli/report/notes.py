@@ -1,0 +1,146 @@
+"""Footnotes: everything in which a table deviates from what a reader would assume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lidcli.report.collect import Record, finite, varying
+from lidcli.report.groups import Block, Group
+
+__all__ = ["FEW", "FLOAT32_LOG10", "Notes", "block_notes", "mark_group"]
+
+FEW = 5
+"""Seeds below which a row is marked."""
+FLOAT32_LOG10 = -6.9
+"""log10 of float32's resolution, 2^-23."""
+BUDGET = ("train.", "data.", "evaluate.", "model.likelihood", "model.categories")
+
+
+class Notes:
+    """Numbered sentences without repetition."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The sentences; the first is number 1."""
+        return tuple(self._texts)
+
+    def add(self, text: str) -> int:
+        """The number of a sentence, new or known."""
+        if text not in self._texts:
+            self._texts.append(text)
+        return self._texts.index(text) + 1
+
+    def differing(self, group: Group, settings: Mapping[str, Any]) -> list[int]:
+        """Mark a row whose settings are not those of the paper."""
+        out = []
+        for key, value in settings.items():
+            ours = [r.settings.get(key) for r in group.used if r.settings.get(key) != value]
+            if ours:
+                out.append(self.add(f"{key} is {_shown(ours)}; the paper's is {value}."))
+        return out
+
+
+def _seeds(records: Iterable[Record]) -> str:
+    numbers = sorted({record.seed for record in records})
+    return f"seed{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+
+
+def _shown(values: Iterable[Any]) -> str:
+    return ", ".join(sorted({"none" if v is None else str(v) for v in values}))
+
+
+def block_notes(block: Block, notes: Notes) -> bool:
+    """Add the footnotes that concern a whole table.
+
+    Args:
+        block: whose runs are looked at.
+        notes: takes the sentences.
+
+    Returns:
+        Whether LL and ELBO of its rows may be compared.
+    """
+    used = [record for group in block.groups for record in group.used]
+    for text in dict.fromkeys(text for r in used for text in r.texts("data_notes")):
+        notes.add(f"Data: {text.rstrip('.')}.")
+    samples = {int(r.metrics["ll_samples"]) for r in used if finite(r.metrics.get("ll_samples"))}
+    if len(samples) == 1:
+        where = _shown(r.split for r in used)
+        number = samples.pop()
+        notes.add(f"LL: importance-weighted bound with S = {number} samples, {where} split.")
+        comparable = True
+    else:
+        comparable = not samples
+    if block.entropy is not None:
+        notes.add(
+            f"The data's own entropy is {block.entropy:.3f} nats: no model's expected LL is above"
+            f" −{block.entropy:.3f}."
+        )
+    splits = {record.split for record in used}
+    hashes = {str(r.provenance.get("data_sha256")) for r in used} - {"None"}
+    likelihoods = {str(r.settings.get("model.likelihood")) for r in used}
+    for what, seen in (("splits", splits), ("data", hashes), ("likelihoods", likelihoods)):
+        if len(seen) > 1:
+            comparable = False
+            notes.add(f"The runs were measured on different {what}: LL and ELBO not compared.")
+    if len(samples) > 1:
+        notes.add(f"LL with S = {_shown(samples)} samples: not compared, none is bold.")
+    for key in varying(used):
+        if key.startswith(BUDGET) and key not in block.keys:
+            own = {
+                method: _shown(r.settings.get(key) for r in used if r.method == method)
+                for method in block.methods
+                if any(r.method == method for r in used)
+            }
+            said = "; ".join(f"{method} {value}" for method, value in own.items())
+            notes.add(f"The methods differ in {key}: {said}.")
+    if any(r.provenance.get("git_dirty") for r in used):
+        notes.add("Some runs were made from a working tree with uncommitted changes.")
+    commits = {str(r.provenance.get("git_commit"))[:9] for r in used}
+    if len(commits) > 1:
+        notes.add(f"The runs were made at {len(commits)} commits: {_shown(commits)}.")
+    return comparable
+
+
+def mark_group(group: Group, notes: Notes) -> tuple[int, ...]:
+    """The numbers of the footnotes that concern one row.
+
+    Args:
+        group: the row's runs.
+        notes: takes the sentences.
+    """
+    marks = []
+    used = group.used
+    if 0 < len(used) < FEW:
+        marks.append(notes.add(f"Fewer than {FEW} seeds."))
+    left: dict[str, list[Record]] = {}
+    for record in group.records:
+        if not record.complete:
+            status = record.status if record.status != "complete" else "complete without evaluation"
+            left.setdefault(status, []).append(record)
+    for status, records in sorted(left.items()):
+        count = f"{len(records)} of {len(group.records)}"
+        marks.append(
+            notes.add(
+                f"{group.label}: {count} runs {status} ({_seeds(records)}), not in the means."
+            )
+        )
+    unused = [r for r in used if r.provenance.get("unused_prior")]
+    if unused:
+        marks.append(
+            notes.add(f"Unused prior in {len(unused)} of {len(used)} runs: KL exceeds MI by half.")
+        )
+    broken = [r for r in used if r.texts("checks")]
+    if broken:
+        said = "; ".join(dict.fromkeys(text for r in broken for text in r.texts("checks")))
+        marks.append(notes.add(f"Invariants violated ({_seeds(broken)}): {said}."))
+    odd = sorted({name for r in used for name, v in r.metrics.items() if not finite(v)})
+    if odd:
+        marks.append(notes.add(f"Not finite in some run, and left out: {', '.join(odd)}."))
+    published = [r for r in used if r.published]
+    if published and len(published) < len(used):
+        marks.append(notes.add("Local runs and runs shipped with the repository together."))
+    return tuple(marks)

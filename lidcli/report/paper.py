@@ -1,0 +1,64 @@
+"""The paper's own numbers, from `paper.yaml`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+__all__ = ["PaperTable", "alias", "paper_table"]
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """One data set's column of a table of the paper."""
+
+    source: str
+    family: str
+    settings: dict[str, Any]
+    cautions: tuple[str, ...]
+    rows: dict[str, dict[str, float]]
+
+
+@cache
+def _content() -> dict[str, Any]:
+    text = files("lidcli.report").joinpath("paper.yaml").read_text(encoding="utf-8")
+    content: dict[str, Any] = yaml.safe_load(text)
+    return content
+
+
+def alias(method: str) -> str:
+    """The paper's row that a model belongs to.
+
+    Example:
+        >>> alias("lidgmvae")
+        'lidvae'
+    """
+    return str(_content()["aliases"].get(method, method))
+
+
+def paper_table(data: str, family: str) -> PaperTable | None:
+    """What the paper prints for a data set, or None.
+
+    Args:
+        data: name of the data.
+        family: of our models; the paper's numbers stand only beside those of the same family.
+
+    Example:
+        >>> paper_table("mnist", "mixture").rows["lidvae"]["au"]
+        1.0
+    """
+    for entry in _content()["tables"].values():
+        rows = {name: row[data] for name, row in entry["rows"].items() if data in row}
+        if rows and entry["family"] == family:
+            cautions = [
+                *entry["cautions"],
+                *filter(None, [entry.get("data_cautions", {}).get(data)]),
+            ]
+            return PaperTable(
+                entry["source"], family, dict(entry["settings"]), tuple(cautions), rows
+            )
+    return None

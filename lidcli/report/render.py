@@ -1,0 +1,216 @@
+"""The formats of a table: Markdown, LaTeX and the terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from lidcli.report.tables import Cell, Row, Table
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+__all__ = ["latex", "latex_document", "latex_text", "markdown", "markdown_text", "terminal"]
+
+SUPERSCRIPTS = str.maketrans("0123456789,", "⁰¹²³⁴⁵⁶⁷⁸⁹˒")
+SHORT = {"informative": "I", "partly collapsed": "P", "collapsed": "C"}
+
+
+def _label(row: Row) -> str:
+    return ",".join(map(str, row.notes))
+
+
+def _pad(rows: Sequence[Sequence[str]], left: int = 1) -> list[list[str]]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        [
+            t.ljust(w) if i < left else t.rjust(w)
+            for i, (t, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        for row in rows
+    ]
+
+
+def markdown_text(text: str) -> str:
+    """Text with every character escaped that Markdown or HTML would read.
+
+    Example:
+        >>> markdown_text("a|<b>")
+        'a\\\\|&lt;b&gt;'
+    """
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|!#])", r"\\\1", text)
+
+
+def markdown(table: Table) -> str:
+    """One table in GitHub's Markdown, with units and footnotes."""
+
+    def cell(c: Cell) -> str:
+        text = markdown_text(c.text) + (f" ± {c.sd}" if c.sd else "") + c.mark
+        return f"**{text}**" if c.bold else text
+
+    head = [markdown_text(text).replace("\\_", "_") for text in table.head]
+    rows = [head]
+    for row in table.rows:
+        label = f"_{markdown_text(row.label)}_" if row.quiet else markdown_text(row.label)
+        label += f" <sup>{_label(row)}</sup>" if row.notes else ""
+        rows.append([label, *map(cell, row.cells)])
+    padded = _pad(rows)
+    rule = [":" + "-" * (len(padded[0][0]) - 1)]
+    rule += ["-" * (len(text) - 1) + ":" for text in padded[0][1:]]
+    lines = [f"### {markdown_text(table.title)}", ""]
+    lines += [f"| {' | '.join(row)} |" for row in (padded[0], rule, *padded[1:])]
+    lines += ["", markdown_text(table.units), *(markdown_text(t) for t in table.unnumbered)]
+    if table.notes:
+        lines += [""]
+        lines += [f"{i}. {markdown_text(text)}" for i, text in enumerate(table.notes, 1)]
+    return "\n".join(lines) + "\n"
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "`": r"\textasciigrave{}",
+    "±": r"$\pm$",
+    "−": r"$-$",
+    "–": "--",
+    "—": "---",
+    "×": r"$\times$",
+    "‖": r"$\Vert$",
+    "†": r"$^{\dagger}$",
+    "‡": r"$^{\ddagger}$",
+    "β": r"$\beta$",
+    "σ": r"$\sigma$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+}
+
+
+def latex_text(text: str) -> str:
+    """Text for pdflatex: specials escaped, what its T1 fonts lack as a question mark.
+
+    Example:
+        >>> latex_text("50% of β_1")
+        '50\\\\% of $\\\\beta$\\\\_1'
+    """
+    return "".join(
+        LATEX.get(ch, ch if ord(ch) < 127 or 191 < ord(ch) < 256 else "?") for ch in text
+    )
+
+
+def _latex_head(text: str) -> str:
+    stem, under, index = text.partition("_")
+    return f"{latex_text(stem)}$_{index}$" if under and len(index) == 1 else latex_text(text)
+
+
+def latex(table: Table) -> str:
+    """One table for booktabs, with units and footnotes below it."""
+
+    def cell(c: Cell) -> str:
+        text = latex_text(c.text + (f" ± {c.sd}" if c.sd else ""))
+        return (rf"\textbf{{\boldmath {text}}}" if c.bold else text) + latex_text(c.mark)
+
+    lines = [
+        r"\begin{table}[htbp]",
+        r"\centering\small",
+        rf"\caption{{{latex_text(table.title)}}}",
+        rf"\begin{{tabular}}{{@{{}}l{'r' * (len(table.head) - 1)}@{{}}}}",
+        r"\toprule",
+        " & ".join(map(_latex_head, table.head)) + r" \\",
+        r"\midrule",
+    ]
+    for row in table.rows:
+        label = latex_text(row.label)
+        label = rf"\textit{{{label}}}" if row.quiet else label
+        label += rf"\textsuperscript{{{_label(row)}}}" if row.notes else ""
+        lines.append(" & ".join([label, *map(cell, row.cells)]) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}", "", r"\smallskip", r"\begin{minipage}{\linewidth}"]
+    lines += [r"\footnotesize", latex_text(table.units)]
+    lines += [rf"\par {latex_text(text)}" for text in table.unnumbered]
+    lines += [
+        rf"\par \textsuperscript{{{i}}}{latex_text(text)}" for i, text in enumerate(table.notes, 1)
+    ]
+    return "\n".join([*lines, r"\end{minipage}", r"\end{table}", ""])
+
+
+def latex_document(tables: Iterable[Table]) -> str:
+    """A file that pdflatex compiles as is; its comments say what one table alone needs."""
+    parts = [
+        "% Compile with pdflatex. To take one table into a paper, copy it from \\begin{table} to",
+        "% \\end{table}; its preamble needs: \\usepackage{booktabs} \\usepackage[T1]{fontenc}",
+        r"\documentclass{article}",
+        r"\usepackage[margin=15mm]{geometry}",
+        r"\usepackage[T1]{fontenc}",
+        r"\usepackage[utf8]{inputenc}",
+        r"\usepackage{booktabs}",
+        r"\begin{document}",
+    ]
+    for table in tables:
+        parts += [f"% --- {latex_text(table.name)}", latex(table)]
+    return "\n".join([*parts, r"\clearpage", r"\end{document}", ""])
+
+
+def terminal(table: Table, stars: bool = False) -> Group:
+    """One table for a rich console of 80 columns: no space around ±, verdicts by letter.
+
+    Args:
+        table: to show.
+        stars: put a star where the terminal cannot show bold.
+    """
+    from rich.console import Group
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    out = RichTable(
+        title=Text(table.title, style="bold"),
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        header_style="dim",
+    )
+    for i, text in enumerate(table.head):
+        out.add_column(Text(text), justify="left" if i == 0 else "right", no_wrap=i > 0)
+    letters: set[str] = set()
+    for row in table.rows:
+        label = Text(row.label, style="dim italic" if row.quiet else "")
+        label.append(_label(row).translate(SUPERSCRIPTS), style="dim")
+        cells = [label]
+        for head, cell in zip(table.head[1:], row.cells, strict=True):
+            text = cell.text
+            if head == "verdict":
+                text, found = _letters(text)
+                letters |= found
+            text += (f"±{cell.sd}" if cell.sd else "") + cell.mark
+            text += "*" if cell.bold and stars else ""
+            style = "bold green" if cell.bold else "dim italic" if row.quiet else ""
+            cells.append(Text(text, style=style))
+        out.add_row(*cells)
+    said = [f"{short} {name}" for name, short in SHORT.items() if short in letters]
+    units = table.units.replace("Bold:", "Star:") if stars else table.units
+    below = [units + (f" Verdict: {', '.join(said)}." if said else ""), *table.unnumbered]
+    below += [f"{str(i).translate(SUPERSCRIPTS)} {text}" for i, text in enumerate(table.notes, 1)]
+    return Group(out, *(Text(text, style="dim") for text in below), Text())
+
+
+def _letters(text: str) -> tuple[str, set[str]]:
+    """Verdict counts by letter: `5 informative` is `5I`."""
+    used = set()
+    for name in sorted(SHORT, key=len, reverse=True):
+        if name in text:
+            text = text.replace(name, SHORT[name])
+            used.add(SHORT[name])
+    return re.sub(r"(\d+) ([IPC])\b", r"\1\2", text).replace(", ", " "), used
