@@ -1,0 +1,74 @@
+"""Finds runs below a results folder."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from lidcli.errors import StoreError
+
+__all__ = ["find_runs", "resolve"]
+
+
+def find_runs(results: Path, experiment: str | None = None) -> list[Path]:
+    """Folders of all runs, one's own before those published with the repository.
+
+    A run of `results/published` is left out where the same run is in `results` itself.
+
+    Args:
+        results: folder of the runs.
+        experiment: only this one's.
+
+    Example:
+        >>> find_runs(Path("nowhere"))
+        []
+    """
+    pattern = f"{_literal(experiment)}/*/run.h5" if experiment else "*/*/run.h5"
+    found: dict[tuple[str, str], Path] = {}
+    for root in (results, results / "published"):
+        for path in sorted(root.glob(pattern)):
+            folder = path.parent
+            found.setdefault((folder.parent.name, folder.name), folder)
+    return list(found.values())
+
+
+def _literal(name: str) -> str:
+    """A glob pattern that matches a name and nothing else."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def resolve(results: Path, text: str) -> Path:
+    """The run that a folder, an id or the beginning of one names.
+
+    Args:
+        results: folder of the runs.
+        text: a path, `<run-id>` or `<experiment>/<run-id>`, the id as short as is unique.
+
+    Raises:
+        StoreError: no run, or more than one, is named so.
+    """
+    path = Path(text)
+    if path.name == "run.h5":
+        path = path.parent
+    if (path / "run.h5").is_file():
+        return path
+    experiment, _, prefix = text.rpartition("/")
+    runs = find_runs(results)
+    ids = [folder.name for folder in runs]
+    hits = [
+        folder
+        for folder in runs
+        if folder.name.startswith(prefix) and experiment in ("", folder.parent.name)
+    ]
+    exact = [folder for folder in hits if folder.name == prefix]
+    hits = exact or hits
+    if len(hits) == 1:
+        return hits[0]
+    if hits:
+        names = ", ".join(f"{folder.parent.name}/{folder.name}" for folder in hits[:4])
+        raise StoreError(
+            f"{len(hits)} runs are named {text!r}: {names}{', ...' if len(hits) > 4 else ''}."
+        )
+    close = difflib.get_close_matches(prefix, ids, n=1)
+    hint = f"did you mean {close[0]}?" if close else "lid list runs shows what there is."
+    raise StoreError(f"There is no run {text!r} in {results}; {hint}")
