@@ -145,7 +145,7 @@ def components(shown: Shown, symbol: str) -> Figure:
             means = (means - centre) @ axis
             prior = None if prior is None else (prior - centre) @ axis
             name = f"principal axis of {symbol}"
-        labels = arrays.get("labels")
+        labels = arrays.get("labels", arrays.get("category"))
         labels = labels if labels is not None and len(labels) == len(means) else None
         _scatter(axes, means, labels)
         if prior is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ def _label(row: Row) -> str:
 
 
 def _pad(rows: Sequence[Sequence[str]], left: int = 1) -> list[list[str]]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    widths = [max(2, *(len(row[i]) for row in rows)) for i in range(len(rows[0]))]
     return [
         [
             t.ljust(w) if i < left else t.rjust(w)
@@ -43,11 +44,22 @@ def markdown_text(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|!#])", r"\\\1", text)
 
 
+def _wrapped(text: str, bullet: str = "") -> str:
+    text = bullet + markdown_text(text)
+    return textwrap.fill(
+        text,
+        98,
+        subsequent_indent=" " * len(bullet),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
 def markdown(table: Table) -> str:
     """One table in GitHub's Markdown, with units and footnotes."""
 
     def cell(c: Cell) -> str:
-        text = markdown_text(c.text) + (f" ± {c.sd}" if c.sd else "") + c.mark
+        text = markdown_text(c.text) + (f"±{c.sd}" if c.sd else "") + c.mark
         return f"**{text}**" if c.bold else text
 
     head = [markdown_text(text).replace("\\_", "_") for text in table.head]
@@ -61,10 +73,9 @@ def markdown(table: Table) -> str:
     rule += ["-" * (len(text) - 1) + ":" for text in padded[0][1:]]
     lines = [f"### {markdown_text(table.title)}", ""]
     lines += [f"| {' | '.join(row)} |" for row in (padded[0], rule, *padded[1:])]
-    lines += ["", markdown_text(table.units), *(markdown_text(t) for t in table.unnumbered)]
+    lines += ["", _wrapped(table.units), *map(_wrapped, table.unnumbered)]
     if table.notes:
-        lines += [""]
-        lines += [f"{i}. {markdown_text(text)}" for i, text in enumerate(table.notes, 1)]
+        lines += ["", *(_wrapped(text, f"{i}. ") for i, text in enumerate(table.notes, 1))]
     return "\n".join(lines) + "\n"
 
 
@@ -163,17 +174,22 @@ def latex_document(tables: Iterable[Table]) -> str:
     return "\n".join([*parts, r"\clearpage", r"\end{document}", ""])
 
 
-def terminal(table: Table, stars: bool = False) -> Group:
-    """One table for a rich console of 80 columns: no space around ±, verdicts by letter.
+def terminal(table: Table, width: int = 80, stars: bool = False) -> Group:
+    """One table for a rich console: no space around ±, verdicts by letter.
 
     Args:
         table: to show.
+        width: columns; where the table is wider, 1.58±0.01 is written 1.58(1).
         stars: put a star where the terminal cannot show bold.
     """
     from rich.console import Group
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    rows, letters = _terminal_rows(table, False, stars)
+    concise = sum(max(map(len, column)) + 1 for column in zip(*rows, strict=True)) - 1 > width
+    if concise:
+        rows, letters = _terminal_rows(table, True, stars)
     out = RichTable(
         title=Text(table.title, style="bold"),
         title_justify="left",
@@ -182,28 +198,39 @@ def terminal(table: Table, stars: bool = False) -> Group:
         padding=(0, 1, 0, 0),
         header_style="dim",
     )
-    for i, text in enumerate(table.head):
+    for i, text in enumerate(rows[0]):
         out.add_column(Text(text), justify="left" if i == 0 else "right", no_wrap=i > 0)
-    letters: set[str] = set()
+    for row, texts in zip(table.rows, rows[1:], strict=True):
+        quiet = "dim italic" if row.quiet else ""
+        label = Text(row.label, style=quiet)
+        label.append(texts[0][len(row.label) :], style="dim")
+        styles = ["bold green" if cell.bold else quiet for cell in row.cells]
+        out.add_row(label, *(Text(t, style=s) for t, s in zip(texts[1:], styles, strict=True)))
+    units = table.units.replace("Bold:", "Star:") if stars else table.units
+    units += " 1.58(1) is 1.58 ± 0.01." if concise else ""
+    said = [f"{short} {name}" for name, short in SHORT.items() if short in letters]
+    units += f" Verdict: {', '.join(said)}." if said else ""
+    below = [units, *table.unnumbered]
+    below += [f"{str(i).translate(SUPERSCRIPTS)} {text}" for i, text in enumerate(table.notes, 1)]
+    return Group(out, *(Text(text, style="dim") for text in below), Text())
+
+
+def _terminal_rows(table: Table, concise: bool, stars: bool) -> tuple[list[list[str]], set[str]]:
+    """Head and cells as text, and the letters of verdicts that stand in them."""
+    rows, letters = [list(table.head)], set()
     for row in table.rows:
-        label = Text(row.label, style="dim italic" if row.quiet else "")
-        label.append(_label(row).translate(SUPERSCRIPTS), style="dim")
-        cells = [label]
+        texts = [row.label + _label(row).translate(SUPERSCRIPTS)]
         for head, cell in zip(table.head[1:], row.cells, strict=True):
             text = cell.text
             if head == "verdict":
                 text, found = _letters(text)
                 letters |= found
-            text += (f"±{cell.sd}" if cell.sd else "") + cell.mark
-            text += "*" if cell.bold and stars else ""
-            style = "bold green" if cell.bold else "dim italic" if row.quiet else ""
-            cells.append(Text(text, style=style))
-        out.add_row(*cells)
-    said = [f"{short} {name}" for name, short in SHORT.items() if short in letters]
-    units = table.units.replace("Bold:", "Star:") if stars else table.units
-    below = [units + (f" Verdict: {', '.join(said)}." if said else ""), *table.unnumbered]
-    below += [f"{str(i).translate(SUPERSCRIPTS)} {text}" for i, text in enumerate(table.notes, 1)]
-    return Group(out, *(Text(text, style="dim") for text in below), Text())
+            if cell.sd:
+                digits = cell.sd.replace(".", "").lstrip("0") or "0"
+                text += f"({digits})" if concise and "e" not in cell.sd else f"±{cell.sd}"
+            texts.append(text + cell.mark + ("*" if cell.bold and stars else ""))
+        rows.append(texts)
+    return rows, letters
 
 
 def _letters(text: str) -> tuple[str, set[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lidcli.report.collect import Record, finite
 from lidcli.report.groups import Block, Group, Statistic, grid_text
@@ -229,30 +229,39 @@ def _paper_table(block: Block, paper: PaperTable) -> Table:
     """Ours beside the paper's: a row for each method of either."""
     unit = block.judged
     columns = [
-        (Column(f"au/{unit}", "AU", decimals=1), "au"),
-        (Column(f"kl/{unit}", "KL", decimals=1), "kl"),
-        (Column(f"mi/{unit}", "MI", decimals=1), "mi"),
-        (Column("ll", "LL", decimals=1), "ll"),
+        (Column(f"au/{unit}", "AU", decimals=2), "au"),
+        (Column(f"kl/{unit}", "KL"), "kl"),
+        (Column(f"mi/{unit}", "MI"), "mi"),
+        (Column("ll", "LL"), "ll"),
     ]
     groups = [
         group
         for group in block.groups
         if all(dict(group.grid).get(k, v) == v for k, v in paper.settings.items())
     ]
+
+    def named(group: Group) -> str:
+        rest = tuple(point for point in group.grid if point[0] not in paper.settings)
+        return replace(group, grid=rest).label
+
     rows: list[tuple[str, Group | None, Mapping[str, float]]] = []
     for method, printed in paper.rows.items():
         ours = [group for group in groups if alias(group.method) == method]
-        rows += [(group.label, group, printed) for group in ours] or [(method, None, printed)]
-    rows += [(g.label, g, {}) for g in groups if alias(g.method) not in paper.rows]
+        rows += [(named(group), group, printed) for group in ours] or [(method, None, printed)]
+    rows += [(named(g), g, {}) for g in groups if alias(g.method) not in paper.rows]
     notes = Notes()
     for text in paper.cautions:
         notes.add(text)
+    decimals = {
+        key: _decimals(column, [g.statistic(column.metric) for g in groups])
+        for column, key in columns
+    }
     out = []
     for label, group, theirs in rows:
         cells = []
         for column, key in columns:
             ours_here = group.statistic(column.metric) if group is not None else None
-            cells.append(_cell(column, ours_here, 2 if key == "au" else 1, ""))
+            cells.append(_cell(column, ours_here, decimals[key], ""))
             sd = theirs.get(f"{key}_sd")
             text = _printed(theirs[key]) if key in theirs else DASH
             cells.append(Cell(text, "" if sd is None else _printed(sd)))
@@ -270,7 +279,7 @@ def _paper_table(block: Block, paper: PaperTable) -> Table:
 
 
 def _printed(value: float) -> str:
-    return f"{value:g}".replace("e-0", "e-").replace("-", "−").replace("e−", "e-")
+    return repr(value).replace("e-0", "e-").replace("-", "−").replace("e−", "e-")
 
 
 def block_tables(block: Block) -> list[Table]:
@@ -336,10 +345,11 @@ def headline(blocks: Iterable[Block]) -> list[str]:
                 name = record.verdict if record.complete else record.status
                 counts[name or record.status] = counts.get(name or record.status, 0) + 1
             said = " and ".join(
-                f"{name} in {count} of {len(runs)}" for name, count in sorted(counts.items())
+                f"{name} in {count}"
+                for name, count in sorted(counts.items(), key=lambda item: -item[1])
             )
-            parts.append(f"{method} is {said} run{'s' if len(runs) != 1 else ''}")
+            parts.append(f"{method}: {said} of {len(runs)} run{'s' if len(runs) != 1 else ''}")
         grid = ", ".join(grid_text(key, "") for key in block.keys).replace(" ,", ",").strip()
         over = f" (over seeds and {grid})" if grid else ""
-        sentences.append(f"On {block.data}{over}: {'; '.join(parts)}.")
+        sentences.append(f"{block.data}{over} — {'; '.join(parts)}.")
     return sentences
