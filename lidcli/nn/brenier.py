@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lidcli.nn.certificate import MapCertificate, certify
 from lidcli.nn.icnn import ICNN, Activation, Backward
@@ -84,11 +83,7 @@ class BrenierMap(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         """Map (..., K) to (..., D)."""
-        out = self.icnn.gradient(u)
-        if self.inverse_lipschitz == 0:
-            return out
-        padded = F.pad(u, (0, self.dim - self.active)) if self.active < self.dim else u
-        return torch.add(out, padded, alpha=self.inverse_lipschitz)
+        return self.icnn.gradient(u, self.inverse_lipschitz)
 
     def potential(self, u: Tensor) -> Tensor:
         """The convex function (...,) whose gradient at (..., K), padded, is the map."""

@@ -48,10 +48,13 @@ def reference(g: BrenierMap, u: Tensor) -> Tensor:
     """The same map by double backpropagation through a potential written out independently."""
     phi, alpha = g.icnn, g.icnn.slope
     x = F.pad(u, (0, g.dim - g.active))
-    z = F.leaky_relu(x @ phi.input_weights[0].T + phi.biases[0], alpha) ** 2
+    A = list(phi.input_weights)
+    if g.active < g.dim:
+        A = [torch.cat(pair, dim=1) for pair in zip(A, phi.padded_weights, strict=True)]
+    z = F.leaky_relu(x @ A[0].T + phi.biases[0], alpha) ** 2
     for layer in range(1, phi.layers - 1):
         t = z @ torch.exp(phi.log_weights[layer - 1]).T
-        t = t + x @ phi.input_weights[layer].T + phi.biases[layer]
+        t = t + x @ A[layer].T + phi.biases[layer]
         if phi.activation == "leaky":
             z = F.leaky_relu(t, alpha)
         else:
