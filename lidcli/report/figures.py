@@ -27,12 +27,13 @@ DPI = 150
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn figure: a caption, and the files below the report's folder."""
+    """A drawn figure: a caption, its files, and whether another figure already shows it."""
 
     name: str
     caption: str
     png: Path
     pdf: Path
+    part: bool = False
 
 
 def slug(text: str) -> str:
@@ -80,7 +81,8 @@ def draw(block: Block, folder: Path) -> tuple[list[Picture], list[str]]:
             png, pdf = folder / f"{stem}.png", folder / f"{stem}.pdf"
             figure.savefig(png, dpi=DPI)
             figure.savefig(pdf, dpi=DPI, metadata={"CreationDate": None})
-            pictures.append(Picture(stem, caption, png, pdf))
+            part = name.startswith("categories-")
+            pictures.append(Picture(stem, caption, png, pdf, part))
     return pictures, warnings
 
 

@@ -18,18 +18,24 @@ BUDGET = ("train.", "data.", "evaluate.", "model.likelihood", "model.categories"
 
 
 class Notes:
-    """Numbered sentences without repetition."""
+    """Remarks on a whole table, and numbered sentences that rows refer to, without repetition."""
 
     def __init__(self) -> None:
+        self.remarks: list[str] = []
         self._texts: list[str] = []
+
+    def remark(self, text: str) -> None:
+        """Say something of the whole table."""
+        if text not in self.remarks:
+            self.remarks.append(text)
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The sentences; the first is number 1."""
+        """The numbered sentences; the first is number 1."""
         return tuple(self._texts)
 
     def add(self, text: str) -> int:
-        """The number of a sentence, new or known."""
+        """The number of a sentence that a row refers to, new or known."""
         if text not in self._texts:
             self._texts.append(text)
         return self._texts.index(text) + 1
@@ -54,7 +60,7 @@ def _shown(values: Iterable[Any]) -> str:
 
 
 def block_notes(block: Block, notes: Notes) -> bool:
-    """Add the footnotes that concern a whole table.
+    """Add the remarks that concern a whole table.
 
     Args:
         block: whose runs are looked at.
@@ -65,17 +71,17 @@ def block_notes(block: Block, notes: Notes) -> bool:
     """
     used = [record for group in block.groups for record in group.used]
     for text in dict.fromkeys(text for r in used for text in r.texts("data_notes")):
-        notes.add(f"Data: {text.rstrip('.')}.")
+        notes.remark(f"Data: {text.rstrip('.')}.")
     samples = {int(r.metrics["ll_samples"]) for r in used if finite(r.metrics.get("ll_samples"))}
     if len(samples) == 1:
         where = _shown(r.split for r in used)
         number = samples.pop()
-        notes.add(f"LL: importance-weighted bound with S = {number} samples, {where} split.")
+        notes.remark(f"LL: importance-weighted bound with S = {number} samples, {where} split.")
         comparable = True
     else:
         comparable = not samples
     if block.entropy is not None:
-        notes.add(
+        notes.remark(
             f"The data's own entropy is {block.entropy:.3f} nats: no model's expected LL is above"
             f" −{block.entropy:.3f}."
         )
@@ -85,9 +91,9 @@ def block_notes(block: Block, notes: Notes) -> bool:
     for what, seen in (("splits", splits), ("data", hashes), ("likelihoods", likelihoods)):
         if len(seen) > 1:
             comparable = False
-            notes.add(f"The runs were measured on different {what}: LL and ELBO not compared.")
+            notes.remark(f"The runs were measured on different {what}: LL and ELBO not compared.")
     if len(samples) > 1:
-        notes.add(f"LL with S = {_shown(samples)} samples: not compared, none is bold.")
+        notes.remark(f"LL with S = {_shown(samples)} samples: not compared, none is bold.")
     for key in varying(used):
         if key.startswith(BUDGET) and key not in block.keys:
             own = {
@@ -96,12 +102,12 @@ def block_notes(block: Block, notes: Notes) -> bool:
                 if any(r.method == method for r in used)
             }
             said = "; ".join(f"{method} {value}" for method, value in own.items())
-            notes.add(f"The methods differ in {key}: {said}.")
+            notes.remark(f"The methods differ in {key}: {said}.")
     if any(r.provenance.get("git_dirty") for r in used):
-        notes.add("Some runs were made from a working tree with uncommitted changes.")
+        notes.remark("Some runs were made from a working tree with uncommitted changes.")
     commits = {str(r.provenance.get("git_commit"))[:9] for r in used}
     if len(commits) > 1:
-        notes.add(f"The runs were made at {len(commits)} commits: {_shown(commits)}.")
+        notes.remark(f"The runs were made at {len(commits)} commits: {_shown(commits)}.")
     return comparable
 
 

@@ -73,7 +73,8 @@ def markdown(table: Table) -> str:
     rule += ["-" * (len(text) - 1) + ":" for text in padded[0][1:]]
     lines = [f"### {markdown_text(table.title)}", ""]
     lines += [f"| {' | '.join(row)} |" for row in (padded[0], rule, *padded[1:])]
-    lines += ["", _wrapped(table.units), *map(_wrapped, table.unnumbered)]
+    lines += ["", _wrapped(table.units)]
+    lines += [line for text in table.remarks for line in ("", _wrapped(text))]
     if table.notes:
         lines += ["", *(_wrapped(text, f"{i}. ") for i, text in enumerate(table.notes, 1))]
     return "\n".join(lines) + "\n"
@@ -90,11 +91,12 @@ LATEX = {
     "_": r"\_",
     "^": r"\textasciicircum{}",
     "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
+    '"': "''",
     "`": r"\textasciigrave{}",
+    **dict.fromkeys("ÐðÞþ", "?"),
     "±": r"$\pm$",
     "−": r"$-$",
     "–": "--",
@@ -111,7 +113,7 @@ LATEX = {
 
 
 def latex_text(text: str) -> str:
-    """Text for pdflatex: specials escaped, what its T1 fonts lack as a question mark.
+    """Text for pdflatex: specials escaped, what its fonts lack as a question mark.
 
     Example:
         >>> latex_text("50% of β_1")
@@ -150,7 +152,7 @@ def latex(table: Table) -> str:
         lines.append(" & ".join([label, *map(cell, row.cells)]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}", "", r"\smallskip", r"\begin{minipage}{\linewidth}"]
     lines += [r"\footnotesize", latex_text(table.units)]
-    lines += [rf"\par {latex_text(text)}" for text in table.unnumbered]
+    lines += [rf"\par {latex_text(text)}" for text in table.remarks]
     lines += [
         rf"\par \textsuperscript{{{i}}}{latex_text(text)}" for i, text in enumerate(table.notes, 1)
     ]
@@ -161,10 +163,10 @@ def latex_document(tables: Iterable[Table]) -> str:
     """A file that pdflatex compiles as is; its comments say what one table alone needs."""
     parts = [
         "% Compile with pdflatex. To take one table into a paper, copy it from \\begin{table} to",
-        "% \\end{table}; its preamble needs: \\usepackage{booktabs} \\usepackage[T1]{fontenc}",
+        "% \\end{table}; its preamble needs the packages booktabs and textcomp.",
         r"\documentclass{article}",
         r"\usepackage[margin=15mm]{geometry}",
-        r"\usepackage[T1]{fontenc}",
+        r"\usepackage{textcomp}",
         r"\usepackage[utf8]{inputenc}",
         r"\usepackage{booktabs}",
         r"\begin{document}",
@@ -210,7 +212,7 @@ def terminal(table: Table, width: int = 80, stars: bool = False) -> Group:
     units += " 1.58(1) is 1.58 ± 0.01." if concise else ""
     said = [f"{short} {name}" for name, short in SHORT.items() if short in letters]
     units += f" Verdict: {', '.join(said)}." if said else ""
-    below = [units, *table.unnumbered]
+    below = [units, *table.remarks]
     below += [f"{str(i).translate(SUPERSCRIPTS)} {text}" for i, text in enumerate(table.notes, 1)]
     return Group(out, *(Text(text, style="dim") for text in below), Text())
 
@@ -225,12 +227,17 @@ def _terminal_rows(table: Table, concise: bool, stars: bool) -> tuple[list[list[
             if head == "verdict":
                 text, found = _letters(text)
                 letters |= found
-            if cell.sd:
-                digits = cell.sd.replace(".", "").lstrip("0") or "0"
-                text += f"({digits})" if concise and "e" not in cell.sd else f"±{cell.sd}"
+            if cell.sd and concise and _places(cell.sd) == _places(text):
+                text += f"({cell.sd.replace('.', '').lstrip('0') or '0'})"
+            elif cell.sd:
+                text += f"±{cell.sd}"
             texts.append(text + cell.mark + ("*" if cell.bold and stars else ""))
         rows.append(texts)
     return rows, letters
+
+
+def _places(text: str) -> int:
+    return len(text.partition(".")[2])
 
 
 def _letters(text: str) -> tuple[str, set[str]]:

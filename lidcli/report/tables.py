@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from lidcli.report.collect import Record, finite
 from lidcli.report.groups import Block, Group, Statistic, grid_text
@@ -45,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """What every format prints: title, head, rows, units and footnotes."""
+    """What every format prints: title, head, rows, units, numbered footnotes and remarks."""
 
     name: str
     title: str
@@ -53,7 +53,7 @@ class Table:
     rows: tuple[Row, ...]
     units: str
     notes: tuple[str, ...]
-    unnumbered: tuple[str, ...] = field(default=())
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _columns_table(
         if column.always or any(s is not None for s in statistics):
             table.append((column, statistics))
     notes = Notes()
-    comparable = block_notes(block, notes) if main else _comparable(block)
+    comparable = block_notes(block, notes)
     cells: list[list[Cell]] = [[] for _ in block.groups]
     for column, statistics in table:
         likelihood = column.metric in ("ll", "elbo")
@@ -201,11 +201,8 @@ def _columns_table(
         rows += _ceiling(block, [column for column, _ in table], len(grid), len(head))
     used = {cell.mark for row in rows for cell in row.cells} - {""}
     legend = tuple(text for mark, text in MARKS.items() if mark in used)
-    return Table(name, title, head, tuple(rows), units, notes.texts, legend)
-
-
-def _comparable(block: Block) -> bool:
-    return block_notes(block, Notes())
+    remarks = (*notes.remarks, *legend) if main else legend
+    return Table(name, title, head, tuple(rows), units, notes.texts, remarks)
 
 
 def _ceiling(block: Block, columns: list[Column], grid: int, width: int) -> list[Row]:
@@ -250,8 +247,6 @@ def _paper_table(block: Block, paper: PaperTable) -> Table:
         rows += [(named(group), group, printed) for group in ours] or [(method, None, printed)]
     rows += [(named(g), g, {}) for g in groups if alias(g.method) not in paper.rows]
     notes = Notes()
-    for text in paper.cautions:
-        notes.add(text)
     decimals = {
         key: _decimals(column, [g.statistic(column.metric) for g in groups])
         for column, key in columns
@@ -275,6 +270,7 @@ def _paper_table(block: Block, paper: PaperTable) -> Table:
         tuple(out),
         f"{UNITS}. Ours: AU, KL and MI of {unit}. Paper: {paper.source}.",
         notes.texts,
+        paper.cautions,
     )
 
 

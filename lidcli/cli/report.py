@@ -1,0 +1,164 @@
+"""`lid report`: tables and figures of what was run."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lidcli.cli import options
+from lidcli.config.load import nearest
+from lidcli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lidcli.report.write import Report
+
+__all__ = ["report"]
+
+WIDTH = 80
+
+
+@click.command()
+@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT]...")
+@options.results_option
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the report (default: report/ in the results folder).",
+)
+@click.option(
+    "-f",
+    "--format",
+    "kind",
+    type=click.Choice(["terminal", "markdown", "latex", "csv", "html", "all"]),
+    default="all",
+    show_default=True,
+    help="markdown, latex and csv also go to stdout; terminal writes no file.",
+)
+@click.option(
+    "--figures/--no-figures",
+    default=None,
+    help="Draw figures, PNG and PDF (default: with all and html).",
+)
+@options.config_option
+@options.json_option
+@options.quiet_option
+@options.verbose_option
+def report(
+    experiments: tuple[str, ...],
+    results: Path,
+    output: Path | None,
+    kind: str,
+    figures: bool | None,
+    config: tuple[Path, ...],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Tables and figures of what was run, ours beside the paper's.
+
+    Prints the tables, mean ± sd over seeds, and writes them as Markdown, LaTeX, CSV (a
+    row a run) and one HTML page, with figures. KL, MI, ELBO and LL are in nats per
+    datum, AU is a fraction. Nothing is trained or measured: only what is in the
+    results folder, and in its published/ folder, is shown.
+
+    \b
+      lid report                           every experiment
+      lid report demo                      one
+      lid report demo --format csv > runs.csv
+    """
+    from lidcli.report.collect import collect
+    from lidcli.report.write import FORMATS, build, write
+
+    _known(experiments, results, config)
+    made = build(collect(results, experiments))
+    kinds = list(FORMATS) if kind == "all" else [kind] if kind in FORMATS else []
+    drawn = kind in ("all", "html") if figures is None else figures
+    folder = output or results / "report"
+    files: list[Path] = []
+    if made.collection.records and (kinds or drawn):
+        files = write(made, folder, kinds, drawn)
+    for warning in made.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if as_json:
+        options.print_json("report", _document(made, files))
+        return
+    if not made.collection.records:
+        click.echo(f"No runs in {results} yet; lid sweep demo makes the first.", err=True)
+        return
+    _print(made, kind)
+    if files and not quiet:
+        click.echo(f"{len(files)} files in {folder}", err=True)
+        for path in files[: len(kinds)]:
+            click.echo(f"  {path}", err=True)
+
+
+def _known(names: tuple[str, ...], results: Path, config: tuple[Path, ...]) -> None:
+    """Refuse an experiment without runs, with the nearest name or the command that makes them."""
+    if not names:
+        return
+    from lidcli.store.run import find_runs
+
+    there = {folder.parent.name for folder in find_runs(results)}
+    for name in names:
+        if name in there:
+            continue
+        if name in options.experiments(config).experiments:
+            raise ConfigError(f"Experiment {name!r} has no runs in {results}; lid sweep {name}")
+        raise ConfigError(f"No runs of {name!r} in {results}; {nearest(name, there)}")
+
+
+def _print(made: Report, kind: str) -> None:
+    """The tables on stdout, in the format asked for."""
+    if kind in ("markdown", "latex", "csv"):
+        from lidcli.report.write import text_of
+
+        click.echo(text_of(made, kind), nl=False)
+        return
+    if kind == "html":
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    from lidcli.report.render import terminal
+
+    console = Console(highlight=False) if sys.stdout.isatty() else Console(width=WIDTH)
+    for name, tables in made.tables.items():
+        console.rule(Text(name), align="left")
+        for sentence in made.headlines(name):
+            console.print(Text(sentence))
+        console.print()
+        for table in tables:
+            console.print(terminal(table, console.width, stars=not console.is_terminal))
+
+
+def _document(made: Report, files: list[Path]) -> dict[str, Any]:
+    """The report as plain values."""
+    return {
+        "experiments": [
+            {
+                "name": name,
+                "headline": made.headlines(name),
+                "tables": [asdict(table) for table in tables],
+                "runs": [
+                    {
+                        "run": record.run_id,
+                        "folder": record.folder,
+                        "method": record.method,
+                        "data": record.data,
+                        "seed": record.seed,
+                        "status": record.status,
+                        "verdict": record.verdict,
+                        "evaluation": {record.split: record.metrics, **record.other_splits},
+                    }
+                    for record in made.collection.experiments()[name]
+                ],
+            }
+            for name, tables in made.tables.items()
+        ],
+        "files": files,
+        "warnings": made.warnings,
+    }
