@@ -126,12 +126,12 @@ def _print(made: Report, kind: str) -> None:
     from lidcli.report.render import terminal
 
     console = Console(highlight=False) if sys.stdout.isatty() else Console(width=WIDTH)
-    for name, tables in made.tables.items():
+    for name in made.experiments:
         console.rule(Text(name), align="left")
         for sentence in made.headlines(name):
             console.print(Text(sentence))
         console.print()
-        for table in tables:
+        for table in made.tables(name):
             console.print(terminal(table, console.width, stars=not console.is_terminal))
 
 
@@ -142,7 +142,7 @@ def _document(made: Report, files: list[Path]) -> dict[str, Any]:
             {
                 "name": name,
                 "headline": made.headlines(name),
-                "tables": [asdict(table) for table in tables],
+                "tables": [asdict(table) for table in made.tables(name)],
                 "runs": [
                     {
                         "run": record.run_id,
@@ -157,7 +157,7 @@ def _document(made: Report, files: list[Path]) -> dict[str, Any]:
                     for record in made.collection.experiments()[name]
                 ],
             }
-            for name, tables in made.tables.items()
+            for name in made.experiments
         ],
         "files": files,
         "warnings": made.warnings,

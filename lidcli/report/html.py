@@ -6,6 +6,7 @@ import base64
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -17,24 +18,26 @@ from lidcli.report.figures import Picture, slug
 from lidcli.report.groups import Block
 from lidcli.report.tables import Cell, Row, Table, headline, number
 
-__all__ = ["commands", "page"]
+__all__ = ["Section", "commands", "page"]
+
+
+@dataclass
+class Section:
+    """What a report shows of one experiment, data set and family."""
+
+    block: Block
+    tables: list[Table]
+    pictures: list[Picture] = field(default_factory=list)
+
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def page(
-    blocks: Mapping[str, Sequence[Block]],
-    tables: Mapping[str, Sequence[Table]],
-    pictures: Mapping[str, Sequence[Picture]],
-    warnings: Iterable[str],
-    title: str,
-) -> str:
+def page(experiments: Mapping[str, Sequence[Section]], warnings: Iterable[str], title: str) -> str:
     """The whole report as one page that needs nothing from anywhere.
 
     Args:
-        blocks: of each experiment.
-        tables: of each experiment.
-        pictures: of each experiment, whose PNG files are read here.
+        experiments: sections by name; the PNG files of their pictures are read here.
         warnings: sentences about what is left out.
         title: of the page.
 
@@ -42,21 +45,23 @@ def page(
         HTML without scripts or external references; every text escaped.
     """
     warned = "".join(f"<li>{escape(text)}</li>" for text in warnings)
-    links = "".join(f'<a href="#{_anchor(name)}">{escape(name)}</a>' for name in blocks)
+    links = "".join(f'<a href="#{_anchor(name)}">{escape(name)}</a>' for name in experiments)
     body = [
         f"<h1>{escape(title)}</h1>",
         '<p class="soft">Has the posterior collapsed, and would an identifiable decoder help?'
         " KL, MI, ELBO and LL are in nats per datum; AU is a fraction. Every number comes from the"
         " runs listed below each experiment.</p>",
-        f"<nav>{links}</nav>" if len(blocks) > 1 else "",
+        f"<nav>{links}</nav>" if len(experiments) > 1 else "",
         f'<div class="warnings">Warnings<ul>{warned}</ul></div>' if warned else "",
     ]
-    for name, own in blocks.items():
+    for name, sections in experiments.items():
+        blocks = [section.block for section in sections]
         body += [f'<section><h2 id="{_anchor(name)}">{escape(name)}</h2>']
-        body += [f'<p class="verdict">{escape(text)}</p>' for text in headline(own)]
-        body += [_table(table) for table in tables.get(name, ())]
-        body += [_figure(p) for p in pictures.get(name, ()) if not p.part]
-        body += [_reproduce(own), _runs(own), "</section>"]
+        body += [f'<p class="verdict">{escape(text)}</p>' for text in headline(blocks)]
+        for section in sections:
+            body += [_table(table) for table in section.tables]
+            body += [_figure(picture) for picture in section.pictures if not picture.part]
+        body += [_reproduce(blocks), _runs(blocks), "</section>"]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lidcli.report.collect import Collection, frame
-from lidcli.report.groups import Block, blocks
+from lidcli.report.groups import blocks
+from lidcli.report.html import Section, commands, page
 from lidcli.report.tables import Table, block_tables, headline
 
 __all__ = ["FORMATS", "Report", "build", "text_of", "write"]
@@ -27,17 +28,16 @@ class Report:
     """Everything a report says, by experiment, and what had to be left out."""
 
     collection: Collection
-    blocks: dict[str, list[Block]]
-    tables: dict[str, list[Table]]
+    experiments: dict[str, list[Section]]
     warnings: list[str] = field(default_factory=list)
 
     def headlines(self, experiment: str) -> list[str]:
         """The verdict of an experiment, a sentence for each data set."""
-        return headline(self.blocks[experiment])
+        return headline(section.block for section in self.experiments[experiment])
 
-    def all_tables(self) -> list[Table]:
-        """The tables of every experiment."""
-        return [table for tables in self.tables.values() for table in tables]
+    def tables(self, experiment: str) -> list[Table]:
+        """The tables of an experiment."""
+        return [table for section in self.experiments[experiment] for table in section.tables]
 
 
 def build(collection: Collection) -> Report:
@@ -46,12 +46,11 @@ def build(collection: Collection) -> Report:
     Args:
         collection: from `collect`.
     """
-    found = {name: blocks(records) for name, records in collection.experiments().items()}
-    tables = {
-        name: [table for block in own for table in block_tables(block)]
-        for name, own in found.items()
+    experiments = {
+        name: [Section(block, block_tables(block)) for block in blocks(records)]
+        for name, records in collection.experiments().items()
     }
-    return Report(collection, found, tables, list(collection.warnings))
+    return Report(collection, experiments, list(collection.warnings))
 
 
 def text_of(report: Report, kind: str) -> str:
@@ -61,21 +60,20 @@ def text_of(report: Report, kind: str) -> str:
         report: from `build`.
         kind: markdown, latex or csv.
     """
-    from lidcli.report.html import commands
     from lidcli.report.render import latex_document, markdown, markdown_text
 
     if kind == "csv":
         return str(frame(report.collection.records).to_csv(index=False))
     if kind == "latex":
-        return latex_document(report.all_tables())
+        return latex_document(t for name in report.experiments for t in report.tables(name))
     lines = ["# lid report", ""]
     for warning in report.warnings:
         lines += [f"> {markdown_text(warning)}", ""]
-    for name, tables in report.tables.items():
+    for name, records in report.collection.experiments().items():
         lines += [f"## {markdown_text(name)}", ""]
         lines += [f"- {markdown_text(text)}" for text in report.headlines(name)]
-        lines += ["", *(markdown(table) for table in tables)]
-        made = commands(r for block in report.blocks[name] for r in block.records)
+        lines += ["", *(markdown(table) for table in report.tables(name))]
+        made = commands(records)
         if 0 < len(made) <= 8:
             lines += ["To reproduce:", "", *(f"    {line}" for line in made), ""]
     return "\n".join(lines)
@@ -97,25 +95,24 @@ def write(report: Report, folder: Path, kinds: Sequence[str], figures: bool) -> 
         OSError: the folder cannot be written.
     """
     from lidcli.report.figures import Picture, draw, slug
-    from lidcli.report.html import page
 
-    pictures: dict[str, list[Picture]] = {}
-    for name, own in report.blocks.items() if figures else ():
-        for block in own:
-            drawn, failed = draw(block, folder / "figures" / slug(name))
-            pictures.setdefault(name, []).extend(drawn)
+    drawn: list[Picture] = []
+    for name, sections in report.experiments.items() if figures else ():
+        for section in sections:
+            section.pictures, failed = draw(section.block, folder / "figures" / slug(name))
+            drawn += section.pictures
             report.warnings.extend(failed)
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for kind in kinds:
         if kind == "html":
-            title = f"lid report: {', '.join(report.blocks)}"
-            text = page(report.blocks, report.tables, pictures, report.warnings, title)
+            title = f"lid report: {', '.join(report.experiments)}"
+            text = page(report.experiments, report.warnings, title)
         else:
             text = text_of(report, kind)
         files.append(folder / FORMATS[kind])
         _replace(files[-1], text)
-    return files + [path for own in pictures.values() for p in own for path in (p.png, p.pdf)]
+    return files + [path for picture in drawn for path in (picture.png, picture.pdf)]
 
 
 def _replace(path: Path, text: str) -> None:
