@@ -36,7 +36,10 @@ def lid(tmp_path: Path) -> Lid:
     """Run the real command line in a folder of its own: lid("train", "--model", "vae", ...)."""
 
     def call(
-        *arguments: str, cwd: Path = tmp_path, timeout: float = 300, env: dict[str, str] | None = None
+        *arguments: str,
+        cwd: Path = tmp_path,
+        timeout: float = 300,
+        env: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("LID_")}
         return subprocess.run(

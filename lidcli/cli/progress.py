@@ -34,7 +34,13 @@ def summary_text(record: dict[str, float]) -> str:
 
 
 class Silent:
-    """Says nothing."""
+    """Says nothing; a context manager, as every observer here."""
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave stderr as it is."""
 
     def start(self, facts: dict[str, Any]) -> None:
         """Ignore the start."""
@@ -167,7 +173,7 @@ def _print_plan(facts: dict[str, Any]) -> None:
     )
 
 
-def observer(quiet: bool) -> Silent | TerminalBar:
+def observer(quiet: bool) -> Silent:
     """The observer that suits where stderr goes."""
     if quiet:
         return Silent()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,8 +76,7 @@ def train(
     from lidcli.cli.progress import observer
     from lidcli.training.session import execute
 
-    watcher = observer(quiet or as_json)
-    with watcher if hasattr(watcher, "__enter__") else contextlib.nullcontext():
+    with observer(quiet or as_json) as watcher:
         run = execute(resolved, results, folder, watcher, restart=restart)
     print_result(run, resolved.evaluate.split, as_json)
 
@@ -168,10 +166,9 @@ def print_result(run: Run, split: str, as_json: bool) -> None:
             error = f" ± {scalars[f'{name}_se']:.2g}" if f"{name}_se" in scalars else ""
             note = ""
             if name == "ll":
-                note = f"  (S = {scalars['ll_samples']:.0f}"
-                if provenance.get("data_entropy"):
-                    note += f"; no LL above {-provenance['data_entropy']:.3f} is to be had"
-                note += ")"
+                ceiling = provenance.get("data_entropy")
+                best = f"; ceiling {-ceiling:.3f}" if ceiling is not None else ""
+                note = f"  (S = {scalars['ll_samples']:.0f}{best})"
             click.echo(f"  {label:<15} {scalars[name]:>9.4g}{error} {unit}{note}".rstrip())
     for text in [*provenance.get("verdict_notes", []), *provenance.get("checks", [])]:
         click.echo(f"  note: {text}")

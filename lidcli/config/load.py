@@ -23,7 +23,7 @@ from lidcli.config.schema import (
 )
 from lidcli.errors import ConfigError
 
-__all__ = ["Experiments", "ExperimentSpec", "load_files", "nearest", "parse_override", "resolve"]
+__all__ = ["ExperimentSpec", "Experiments", "load_files", "nearest", "parse_override", "resolve"]
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "decoder": DecoderConfig,

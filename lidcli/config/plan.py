@@ -67,9 +67,7 @@ def plan_experiment(
         ConfigError: an unknown name, or a run that does not validate.
     """
     if name not in experiments.experiments:
-        raise ConfigError(
-            f"Unknown experiment {name!r}; {nearest(name, experiments.experiments)}"
-        )
+        raise ConfigError(f"Unknown experiment {name!r}; {nearest(name, experiments.experiments)}")
     spec = experiments.experiments[name]
     return plan_grid(
         experiments,

@@ -123,11 +123,8 @@ def continuous_mi(
     columns = max(1, min(n, batch // parameters.loc.shape[1]))
     rows = max(1, batch // (parameters.loc.shape[1] * columns))
     values = []
-    for b, part in zip(
-        torch.arange(latent.shape[0], device=x.device).split(rows),
-        latent.split(rows),
-        strict=True,
-    ):
+    for first in range(0, len(latent), rows):
+        part = latent[first : first + rows]
         log_q = torch.cat(
             [
                 model.posterior.log_prob(part, parameters.rows(slice(i, i + columns)))
@@ -135,7 +132,7 @@ def continuous_mi(
             ],
             dim=1,
         ).double()
-        self_index = chosen.repeat_interleave(draws)[b]
+        self_index = chosen.repeat_interleave(draws)[first : first + rows]
         mine = log_q.gather(1, self_index[:, None])[:, 0]
         values.append(mine - (log_q.logsumexp(1) - math.log(n)))
     return mean(torch.cat(values).view(-1, draws).mean(1))

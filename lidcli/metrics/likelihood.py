@@ -54,12 +54,16 @@ def bounds(model: Model, x: Tensor, samples: int, batch: int = 10_000) -> Bounds
     categories = (model.categories or 1) if model.posterior.explicit else 1
     rows = max(1, min(x.shape[0], batch // categories))
     draws = max(1, min(samples, batch // (categories * rows)))
-    parts = [_stream(model, part, samples, draws) for part in x.split(rows)]
-    joined = [
-        None if column[0] is None else torch.cat(column, dim=1 if name == "mean" else 0)
-        for name, column in zip(Bounds._fields, zip(*parts, strict=True), strict=True)
-    ]
-    return Bounds(*joined)
+    parts = [_stream(model, part, samples, draws) for part in torch.split(x, rows)]
+    q_c = [part.q_c for part in parts if part.q_c is not None]
+    return Bounds(
+        elbo=torch.cat([part.elbo for part in parts]),
+        reconstruction=torch.cat([part.reconstruction for part in parts]),
+        kl=torch.cat([part.kl for part in parts]),
+        ll=torch.cat([part.ll for part in parts]),
+        q_c=torch.cat(q_c) if q_c else None,
+        mean=torch.cat([part.mean for part in parts], dim=1),
+    )
 
 
 def _stream(model: Model, x: Tensor, samples: int, chunk: int) -> Bounds:

@@ -35,8 +35,9 @@ def pictures(
         out["category"] = out["q_c"].argmax(1).astype(np.float32)
     if split.labels is not None:
         out["labels"] = split.labels[:kept].astype(np.float32)
-    if hasattr(model, "means"):
-        out["prior_means"] = model.means.detach().float().cpu().numpy()
+    means = model.prior_means()
+    if means is not None:
+        out["prior_means"] = means.float().cpu().numpy()
     if kind == "points":
         out["samples"] = model.sample(POINTS).float().cpu().numpy()
     else:

@@ -37,7 +37,10 @@ def verdict(au: float, mi: float, kl: float) -> Verdict:
     elif mi < 0.05:
         label, reason = "collapsed", f"MI {mi:.3f} < 0.05 nats"
     elif au >= 0.8 and mi >= 0.5 * kl:
-        label, reason = "informative", f"AU {au:.2f} >= 0.8 and MI {mi:.2f} >= KL / 2 = {kl / 2:.2f}"
+        label, reason = (
+            "informative",
+            f"AU {au:.2f} >= 0.8 and MI {mi:.2f} >= KL / 2 = {kl / 2:.2f}",
+        )
     elif au < 0.8:
         label, reason = "partly collapsed", f"AU {au:.2f} < 0.8"
     else:

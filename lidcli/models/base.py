@@ -106,6 +106,10 @@ class Model(nn.Module):
         """n latents (n, M) from the prior."""
         raise NotImplementedError
 
+    def prior_means(self) -> Tensor | None:
+        """Means (C, M) of the prior's components; None without a category."""
+        return None
+
     def decode(self, latent: Tensor) -> Tensor:
         """The likelihood's parameters (..., D) at latents (..., M)."""
         parameters: Tensor = self.decoder(latent)

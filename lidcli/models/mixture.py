@@ -46,7 +46,8 @@ def separated_means(categories: int, latent: int, separation: float) -> Tensor:
         force = (difference / squared[..., None].pow(1.5)).sum(1)
         points = points + 0.1 / (1 + step / 50) * force / force.norm(dim=1, keepdim=True)
         points = points / points.norm(dim=1, keepdim=True)
-    return separation * points
+    scaled: Tensor = separation * points
+    return scaled
 
 
 class Mixture(Model):
@@ -112,6 +113,10 @@ class Mixture(Model):
         self.raw_turn: nn.Parameter | None = None
         if full_covariance and latent > 1:
             self.raw_turn = nn.Parameter(torch.zeros(categories, latent * (latent - 1) // 2))
+
+    def prior_means(self) -> Tensor:
+        """The component means, (C, M)."""
+        return self.means
 
     def log_scale(self) -> Tensor:
         """log s, (C, M)."""

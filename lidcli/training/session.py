@@ -16,6 +16,7 @@ from lidcli.errors import DataError, DivergedError, Interrupted, StoreError
 from lidcli.metrics.evaluation import Evaluation, Split, evaluate
 from lidcli.metrics.pictures import pictures
 from lidcli.models.base import Model
+from lidcli.store.hdf5 import DamagedError
 from lidcli.store.run import Run
 from lidcli.training.build import build, parameter_counts, pick_device
 from lidcli.training.loop import Observer, Progress, Trainer
@@ -59,19 +60,23 @@ def execute(
     device = pick_device(config.runtime.device)
     if config.runtime.threads is not None:
         torch.set_num_threads(config.runtime.threads)
-    data = load(config.data)
     folder = run_folder(results, experiment, config)
-    run = Run.create(folder, config.document(), {"experiment": experiment})
+    finished = None if restart else _finished(folder)
+    if finished is not None:
+        return finished
+    data = load(config.data)
+    torch.manual_seed(config.seed)
+    model = build(config, data).to(device)
+    first = {"experiment": experiment}
+    run = Run.create(folder, config.document(), first)
     with run.lock():
         if restart:
             run.discard()
-            run = Run.create(folder, config.document(), {"experiment": experiment})
+        run = Run.create(folder, config.document(), first)
         if run.status == "complete":
             return run
-        if run.status == "diverged":
-            raise DivergedError(f"{run.provenance['message']} --restart discards the run.")
         try:
-            _train_and_evaluate(config, run, data, device, observer)
+            _train_and_evaluate(config, run, model, data, observer)
         except Interrupted:
             _close(run, "interrupted", "stopped by a signal")
             raise
@@ -84,6 +89,23 @@ def execute(
     return run
 
 
+def _finished(folder: Path) -> Run | None:
+    """The run, if it needs no more work; `Run.create` sets a damaged record aside.
+
+    Raises:
+        DivergedError: it would only diverge again.
+    """
+    if not (folder / "run.h5").exists():
+        return None
+    try:
+        run = Run.open(folder)
+    except DamagedError:
+        return None
+    if run.status == "diverged":
+        raise DivergedError(f"{run.provenance['message']} --restart discards the run.")
+    return run if run.status == "complete" else None
+
+
 def _close(run: Run, status: str, message: str) -> None:
     """Note how a run ended, if its folder can still be written."""
     try:
@@ -93,16 +115,15 @@ def _close(run: Run, status: str, message: str) -> None:
 
 
 def _train_and_evaluate(
-    config: RunConfig, run: Run, data: Dataset, device: torch.device, observer: Observer
+    config: RunConfig, run: Run, model: Model, data: Dataset, observer: Observer
 ) -> None:
+    device = next(model.parameters()).device
     known = run.provenance.get("data_sha256")
     if known is not None and known != data.sha256:
         raise DataError(
             f"The data of {config.data.name} are not those this run was started with;"
             " restore them, or use --restart."
         )
-    torch.manual_seed(config.seed)
-    model = build(config, data).to(device)
     run.update(
         provenance={
             **describe(device),

@@ -175,9 +175,7 @@ def test_a_plan_is_the_product_of_models_data_grid_and_seeds() -> None:
 
 
 def test_a_grid_of_ones_own_repeats_no_run() -> None:
-    plan = plan_grid(
-        SHIPPED, "mine", models=["vae", "vae"], data=["digits"], grid={}, seeds=[0, 1]
-    )
+    plan = plan_grid(SHIPPED, "mine", models=["vae", "vae"], data=["digits"], grid={}, seeds=[0, 1])
     assert [run.seed for run in plan.runs] == [0, 1]
 
 

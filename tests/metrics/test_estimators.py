@@ -118,7 +118,7 @@ def test_the_chunks_of_a_pass_do_not_change_what_it_measures() -> None:
 
 
 def test_kl_matches_its_closed_form_within_three_standard_errors() -> None:
-    model, x, weight = linear_model()
+    model, x, _ = linear_model()
     parameters = model.posterior.encode(x)
     loc, log_scale = parameters.loc[:, 0], parameters.log_scale[:, 0]
     exact = 0.5 * (loc.square() + (2 * log_scale).exp() - 1 - 2 * log_scale).sum(1)

@@ -40,10 +40,7 @@ def test_the_marginal_prior_is_the_mean_of_the_components() -> None:
     model = mixture()
     w = torch.randn(7, 2)
     components = torch.stack(
-        [
-            torch.distributions.Normal(model.means[c], 0.3).log_prob(w).sum(-1)
-            for c in range(3)
-        ]
+        [torch.distributions.Normal(model.means[c], 0.3).log_prob(w).sum(-1) for c in range(3)]
     )
     assert torch.allclose(model.log_prior(w), components.logsumexp(0) - math.log(3))
 
@@ -97,11 +94,7 @@ def exhaustive(model: Mixture, posterior: FlowPosterior, x: torch.Tensor, draws:
     for c in range(model.categories):
         w = draws.latent[:, :, c]
         prior = torch.distributions.Normal(model.means[c], model.log_scale().exp()[c])
-        log_p = (
-            model.log_likelihood(x, w)
-            + prior.log_prob(w).sum(-1)
-            - math.log(model.categories)
-        )
+        log_p = model.log_likelihood(x, w) + prior.log_prob(w).sum(-1) - math.log(model.categories)
         log_w = log_p - draws.log_q[:, :, c]
         weights.append(log_w)
         elbo = elbo + draws.log_q_c.exp()[:, c] * (log_w - draws.log_q_c[:, c])

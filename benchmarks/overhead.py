@@ -1,0 +1,103 @@
+"""What the runner costs: `lid train`'s loop against a bare loop over the same model and batches.
+
+    python -m benchmarks.overhead [--data pinwheel] [--model lidgmvae] [--rounds 7] [--epochs 2]
+
+Both loops train the same model from the same start; their epochs are interleaved, and the ratio
+of steps per second (runner over bare) is taken round by round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.utils import clip_grad_norm_
+
+from lidcli.cli.progress import LogLines
+from lidcli.config.load import load_files, resolve
+from lidcli.config.schema import RunConfig
+from lidcli.data.registry import load
+from lidcli.training.build import build
+from lidcli.training.loop import Progress, Trainer
+from lidcli.training.optimisers import make_optimiser
+from lidcli.training.signals import StopRequest
+
+
+def bare_epoch(model: Any, optimiser: Any, data: torch.Tensor, config: RunConfig) -> None:
+    """One epoch as one would write it by hand."""
+    parameters = list(model.parameters())
+    data = data[torch.randperm(len(data))]
+    for x in data.split(config.train.batch_size):
+        optimiser.zero_grad(set_to_none=True)
+        loss = -model.elbo_terms(x, config.inference.samples).mean()
+        loss.backward()
+        clip_grad_norm_(parameters, config.train.clip)
+        optimiser.step()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="pinwheel")
+    parser.add_argument("--model", default="lidgmvae")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--epochs", type=int, default=2, help="epochs a round")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    known = load_files([Path(__file__).resolve().parents[1] / "experiments.yaml"])
+    config = resolve(
+        known,
+        model=arguments.model,
+        data=arguments.data,
+        overrides=[("train.epochs", 10_000), ("train.validate_every", 10_000)],
+    )
+    data = load(config.data)
+    train = torch.from_numpy(data.train.x)
+    saves: list[Progress] = []
+    trainer = Trainer(
+        config,
+        build(config, data),
+        train,
+        torch.from_numpy(data.valid.x),
+        stochastic=data.stochastic,
+        observer=LogLines(),
+        save=lambda state, progress: saves.append(progress),
+        stop=StopRequest(),
+    )
+    model = build(config, data)
+    optimiser = make_optimiser(config.train, model.parameters())
+    bits = torch.bernoulli(train) if data.stochastic else train
+
+    def runner() -> None:
+        trainer._epoch()
+        trainer.progress.epoch += 1
+        trainer.progress.batch = 0
+
+    runner()
+    bare_epoch(model, optimiser, bits, config)
+    ratios = []
+    for _ in range(arguments.rounds):
+        seconds = {"runner": 0.0, "bare": 0.0}
+        for _ in range(arguments.epochs):
+            started = time.perf_counter()
+            runner()
+            between = time.perf_counter()
+            bare_epoch(model, optimiser, bits, config)
+            seconds["runner"] += between - started
+            seconds["bare"] += time.perf_counter() - between
+        ratios.append(seconds["bare"] / seconds["runner"])
+    steps = trainer.batches * arguments.epochs
+    print(f"{arguments.model} on {arguments.data}, {steps} steps a round")
+    print(f"bare loop: {1e3 * seconds['bare'] / steps:.2f} ms a step (last round)")
+    print(
+        "steps per second, runner / bare: median"
+        f" {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+    )
+
+
+if __name__ == "__main__":
+    main()

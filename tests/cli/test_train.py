@@ -1,0 +1,386 @@
+"""`lid train` and `lid evaluate` through a real process."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from lidcli.store.run import Run
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = [
+    *("--profile", "smoke"),
+    *("--set", "decoder.hidden=16", "--set", "inference.hidden=16", "--set", "data.train=600"),
+    *("--set", "decoder.layers=5", "--set", "evaluate.samples=4", "--set", "data.test=200"),
+]
+
+
+def only_run(results: Path) -> Path:
+    (record,) = results.rglob("run.h5")
+    return record.parent
+
+
+@pytest.mark.parametrize("model", ["vae", "beta-vae", "lidvae", "gmvae", "lidgmvae"])
+@pytest.mark.parametrize("data", ["pinwheel", "digits"])
+def test_every_model_trains_on_every_small_data_set(lid, tmp_path, model: str, data: str) -> None:
+    done = lid("train", "-m", model, "-d", data, *QUICK, "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["schema_version"] == 1
+    assert document["provenance"]["status"] == "complete"
+    assert document["provenance"]["checks"] == []
+    scalars = document["evaluation"]["test"]
+    assert {"elbo", "ll", "kl/c", "mi/c", "au/c", "kl/w", "mi/w", "accuracy"} <= set(scalars)
+    assert ("certificate" in scalars) == model.startswith("lid")
+
+
+@pytest.mark.parametrize("categorical", ["explicit", "collapsed"])
+def test_both_treatments_of_the_category_train(lid, categorical: str) -> None:
+    done = lid(
+        "train", "-m", "lidvae", "-d", "pinwheel", *QUICK,
+        "--set", f"inference.categorical={categorical}", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["provenance"]["checks"] == []
+
+
+def test_the_continuous_family_is_one_setting_away(lid) -> None:
+    done = lid(
+        "train", "-m", "lidvae", "-d", "digits", *QUICK,
+        "--set", "model.family=continuous", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    scalars = json.loads(done.stdout)["evaluation"]["test"]
+    assert {"kl/z", "mi/z", "au/z"} <= set(scalars)
+    assert "kl/c" not in scalars
+
+
+def test_a_finished_run_is_reported_not_repeated_and_restart_discards_it(lid, tmp_path) -> None:
+    first = lid("train", "-m", "vae", "-d", "pinwheel", *QUICK)
+    assert first.returncode == 0, first.stderr
+    assert "LL" in first.stdout
+    folder = only_run(tmp_path / "results")
+    stamp = (folder / "run.h5").stat().st_mtime_ns
+    second = lid("train", "-m", "vae", "-d", "pinwheel", *QUICK)
+    assert second.returncode == 0
+    assert second.stdout == first.stdout
+    assert (folder / "run.h5").stat().st_mtime_ns == stamp
+    again = lid("train", "-m", "vae", "-d", "pinwheel", *QUICK, "--restart")
+    assert again.returncode == 0
+    assert (folder / "run.h5").stat().st_mtime_ns != stamp
+    assert again.stdout == first.stdout
+
+
+def test_everything_printed_fits_in_eighty_columns(lid) -> None:
+    done = lid("train", "-m", "lidvae", "-d", "pinwheel", *QUICK)
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(lid, tmp_path) -> None:
+    done = lid("train", "-m", "lidvae", "-d", "pinwheel", *QUICK, "-n")
+    assert done.returncode == 0, done.stderr
+    for word in ("new", "device", "parameters", "folder"):
+        assert word in done.stdout
+    assert not (tmp_path / "results").exists()
+
+
+def test_evaluate_measures_again_from_the_weights(lid, tmp_path) -> None:
+    assert lid("train", "-m", "vae", "-d", "pinwheel", *QUICK).returncode == 0
+    folder = only_run(tmp_path / "results")
+    before = Run.open(folder).evaluation["test"]
+    same = lid("evaluate", folder.name[:6], "--json")
+    assert same.returncode == 0, same.stderr
+    assert Run.open(folder).evaluation["test"] == pytest.approx(before)
+    other = lid("evaluate", str(folder), "--split", "valid", "--samples", "9", "--json")
+    assert other.returncode == 0, other.stderr
+    assert Run.open(folder).evaluation["valid"]["ll_samples"] == 9
+    assert lid("evaluate", "zzzz").returncode in (1, 2)
+
+
+def start(tmp_path: Path, results: str, *more: str) -> subprocess.Popen[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("LID_")}
+    command = [
+        *(sys.executable, "-m", "lidcli.cli", "train", "-m", "lidvae", "-d", "pinwheel", *QUICK),
+        *("--set", "train.epochs=12", "--set", "runtime.threads=1", "-o", results),
+        *("--set", "runtime.checkpoint_seconds=0.05", *more),
+    ]
+    return subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def contents(folder: Path) -> dict[str, object]:
+    """Everything a run determined, without clocks."""
+    run = Run.open(folder)
+    tree, warnings = run.load_checkpoint()
+    assert not warnings
+    tree["progress"].pop("seconds")
+    tree["progress"]["curves"].pop("seconds")
+    curves = {k: v.tolist() for k, v in run.curves.items() if k != "seconds"}
+    arrays = {k: v.tobytes() for k, v in run.arrays.items()}
+    return {"tree": plain(tree), "curves": curves, "evaluation": run.evaluation, "arrays": arrays}
+
+
+def plain(tree: object) -> object:
+    if isinstance(tree, dict):
+        return {k: plain(v) for k, v in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [plain(v) for v in tree]
+    return tree.numpy().tobytes() if hasattr(tree, "numpy") else tree
+
+
+def test_twenty_kills_at_random_moments_end_in_the_bits_of_a_run_never_killed(tmp_path) -> None:
+    whole = start(tmp_path, "whole")
+    began = time.monotonic()
+    assert whole.wait(300) == 0, whole.communicate()[1]
+    length = time.monotonic() - began
+    chance = random.Random(0)
+    kills = 0
+    while kills < 20:
+        child = start(tmp_path, "killed")
+        try:
+            child.wait(chance.uniform(0.45, 0.85) * length if kills else 0.3)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            kills += 1
+        else:
+            # It came to its end: that result stands, and a fresh copy takes the next kills.
+            assert child.returncode == 0, child.communicate()[1]
+            assert contents(only_run(tmp_path / "killed")) == contents(only_run(tmp_path / "whole"))
+            shutil.rmtree(tmp_path / "killed")
+        finally:
+            child.communicate()
+        for file in (tmp_path / "killed").rglob("*.h5"):
+            with h5py.File(file, "r", locking=False):
+                pass
+    last = start(tmp_path, "killed")
+    assert last.wait(300) == 0, last.communicate()[1]
+    last.communicate()
+    assert contents(only_run(tmp_path / "killed")) == contents(only_run(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_exits_with_its_code_and_the_next_call_goes_on(
+    lid, tmp_path, signum: int, code: int
+) -> None:
+    child = start(tmp_path, "results", "--set", "train.epochs=100000")
+    folder = None
+    for _ in range(600):
+        time.sleep(0.05)
+        if list((tmp_path / "results").rglob("checkpoint.h5")):
+            folder = only_run(tmp_path / "results")
+            break
+    assert folder is not None
+    child.send_signal(signum)
+    _, said = child.communicate(timeout=30)
+    assert child.returncode == code
+    assert "Traceback" not in said
+    run = Run.open(folder)
+    assert run.status == "interrupted"
+    steps = run.load_checkpoint()[0]["progress"]["step"]
+    assert steps > 0
+    shown = lid(
+        "train", "-m", "lidvae", "-d", "pinwheel", *QUICK, "--set", "train.epochs=100000",
+        "-n", "--set", "runtime.threads=1",
+    )  # fmt: skip
+    assert "partial" in shown.stdout
+
+
+def test_two_processes_on_one_run_do_not_race(tmp_path) -> None:
+    first = start(tmp_path, "results", "--set", "train.epochs=100000")
+    while not list((tmp_path / "results").rglob("checkpoint.h5")):
+        time.sleep(0.05)
+        assert first.poll() is None
+    second = start(tmp_path, "results", "--set", "train.epochs=100000")
+    _, said = second.communicate(timeout=60)
+    first.kill()
+    first.communicate()
+    assert second.returncode == 1
+    assert str(first.pid) in said
+    assert "Traceback" not in said
+
+
+def damage(path: Path, at: float) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[int(at * len(raw))] ^= 0x10
+    path.write_bytes(bytes(raw))
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(lid, tmp_path) -> None:
+    child = start(tmp_path, "results", "--set", "train.epochs=100000")
+    while not list((tmp_path / "results").rglob("checkpoint.prev.h5")):
+        time.sleep(0.05)
+        assert child.poll() is None
+    child.send_signal(signal.SIGTERM)
+    child.communicate()
+    folder = only_run(tmp_path / "results")
+    newest = folder / "checkpoint.h5"
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    tree, warnings = Run.open(folder).load_checkpoint()
+    assert tree is not None
+    assert warnings
+    (folder / "checkpoint.prev.h5").write_bytes(b"nothing")
+    done = lid("evaluate", str(folder))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+
+
+BAD = [
+    (["-m", "lidve", "-d", "pinwheel"], 2, "did you mean lidvae?"),
+    (["-m", "vae", "-d", "pinwhel"], 2, "did you mean pinwheel?"),
+    (["-m", "vae", "-d", "pinwheel", "--set", "decoder.layer=3"], 2, "decoder.layers"),
+    (["-m", "vae", "-d", "pinwheel", "--set", "train.epochs=x"], 2, "train.epochs"),
+    (["-m", "vae", "-d", "pinwheel", "--set", "train.epochs"], 2, "key=value"),
+    (["-m", "lidvae", "-d", "pinwheel", "--set", "decoder.layers=6"], 2, "use 5 or 7"),
+    (["-m", "lidvae", "-d", "pinwheel", "--set", "model.latent=3"], 2, "latent"),
+    (["-m", "vae", "-d", "pinwheel", "--profile", "smok"], 2, "did you mean smoke?"),
+    (["-m", "vae", "-d", "pinwheel", "--seed", "-1"], 2, "--seed"),
+    (["-m", "vae", "-d", "pinwheel", "-c", "none.yaml"], 2, "none.yaml"),
+    (["-m", "vae"], 2, "--data"),
+    (["-m", "vae", "-d", "mnist"], 4, "lid fetch mnist"),
+    (["-m", "vae", "-d", "pinwheel", "--device", "tpu"], 2, "tpu"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "told"), BAD, ids=lambda v: str(v)[-40:])
+def test_bad_input_gets_one_sentence_and_its_exit_code(
+    lid, tmp_path, arguments: list[str], code: int, told: str
+) -> None:
+    done = lid("train", *arguments)
+    assert done.returncode == code, done.stderr
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("run.h5"))
+
+
+def test_an_unreadable_yaml_names_file_and_line(lid, tmp_path) -> None:
+    (tmp_path / "broken.yaml").write_text("models:\n  vae: [\n")
+    done = lid("train", "-m", "vae", "-d", "pinwheel", "-c", "broken.yaml")
+    assert done.returncode == 2
+    assert "broken.yaml, line" in done.stderr
+
+
+def test_a_gpu_that_is_not_here_is_named(lid) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    done = lid("train", "-m", "vae", "-d", "pinwheel", "--device", "cuda")
+    assert done.returncode == 2
+    assert "no usable GPU" in done.stderr
+
+
+def test_a_results_folder_that_is_a_file_is_named(lid, tmp_path) -> None:
+    (tmp_path / "results").write_text("not a folder")
+    done = lid("train", "-m", "vae", "-d", "pinwheel", *QUICK)
+    assert done.returncode in (1, 2)
+    assert "results" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "results").read_text() == "not a folder"
+
+
+def test_a_results_folder_that_cannot_be_written_is_named(lid, tmp_path) -> None:
+    if os.geteuid() == 0:
+        folder = Path("/proc/lid")
+    else:
+        folder = tmp_path / "locked"
+        folder.mkdir(mode=0o500)
+    done = lid("train", "-m", "vae", "-d", "pinwheel", *QUICK, "-o", str(folder))
+    assert done.returncode == 1
+    assert str(folder) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path):
+    """A file system of one MiB, where this process may mount one."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        pytest.skip("this process may not mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=False)
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(lid, tmp_path, small_disk) -> None:
+    arguments = ["train", "-m", "vae", "-d", "pinwheel", *QUICK, "-o", str(small_disk)]
+    first = lid(*arguments)
+    if first.returncode == 0:
+        folder = only_run(small_disk)
+        kept = Run.open(folder).evaluation
+        (small_disk / "filler").write_bytes(
+            b"x" * max(0, shutil.disk_usage(small_disk).free - 20_000)
+        )
+        first = lid("evaluate", str(folder), "--split", "valid", "--samples", "4")
+        assert Run.open(folder).evaluation.get("test") == kept["test"]
+    assert first.returncode == 1
+    assert "Traceback" not in first.stderr
+    assert "space" in first.stderr.lower() or "full" in first.stderr.lower()
+    for file in small_disk.rglob("*.h5"):
+        with h5py.File(file, "r", locking=False):
+            pass
+
+
+def test_a_diverged_run_says_so_and_keeps_its_last_good_weights(lid, tmp_path) -> None:
+    arguments = [
+        *("train", "-m", "vae", "-d", "pinwheel", *QUICK, "--set", "train.epochs=40"),
+        *("--set", "train.learning_rate=1e18", "--set", "train.clip=1e18"),
+        *("--set", "train.warmup_epochs=30"),
+    ]
+    done = lid(*arguments)
+    assert done.returncode == 1, done.stdout
+    assert "Step" in done.stderr
+    folder = only_run(tmp_path / "results")
+    assert Run.open(folder).status == "diverged"
+    again = lid(*arguments)
+    assert again.returncode == 1
+    assert "--restart" in again.stderr
+    tree, _ = Run.open(folder).load_checkpoint()
+    if tree is not None:
+        assert all(np.isfinite(v.numpy()).all() for v in tree["model"].values())
+
+
+def test_help_answers_fast_and_names_every_command(lid) -> None:
+    best = min(timed_help() for _ in range(5))
+    assert best < 0.3
+    said = lid("--help").stdout
+    for command in ("fetch", "train", "evaluate", "sweep", "report", "list", "show"):
+        assert command in said
+
+
+def timed_help() -> float:
+    started = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "lidcli.cli", "--help"], cwd=ROOT, check=True, capture_output=True
+    )
+    return time.perf_counter() - started
+
+
+def test_an_unknown_command_names_the_nearest(lid) -> None:
+    done = lid("trian")
+    assert done.returncode == 2
+    assert "did you mean train?" in done.stderr

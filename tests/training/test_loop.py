@@ -1,0 +1,230 @@
+"""The training loop: it learns, resumes exactly, guards against NaN, obeys signals."""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lidcli.config.load import load_files, parse_override, resolve
+from lidcli.config.schema import InferenceConfig, RunConfig, TrainConfig
+from lidcli.data.registry import load
+from lidcli.errors import ConfigError, DivergedError, Interrupted
+from lidcli.inference.objective import kl_weight, objective
+from lidcli.models.base import Model
+from lidcli.training.build import build, pick_device
+from lidcli.training.loop import Progress, Trainer
+from lidcli.training.optimisers import learning_rate, make_optimiser
+from lidcli.training.signals import StopRequest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Watcher:
+    def __init__(self) -> None:
+        self.records: list[dict[str, float]] = []
+
+    def start(self, facts: dict[str, Any]) -> None: ...
+    def step(self, done: int, total: int) -> None: ...
+    def evaluating(self, split: str) -> None: ...
+    def epoch(self, record: dict[str, float]) -> None:
+        self.records.append(record)
+
+
+def configuration(*settings: str, model: str = "vae", data: str = "pinwheel") -> RunConfig:
+    small = ["decoder.hidden=16", "inference.hidden=16", "decoder.layers=5", "data.train=400"]
+    known = load_files([ROOT / "experiments.yaml"])
+    pairs = [parse_override(text) for text in [*small, *settings]]
+    return resolve(known, model=model, data=data, overrides=pairs)
+
+
+def trainer(config: RunConfig, stop: StopRequest | None = None) -> tuple[Trainer, list[Any]]:
+    data = load(config.data)
+    torch.manual_seed(config.seed)
+    saved: list[Any] = []
+    made = Trainer(
+        config,
+        build(config, data),
+        torch.from_numpy(data.train.x),
+        torch.from_numpy(data.valid.x),
+        stochastic=data.stochastic,
+        observer=Watcher(),
+        save=lambda state, progress: saved.append(copy.deepcopy(state)),
+        stop=stop or StopRequest(),
+    )
+    return made, saved
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a if k != "seconds")
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)
+
+
+@pytest.mark.parametrize("model", ["vae", "lidvae", "beta-vae"])
+@pytest.mark.parametrize("data", ["pinwheel", "digits"])
+def test_training_raises_the_validation_elbo(model: str, data: str) -> None:
+    made, _ = trainer(configuration("train.epochs=8", model=model, data=data))
+    made.run()
+    elbo = made.progress.curves["valid/elbo"]
+    assert max(elbo) > elbo[0]
+    assert np.isfinite(elbo).all()
+
+
+@pytest.mark.parametrize("categorical", ["explicit", "collapsed"])
+@pytest.mark.parametrize("optimiser", ["adam", "rmsprop"])
+@pytest.mark.parametrize("data", ["pinwheel", "digits"])
+def test_a_training_taken_up_from_any_checkpoint_ends_in_the_same_bits(
+    categorical: str, optimiser: str, data: str
+) -> None:
+    config = configuration(
+        "train.epochs=3",
+        f"inference.categorical={categorical}",
+        f"train.optimiser={optimiser}",
+        "runtime.checkpoint_seconds=0",
+        data=data,
+    )
+    whole, states = trainer(config)
+    whole.run()
+    assert len(states) > 8
+    for state in states[1::5]:
+        torch.manual_seed(12345)
+        again, _ = trainer(config)
+        again.restore(copy.deepcopy(state))
+        again.run()
+        assert same(again.state(), whole.state())
+
+
+def test_the_weights_of_the_best_validation_are_taken_up_at_the_end() -> None:
+    made, _ = trainer(configuration("train.epochs=6", "train.learning_rate=0.05"))
+    made.run()
+    progress = made.progress
+    assert progress.best_epoch == int(np.argmax(progress.curves["valid/elbo"]))
+    assert same(made.model.state_dict(), made.best)
+
+
+def test_patience_stops_a_training_that_no_longer_improves() -> None:
+    made, _ = trainer(
+        configuration("train.epochs=500", "train.patience=3", "train.learning_rate=0.05")
+    )
+    made.run()
+    assert made.progress.epoch < 500
+    assert made.progress.epoch - 1 - made.progress.best_epoch == 3
+
+
+def test_a_value_that_is_not_finite_names_the_step_the_term_and_the_tensor() -> None:
+    made, saved = trainer(configuration("train.epochs=3"))
+    epoch = made.train.shape[0] // 100 + 1
+    original, calls = made._step, []
+
+    def poisoned(x: torch.Tensor) -> torch.Tensor:
+        calls.append(0)
+        if len(calls) == epoch + 1:
+            with torch.no_grad():
+                made.model.decoder.stages[0].weight[0, 0] = float("nan")
+        return original(x)
+
+    made._step = poisoned
+    with pytest.raises(DivergedError) as caught:
+        made.run()
+    text = str(caught.value)
+    assert f"Step {epoch}:" in text
+    assert "reconstruction" in text
+    assert "decoder.stages.0.weight" in text
+    assert all(torch.isfinite(v).all() for s in saved for v in s["model"].values())
+
+
+def test_a_signal_stops_after_a_checkpoint() -> None:
+    with StopRequest() as stop:
+        made, saved = trainer(configuration("train.epochs=50"), stop)
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Interrupted) as caught:
+            made.run()
+    assert caught.value.exit_code == 143
+    assert saved[-1]["progress"]["step"] == 1
+
+
+def test_the_second_signal_does_not_wait() -> None:
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.signum == signal.SIGINT
+        with pytest.raises(Interrupted) as caught:
+            os.kill(os.getpid(), signal.SIGINT)
+    assert caught.value.exit_code == 130
+
+
+def test_grey_images_are_binarised_afresh_each_epoch_and_reproducibly() -> None:
+    made, _ = trainer(configuration(data="digits"))
+    first = made._epoch_data()
+    assert set(first.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(first, made._epoch_data())
+    made.progress = Progress(epoch=1)
+    assert not torch.equal(first.mean(0), made._epoch_data().mean(0))
+
+
+def test_annealing_ramps_the_weight_of_the_kl_to_beta() -> None:
+    linear = InferenceConfig(beta=0.5, annealing="linear", annealing_epochs=10)
+    assert [kl_weight(linear, e) for e in (0, 5, 10, 50)] == [0, 0.25, 0.5, 0.5]
+    cyclical = InferenceConfig(annealing="cyclical", annealing_epochs=10)
+    assert [kl_weight(cyclical, e) for e in (0, 2.5, 5, 9, 10)] == [0, 0.5, 1, 1, 0]
+
+
+def test_free_bits_leave_a_small_kl_unpenalised_and_the_elbo_as_it_is() -> None:
+    config = configuration()
+    data = load(config.data)
+    model: Model = build(config, data)
+    x = torch.from_numpy(data.train.x[:50])
+    torch.manual_seed(0)
+    plain = objective(model, x, InferenceConfig(), 1.0)
+    torch.manual_seed(0)
+    free = objective(model, x, InferenceConfig(free_bits=1e6), 1.0)
+    assert free.loss.item() == pytest.approx(1e6 - plain.reconstruction.item())
+    assert torch.equal(free.elbo, plain.elbo)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
+    config = TrainConfig(epochs=10, learning_rate=1.0, warmup_epochs=1)
+    rates = [learning_rate(config, step, 10) for step in range(101)]
+    assert rates[0] < rates[9] <= 1
+    assert max(rates) == pytest.approx(1)
+    assert rates[100] == pytest.approx(0)
+    assert all(a >= b for a, b in pairwise(rates[10:]))
+
+
+def test_optimisers_are_those_of_the_configuration() -> None:
+    weights = [torch.nn.Parameter(torch.zeros(1))]
+    assert isinstance(make_optimiser(TrainConfig(), weights), torch.optim.Adam)
+    rms = make_optimiser(TrainConfig(optimiser="rmsprop", momentum=0.5), weights)
+    assert isinstance(rms, torch.optim.RMSprop)
+    assert rms.defaults["momentum"] == 0.5
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "mps"])
+def test_a_device_that_is_not_here_is_named(name: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        pick_device(name)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (["decoder.kind=brenier", "model.latent=3"], "latent"),
+        (["inference.kind=nuts"], "nuts"),
+        (["model.likelihood=bernoulli"], "gaussian"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(settings: list[str], told: str) -> None:
+    config = configuration(*settings)
+    with pytest.raises(ConfigError, match=told):
+        build(config, load(config.data))
