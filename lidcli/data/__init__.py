@@ -1,0 +1,1 @@
+"""Data sets: a registry, downloads, and loaders that check what they read."""

@@ -1,0 +1,207 @@
+"""Image files: the idx archives of MNIST and its likes, and a user's `.npz`."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lidcli.config.load import nearest
+from lidcli.config.schema import DataConfig
+from lidcli.data.dataset import Dataset
+from lidcli.data.grey import Images, grey_dataset
+from lidcli.errors import DataError
+
+__all__ = ["load_idx", "load_npz", "read_idx"]
+
+IDX_UINT8 = 0x08
+ARRAYS = ("x", "images", "labels", "x_test", "labels_test")
+
+
+def read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Read one gzipped idx file of bytes.
+
+    Args:
+        path: the `.gz` file.
+        shape: what it must hold, count first.
+
+    Returns:
+        uint8 array of that shape.
+
+    Raises:
+        DataError: the file is missing, damaged, or holds anything else.
+    """
+    try:
+        with gzip.open(path) as stream:
+            content = stream.read(4 + 4 * len(shape) + math.prod(shape) + 1)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing.") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        reason = "ends too early" if isinstance(error, EOFError) else "is damaged"
+        raise DataError(
+            f"{path} {reason}; expected a whole gzip archive. Delete it and fetch it again."
+        ) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    magic = bytes((0, 0, IDX_UINT8, len(shape)))
+    if content[:4] != magic:
+        raise DataError(
+            f"{path} begins with the bytes {content[:4].hex(' ') or '(none)'}; expected"
+            f" {magic.hex(' ')}, an idx file of {len(shape)}-dimensional bytes."
+        )
+    head = 4 + 4 * len(shape)
+    if len(content) < head:
+        raise DataError(f"{path} ends within its header; expected the sizes {_times(shape)}.")
+    found = struct.unpack(f">{len(shape)}I", content[4:head])
+    if found != shape:
+        raise DataError(f"{path} says it holds {_times(found)} bytes; expected {_times(shape)}.")
+    if len(content) - head != math.prod(shape):
+        more = "more" if len(content) - head > math.prod(shape) else "fewer"
+        raise DataError(f"{path} holds {more} bytes than the {_times(shape)} its header says.")
+    return np.frombuffer(content, np.uint8, offset=head).reshape(shape)
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "×".join(f"{n}" for n in shape)
+
+
+def load_idx(config: DataConfig, folder: str, classes: int) -> Dataset:
+    """MNIST or Fashion-MNIST: 60,000 training and 10,000 test images of 28×28.
+
+    Args:
+        config: `root` holds the folder; `train` and `test` choose random subsets.
+        folder: of the four files, inside `root`.
+        classes: number of labels.
+
+    Raises:
+        ConfigError: more data asked for than there are.
+        DataError: a file is missing, damaged, or holds anything else.
+    """
+    parts = []
+    for stem, count in (("train", 60_000), ("t10k", 10_000)):
+        base = config.root / folder
+        pixels = read_idx(base / f"{stem}-images-idx3-ubyte.gz", (count, 28, 28))
+        path = base / f"{stem}-labels-idx1-ubyte.gz"
+        labels = read_idx(path, (count,))
+        if labels.max() >= classes:
+            at = int(labels.argmax())
+            raise DataError(
+                f"{path}: label {labels[at]} at position {at}; expected 0 to {classes - 1}."
+            )
+        parts.append(Images(pixels, labels.astype(np.int64)))
+    return grey_dataset(config, parts[0], parts[1], classes)
+
+
+def load_npz(config: DataConfig) -> Dataset:
+    """A user's grey images, in arrays `x` or `images`, `labels`, `x_test` and `labels_test`.
+
+    All but the first are optional. Images are (N, H, W) or (N, H, W, 1), uint8 or floats in [0, 1]; labels are integers (N,),
+    numbered anew in rising order. Without `x_test`, a random `test_fraction` is the test set.
+
+    Args:
+        config: `path` names the file.
+
+    Raises:
+        ConfigError: more data asked for than there are.
+        DataError: the file or an array is not as described, named with what was expected.
+    """
+    assert config.path is not None
+    path = config.path
+    arrays = _read_npz(path)
+    named = [name for name in ("x", "images") if name in arrays]
+    if len(named) != 1:
+        raise DataError(f"{path} holds {len(named)} of the arrays x and images; expected one.")
+    pixels = _pixels(path, named[0], arrays[named[0]])
+    test_pixels = None
+    if "x_test" in arrays:
+        test_pixels = _pixels(path, "x_test", arrays["x_test"])
+        if test_pixels.shape[1:] != pixels.shape[1:]:
+            raise DataError(
+                f"{path}: x_test has images of {_times(test_pixels.shape[1:])}; expected"
+                f" {_times(pixels.shape[1:])} as in {named[0]}."
+            )
+    elif "labels_test" in arrays:
+        raise DataError(f"{path} holds labels_test but no x_test; expected both or neither.")
+    if test_pixels is not None and ("labels" in arrays) != ("labels_test" in arrays):
+        raise DataError(f"{path} holds one of labels and labels_test; expected both or neither.")
+    if "labels" not in arrays:
+        test = None if test_pixels is None else Images(test_pixels, None)
+        return grey_dataset(config, Images(pixels, None), test, None)
+    labels = [_labels(path, "labels", arrays["labels"], len(pixels))]
+    if test_pixels is not None:
+        labels += [_labels(path, "labels_test", arrays["labels_test"], len(test_pixels))]
+    values, numbers = np.unique(np.concatenate(labels), return_inverse=True)
+    if len(values) < 2:
+        raise DataError(f"{path}: labels holds one value only; expected two or more, or no array.")
+    numbers = numbers.astype(np.int64)
+    test = None if test_pixels is None else Images(test_pixels, numbers[len(pixels) :])
+    return grey_dataset(config, Images(pixels, numbers[: len(pixels)]), test, len(values))
+
+
+def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with path.open("rb") as stream:
+            if not zipfile.is_zipfile(stream):
+                raise DataError(f"{path} is not an .npz archive, or not a whole one.")
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as archive:
+                for name in archive.files:
+                    if name not in ARRAYS:
+                        raise DataError(f"{path}: unknown array {name!r}; {nearest(name, ARRAYS)}")
+                return {name: _member(path, archive, name) for name in archive.files}
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; data.path must name an .npz file.") from None
+    except (OSError, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} cannot be read: {reason}.") from error
+
+
+def _member(path: Path, archive: Any, name: str) -> NDArray[Any]:
+    try:
+        array = archive[name]
+    except (ValueError, EOFError, zlib.error, zipfile.BadZipFile, OSError) as error:
+        raise DataError(
+            f"{path}: the array {name} is damaged or holds Python objects; expected numbers."
+        ) from error
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path}: {name} is not a numpy array.")
+    return array
+
+
+def _pixels(path: Path, name: str, array: NDArray[Any]) -> NDArray[Any]:
+    if array.ndim == 4 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim != 3 or min(array.shape) < 1:
+        raise DataError(
+            f"{path}: {name} has shape {array.shape}; expected (N, H, W) or (N, H, W, 1)."
+        )
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind != "f":
+        raise DataError(
+            f"{path}: {name} holds {array.dtype}; expected uint8, or floats between 0 and 1."
+        )
+    if not (array.min() >= 0 and array.max() <= 1):
+        outside = ~((array >= 0) & (array <= 1))
+        at = tuple(int(i) for i in np.argwhere(outside)[0])
+        raise DataError(
+            f"{path}: {name} holds {array[at]:.6g} at {at}; expected floats between 0 and 1,"
+            " or uint8."
+        )
+    return array.astype(np.float32)
+
+
+def _labels(path: Path, name: str, array: NDArray[Any], count: int) -> NDArray[np.int64]:
+    if array.shape != (count,) or array.dtype.kind not in "iu":
+        raise DataError(
+            f"{path}: {name} is {array.dtype} of shape {array.shape}; expected integers of shape"
+            f" ({count},), one an image."
+        )
+    return array.astype(np.int64)

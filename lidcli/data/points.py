@@ -1,0 +1,222 @@
+"""A user's points: a `.csv` file of numbers, with a header and a column of labels or without."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lidcli.config.load import nearest
+from lidcli.config.schema import DataConfig
+from lidcli.data.dataset import Dataset, Split, fingerprint
+from lidcli.data.splits import split
+from lidcli.errors import DataError
+
+__all__ = ["Table", "load_csv", "read_csv"]
+
+SMALLEST_TABLE = 10
+LARGEST_VALUE = float(np.finfo(np.float32).max)
+DEFAULT_LABEL = DataConfig.model_fields["label"].default
+
+
+@dataclass(frozen=True)
+class Table:
+    """The contents of a file: values (N, D) float64, labels (N,) and their number."""
+
+    columns: tuple[str, ...]
+    values: NDArray[np.float64]
+    labels: NDArray[np.int64] | None
+    classes: int | None
+
+
+def load_csv(config: DataConfig) -> Dataset:
+    """Points from a `.csv` file, shifted and scaled by the training part alone.
+
+    Args:
+        config: `path` names the file, `label` its column of labels (any text; used in the
+            evaluation only), `standardise` says whether to scale.
+
+    Raises:
+        ConfigError: more data asked for than there are.
+        DataError: the file is not as expected, named with its line.
+    """
+    assert config.path is not None
+    table = read_csv(config.path, config.label)
+    rows = split(config, len(table.values), None)
+    notes = [
+        f"{config.name}: no published split; a random {config.test_fraction:.0%} of"
+        f" {len(table.values):,} points is the test set (split seed {config.split_seed})."
+    ]
+    values = table.values
+    if config.standardise:
+        known = values[rows.train]
+        flat = known.min(axis=0) == known.max(axis=0)
+        if flat.any():
+            raise DataError(
+                f"{config.path}: {table.columns[int(flat.argmax())]} has one value only in the"
+                " training part; expected a column that varies, or data.standardise: false."
+            )
+        scale = known.std(axis=0)
+        values = (values - known.mean(axis=0)) / scale
+        notes.append(
+            f"{config.name}: standardised by the training part; LL in the file's own units ="
+            f" LL {-float(np.log(scale).sum()):+.3f} nats."
+        )
+    parts = [
+        Split(
+            values[chosen].astype(np.float32),
+            None if table.labels is None else table.labels[chosen],
+        )
+        for chosen in (rows.train, rows.valid, rows.test)
+    ]
+    return Dataset(
+        name=config.name,
+        kind="points",
+        train=parts[0],
+        valid=parts[1],
+        test=parts[2],
+        shape=(values.shape[1],),
+        classes=table.classes,
+        stochastic=False,
+        sha256=fingerprint(*parts),
+        notes=tuple(notes),
+    )
+
+
+def read_csv(path: Path, label: str | None) -> Table:
+    """Read a file of comma-separated numbers.
+
+    The first line is a header if none of its cells is a number.
+
+    Args:
+        path: the file, UTF-8.
+        label: the header's name for the labels. `label` itself may be missing.
+
+    Raises:
+        DataError: file, line and what was expected.
+    """
+    lines = _lines(path)
+    if not lines:
+        raise DataError(f"{path} is empty; expected rows of numbers.")
+    columns, header = _header(path, lines[0])
+    body = lines[1:] if header else lines
+    at = _label_column(path, columns if header else (), label)
+    if len(body) < SMALLEST_TABLE:
+        raise DataError(
+            f"{path} holds {len(body)} rows of data; expected {SMALLEST_TABLE} at least."
+        )
+    kept = [i for i in range(len(columns)) if i != at]
+    if not kept:
+        raise DataError(f"{path} holds labels only; expected columns of numbers.")
+    values = np.empty((len(body), len(kept)))
+    names = []
+    for row, (line, cells) in enumerate(body):
+        if len(cells) != len(columns):
+            raise DataError(
+                f"{path}, line {line}: {_cells(len(cells))}; expected {len(columns)} as in line"
+                f" {lines[0][0]}."
+            )
+        values[row] = [_number(path, line, columns[i], cells[i]) for i in kept]
+        if at is not None:
+            if not cells[at]:
+                raise DataError(
+                    f"{path}, line {line}, {columns[at]}: expected a label, found none."
+                )
+            names.append(cells[at])
+    constant = values.min(axis=0) == values.max(axis=0)
+    if constant.any():
+        column = int(constant.argmax())
+        raise DataError(
+            f"{path}: {columns[kept[column]]} is {values[0, column]:g} in every row; expected a"
+            " column that varies. Leave it out."
+        )
+    labels, classes = _classes(path, names, columns[at]) if at is not None else (None, None)
+    return Table(tuple(columns[i] for i in kept), values, labels, classes)
+
+
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """The cells of every line that is not blank, with its number."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, strict=True)
+            return [
+                (reader.line_num, [cell.strip() for cell in cells]) for cells in reader if cells
+            ]
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; data.path must name a .csv file.") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text; expected numbers and commas.") from error
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, line {reader.line_num}: {error}; expected plain commas."
+        ) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _header(path: Path, first: tuple[int, list[str]]) -> tuple[tuple[str, ...], bool]:
+    """Column names, and whether the first line gives them."""
+    line, cells = first
+    numbers = [_is_number(cell) for cell in cells]
+    if all(numbers) or (any(numbers) and not all(cells)):
+        return tuple(f"column {i + 1}" for i in range(len(cells))), False
+    if any(numbers):
+        odd = cells[numbers.index(False)]
+        raise DataError(
+            f"{path}, line {line}: {odd!r} stands among numbers; expected numbers only, or a"
+            " header of names."
+        )
+    if len(set(cells)) != len(cells) or not all(cells):
+        raise DataError(f"{path}, line {line}: expected a different name in every cell.")
+    return tuple(cells), True
+
+
+def _label_column(path: Path, header: tuple[str, ...], label: str | None) -> int | None:
+    if label is None or (label == DEFAULT_LABEL and label not in header):
+        return None
+    if not header:
+        raise DataError(f"{path} has no header; expected one that names the label {label!r}.")
+    if label not in header:
+        raise DataError(f"{path} has no column {label!r}; {nearest(label, header)}")
+    return header.index(label)
+
+
+def _number(path: Path, line: int, column: str, cell: str) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        found = repr(cell) if cell else "an empty cell"
+        raise DataError(
+            f"{path}, line {line}, {column}: expected a number, found {found}."
+        ) from None
+    if not math.isfinite(value) or abs(value) > LARGEST_VALUE:
+        raise DataError(f"{path}, line {line}, {column}: expected a finite number, found {cell}.")
+    return value
+
+
+def _classes(path: Path, names: list[str], column: str) -> tuple[NDArray[np.int64], int]:
+    """Labels numbered in rising order, as numbers where all are."""
+    keys = np.array(names, dtype=float) if all(map(_is_number, names)) else np.array(names)
+    values, numbers = np.unique(keys, return_inverse=True)
+    if not 2 <= len(values) <= len(names) // 2:
+        raise DataError(
+            f"{path}: {column} has {len(values)} different values in {len(names)} rows; expected"
+            " a label of some rows each. Name another with data.label, or none with null."
+        )
+    return numbers.astype(np.int64), len(values)
+
+
+def _cells(count: int) -> str:
+    return f"{count} cell" if count == 1 else f"{count} cells"

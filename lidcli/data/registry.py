@@ -1,0 +1,195 @@
+"""The data sets by name: what they are, where they come from, and how to load them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lidcli.config.load import nearest
+from lidcli.config.schema import DataConfig
+from lidcli.data.dataset import Dataset
+from lidcli.data.images import load_idx, load_npz
+from lidcli.data.points import load_csv
+from lidcli.data.toys import digits, pinwheel
+from lidcli.errors import ConfigError, DataError
+
+__all__ = ["DATASETS", "DatasetInfo", "RemoteFile", "load"]
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file to download: its place inside `data.root` and inside a mirror, and its checksum."""
+
+    path: str
+    urls: tuple[str, ...]
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """One entry of the registry; `files` is empty where nothing has to be downloaded."""
+
+    name: str
+    kind: str
+    title: str
+    citation: str
+    licence: str
+    classes: int
+    files: tuple[RemoteFile, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def _idx_files(
+    folder: str, sources: tuple[str, ...], checksums: dict[str, tuple[str, int]]
+) -> tuple[RemoteFile, ...]:
+    return tuple(
+        RemoteFile(f"{folder}/{name}", tuple(f"{url}/{name}" for url in sources), sha256, size)
+        for name, (sha256, size) in checksums.items()
+    )
+
+
+_MNIST = _idx_files(
+    "mnist",
+    (
+        "https://ossci-datasets.s3.amazonaws.com/mnist",
+        "http://yann.lecun.com/exdb/mnist",
+    ),
+    {
+        "train-images-idx3-ubyte.gz": (
+            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            9_912_422,
+        ),
+        "train-labels-idx1-ubyte.gz": (
+            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            28_881,
+        ),
+        "t10k-images-idx3-ubyte.gz": (
+            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            1_648_877,
+        ),
+        "t10k-labels-idx1-ubyte.gz": (
+            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+            4_542,
+        ),
+    },
+)
+
+_FASHION_MNIST = _idx_files(
+    "fashion_mnist",
+    (
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist"
+        "/b2617bb6d3ffa2e429640350f613e3291e10b141/data/fashion",
+    ),
+    {
+        "train-images-idx3-ubyte.gz": (
+            "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            26_421_880,
+        ),
+        "train-labels-idx1-ubyte.gz": (
+            "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            29_515,
+        ),
+        "t10k-images-idx3-ubyte.gz": (
+            "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+            4_422_102,
+        ),
+        "t10k-labels-idx1-ubyte.gz": (
+            "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+            5_148,
+        ),
+    },
+)
+
+DATASETS = {
+    info.name: info
+    for info in (
+        DatasetInfo(
+            name="pinwheel",
+            kind="points",
+            title="Pinwheel, five warped Gaussian arms in the plane",
+            citation="Johnson, Duvenaud, Wiltschko, Datta and Adams, Composing graphical models"
+            " with neural networks for structured representations and fast inference, NIPS 2016",
+            licence="generated",
+            classes=5,
+            notes=("divided by 7.3909: pooled population sd 1, entropy 0.849 nats",),
+        ),
+        DatasetInfo(
+            name="digits",
+            kind="image",
+            title="Optical recognition of handwritten digits, 8×8",
+            citation="Alpaydin and Kaynak, Optical recognition of handwritten digits, UCI Machine"
+            " Learning Repository, 1998",
+            licence="CC BY 4.0",
+            classes=10,
+            notes=("scikit-learn's bundled copy, 1,797 images",),
+        ),
+        DatasetInfo(
+            name="mnist",
+            kind="image",
+            title="MNIST handwritten digits, 28×28",
+            citation="LeCun, Cortes and Burges, MNIST handwritten digit database, 2010",
+            licence="CC BY-SA 3.0",
+            classes=10,
+            files=_MNIST,
+        ),
+        DatasetInfo(
+            name="fashion-mnist",
+            kind="image",
+            title="Fashion-MNIST, 28×28",
+            citation="Xiao, Rasul and Vollgraf, Fashion-MNIST, arXiv:1708.07747, 2017",
+            licence="MIT",
+            classes=10,
+            files=_FASHION_MNIST,
+        ),
+    )
+}
+
+_USER_FILES = {"points": (".csv", load_csv), "image": (".npz", load_npz)}
+
+
+def load(config: DataConfig) -> Dataset:
+    """Load the data a configuration names: a registry entry, or a user's file.
+
+    Args:
+        config: the data's section of the configuration.
+
+    Raises:
+        ConfigError: an unknown name or kind, or more data asked for than there are.
+        DataError: files that are missing (the message says what to type) or wrong.
+
+    Example:
+        >>> load(DataConfig(name="digits", kind="image")).classes
+        10
+    """
+    if config.path is not None:
+        return _load_file(config)
+    if config.name not in DATASETS:
+        raise ConfigError(
+            f"Data {config.name!r} has neither a path nor a known name;"
+            f" {nearest(config.name, DATASETS)}"
+        )
+    info = DATASETS[config.name]
+    if config.kind != info.kind:
+        raise ConfigError(f"data.kind of {info.name} is {info.kind}, not {config.kind}.")
+    if info.name == "pinwheel":
+        return pinwheel(config)
+    if info.name == "digits":
+        return digits(config)
+    missing = [file.path for file in info.files if not (config.root / file.path).exists()]
+    if missing:
+        raise DataError(f"{config.root / missing[0]} is missing; `lid fetch {info.name}` gets it.")
+    return load_idx(config, info.files[0].path.rpartition("/")[0], info.classes)
+
+
+def _load_file(config: DataConfig) -> Dataset:
+    assert config.path is not None
+    if config.kind not in _USER_FILES:
+        kinds = " or ".join(_USER_FILES)
+        raise ConfigError(f"A file of yours has data.kind {kinds}, not {config.kind}.")
+    suffix, loader = _USER_FILES[config.kind]
+    if config.path.suffix.lower() != suffix:
+        raise ConfigError(
+            f"data.kind: {config.kind} takes a {suffix} file, not {config.path.name}."
+        )
+    return loader(config)
