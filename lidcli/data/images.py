@@ -102,8 +102,9 @@ def load_idx(config: DataConfig, folder: str, classes: int) -> Dataset:
 def load_npz(config: DataConfig) -> Dataset:
     """A user's grey images, in arrays `x` or `images`, `labels`, `x_test` and `labels_test`.
 
-    All but the first are optional. Images are (N, H, W) or (N, H, W, 1), uint8 or floats in [0, 1]; labels are integers (N,),
-    numbered anew in rising order. Without `x_test`, a random `test_fraction` is the test set.
+    All but the first are optional. Images are (N, H, W) or (N, H, W, 1), uint8 or floats in
+    [0, 1]; labels are integers (N,), numbered anew in rising order. Without `x_test`, a random
+    `test_fraction` is the test set.
 
     Args:
         config: `path` names the file.

@@ -1,0 +1,317 @@
+"""Downloads that resume, are checked, and never leave half a file under its name."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import http.client
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from lidcli.data.registry import RemoteFile
+from lidcli.errors import DataError, LockedError
+
+__all__ = ["Fetched", "Progress", "State", "fetch", "readable", "state"]
+
+State = Literal["good", "damaged", "partial", "missing"]
+Progress = Callable[[RemoteFile, int], None]
+"""Called with a file and the bytes of it that are there."""
+
+CHUNK = 1 << 16
+TIMEOUT_SECONDS = 30.0
+BACKOFF_SECONDS = 0.5
+IDLE_ATTEMPTS = 3
+ATTEMPTS = 20
+PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file that is in place and checked; `source` is None where it was there before."""
+
+    file: RemoteFile
+    path: Path
+    source: str | None
+
+
+class SourceError(Exception):
+    """A source that does not deliver; `passing` if trying again may help."""
+
+    def __init__(self, reason: str, passing: bool = False) -> None:
+        super().__init__(reason)
+        self.passing = passing
+
+
+def state(file: RemoteFile, root: Path) -> State:
+    """What there is of a file inside `root`, by its size and checksum.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    path = root / file.path
+    try:
+        if path.exists():
+            good = path.stat().st_size == file.size and _sha256(path) == file.sha256
+            return "good" if good else "damaged"
+        return "partial" if _part(path).exists() else "missing"
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def fetch(
+    files: Iterable[RemoteFile],
+    root: Path,
+    mirror: Path | None = None,
+    progress: Progress = lambda file, done: None,
+) -> list[Fetched]:
+    """Bring files into `root`, each checked by SHA-256 before it gets its name.
+
+    A file that is there and good is left alone. Half a download stays beside it as `NAME.part`
+    and the next call goes on from there; a damaged file is replaced only by a good one.
+
+    Args:
+        files: what is wanted.
+        root: the folder of data, made where it is missing.
+        mirror: a folder to copy from instead of downloading.
+        progress: called as bytes arrive.
+
+    Returns:
+        One entry a file, in order.
+
+    Raises:
+        DataError: no source delivers a file, or the folder cannot be written.
+        LockedError: another process fetches into the same folder.
+
+    Example:
+        >>> fetch([], Path("data"))
+        []
+    """
+    files = list(files)
+    if mirror is not None and not mirror.is_dir():
+        raise DataError(f"The mirror {mirror} is not a folder; expected one of data files.")
+    if all(state(file, root) == "good" for file in files):
+        return [Fetched(file, root / file.path, None) for file in files]
+    with _writing(root, "the lock file"), _only_one(root):
+        return [_fetch(file, root, mirror, progress) for file in files]
+
+
+def _fetch(file: RemoteFile, root: Path, mirror: Path | None, progress: Progress) -> Fetched:
+    target = root / file.path
+    if state(file, root) == "good":
+        return Fetched(file, target, None)
+    part = _part(target)
+    with _writing(target.parent, f"{file.path} ({readable(file.size)})"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if mirror is not None:
+            source = _copy(file, mirror / file.path, part, progress)
+        else:
+            source = _download(file, part, progress)
+        with part.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(part, target)
+        _sync_folder(target.parent)
+    return Fetched(file, target, source)
+
+
+def _copy(file: RemoteFile, source: Path, part: Path, progress: Progress) -> str:
+    try:
+        if not source.is_file():
+            raise DataError(f"{source} is missing; without a mirror the file is downloaded.")
+        found = _sha256(source)
+    except OSError as error:
+        raise DataError(f"{source} cannot be read: {error.strerror or error}.") from error
+    if found != file.sha256:
+        raise DataError(
+            f"{source} has the wrong checksum (SHA-256 {found[:12]}…, expected"
+            f" {file.sha256[:12]}…): it is damaged or another file. Nothing was installed."
+        )
+    with source.open("rb") as incoming, part.open("wb") as out:
+        while chunk := incoming.read(CHUNK):
+            out.write(chunk)
+            progress(file, out.tell())
+    if _sha256(part) != file.sha256:
+        part.unlink()
+        raise DataError(f"The copy of {source} came out damaged; is the disk of {part} sound?")
+    return str(source)
+
+
+def _download(file: RemoteFile, part: Path, progress: Progress) -> str:
+    """Try the sources in order, each going on where the one before stopped."""
+    reasons = []
+    for url in file.urls:
+        try:
+            _from_url(file, url, part, progress)
+        except SourceError as error:
+            reasons.append(f"{urlsplit(url).hostname}: {error}")
+        else:
+            return url
+    kept = f" {readable(part.stat().st_size)} are kept." if part.exists() else ""
+    raise DataError(
+        f"{file.path} could not be downloaded ({'; '.join(reasons)}). Try again later, or copy it"
+        f" from a folder with --mirror DIR.{kept}"
+    )
+
+
+def _from_url(file: RemoteFile, url: str, part: Path, progress: Progress) -> None:
+    idle = 0
+    for _ in range(ATTEMPTS):
+        before = _size(part)
+        try:
+            if before < file.size:
+                _receive(file, url, part, progress)
+        except SourceError as error:
+            idle = 0 if _size(part) > before else idle + 1
+            if not error.passing or idle == IDLE_ATTEMPTS:
+                raise
+            time.sleep(BACKOFF_SECONDS * 2**idle)
+            continue
+        found = _sha256(part)
+        if found == file.sha256:
+            return
+        part.unlink()
+        if before == 0:
+            raise SourceError(
+                f"wrong checksum (SHA-256 {found[:12]}…, expected {file.sha256[:12]}…)"
+            )
+    raise SourceError("the connection keeps breaking off")
+
+
+def _receive(file: RemoteFile, url: str, part: Path, progress: Progress) -> None:
+    """Append to what is there, or begin anew where the server cannot resume."""
+    offset = _size(part)
+    headers = {"User-Agent": "lidcli", "Accept-Encoding": "identity"}
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
+    try:
+        response = urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS
+        )
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and offset:
+            part.unlink()
+            raise SourceError("will not resume", passing=True) from error
+        raise SourceError(f"HTTP {error.code}", error.code in PASSING_STATUS) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise SourceError(_reason(error), passing=True) from error
+    with response:
+        resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
+        start = offset if resumed else 0
+        _check_offer(file, response, start)
+        with part.open("ab" if resumed else "wb") as out:
+            done = start
+            while chunk := _read(response):
+                done += len(chunk)
+                if done > file.size:
+                    break
+                out.write(chunk)
+                progress(file, done)
+    if done > file.size:
+        part.unlink()
+        raise SourceError(f"sends more than the {file.size:,} bytes expected")
+    if done < file.size:
+        raise SourceError(f"broke off after {done:,} of {file.size:,} bytes", passing=True)
+
+
+def _check_offer(file: RemoteFile, response: http.client.HTTPResponse, start: int) -> None:
+    """Refuse another file by what the server announces."""
+    if start:
+        announced = response.headers.get("Content-Range", "")
+        first, _, total = announced.removeprefix("bytes ").partition("/")
+        if first.partition("-")[0] != str(start) or total not in ("*", str(file.size)):
+            raise SourceError(f"answers bytes {start}- with {announced or 'no range'}")
+        return
+    length = response.headers.get("Content-Length")
+    if length is not None and length != str(file.size):
+        raise SourceError(f"offers {length} bytes, expected {file.size:,}")
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    try:
+        return response.read(CHUNK)
+    except (OSError, http.client.HTTPException) as error:
+        raise SourceError(_reason(error), passing=True) from error
+
+
+def _reason(error: Exception) -> str:
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(cause, TimeoutError):
+        return "no answer"
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return str(cause) or type(cause).__name__
+
+
+@contextmanager
+def _writing(folder: Path, what: str) -> Iterator[None]:
+    """Turn a failing disk into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise DataError(
+                f"No space is left in {folder} for {what}. What has arrived is kept; free some"
+                " space and run the same command again."
+            ) from error
+        raise DataError(
+            f"{error.filename or folder} cannot be written: {error.strerror or error}. Another"
+            " folder can be named with --set data.root=DIR."
+        ) from error
+
+
+@contextmanager
+def _only_one(root: Path) -> Iterator[None]:
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LockedError(
+                f"Another process fetches into {root}; wait until it is done."
+            ) from None
+        yield
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def readable(size: int) -> str:
+    """Bytes as a reader likes them.
+
+    Example:
+        >>> readable(26_421_880)
+        '26.4 MB'
+    """
+    if size < 1_000_000:
+        return f"{size / 1000:.1f} kB"
+    return f"{size / 1_000_000:.1f} MB"
