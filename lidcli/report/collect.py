@@ -128,7 +128,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def varying(records: Iterable[Record]) -> list[str]:
-    """Settings that differ among records; paths, seed and runtime are none.
+    """Settings that differ among the records that have them; paths, seed and runtime are none.
 
     Args:
         records: any number of them.
@@ -137,12 +137,9 @@ def varying(records: Iterable[Record]) -> list[str]:
         Dotted keys, in the order of the configuration.
     """
     values: dict[str, set[str]] = {}
-    rows = list(records)
-    for record in rows:
-        for key in record.settings:
-            values.setdefault(key, set())
-    for key, seen in values.items():
-        seen.update(repr(record.settings.get(key)) for record in rows)
+    for record in records:
+        for key, value in record.settings.items():
+            values.setdefault(key, set()).add(repr(value))
     return [
         key for key, seen in values.items() if len(seen) > 1 and not key.startswith(NOT_SETTINGS)
     ]
@@ -218,8 +215,13 @@ def collect(results: Path, experiments: Sequence[str] = ()) -> Collection:
         key = (record.experiment, record.run_id)
         if key not in kept or _rank(record) > _rank(kept[key]):
             kept[key] = record
-    records = sorted(kept.values(), key=lambda r: (r.experiment, r.data, r.method, r.seed))
+    records = sorted(kept.values(), key=_order)
     return Collection(tuple(records), tuple(warnings))
+
+
+def _order(record: Record) -> tuple[str, str, str, str, int, str]:
+    r = record
+    return r.experiment, r.data, r.family, r.method, r.seed, r.run_id
 
 
 def _rank(record: Record) -> tuple[bool, bool]:

@@ -80,6 +80,7 @@ def draw(block: Block, folder: Path) -> tuple[list[Picture], list[str]]:
             folder.mkdir(parents=True, exist_ok=True)
             png, pdf = folder / f"{stem}.png", folder / f"{stem}.pdf"
             figure.savefig(png, dpi=DPI)
+            figure.set_layout_engine("none")
             figure.savefig(pdf, dpi=DPI, metadata={"CreationDate": None})
             part = name.startswith("categories-")
             pictures.append(Picture(stem, caption, png, pdf, part))

@@ -51,8 +51,13 @@ class Group:
 
     @property
     def used(self) -> list[Record]:
-        """The complete runs, which enter the means."""
-        return [record for record in self.records if record.complete]
+        """The complete runs, which enter the means: of one seed the newest alone."""
+        newest: dict[int, Record] = {}
+        for record in self.records:
+            known = newest.get(record.seed)
+            if record.complete and (known is None or _made(record) > _made(known)):
+                newest[record.seed] = record
+        return list(newest.values())
 
     @property
     def label(self) -> str:
@@ -141,6 +146,10 @@ class Block:
         ]
         found = {value for value in stored if isinstance(value, int) and value > 0}
         return found.pop() if len(found) == 1 else None
+
+
+def _made(record: Record) -> str:
+    return str(record.provenance.get("finished") or record.provenance.get("started") or "")
 
 
 def grid_text(key: str, value: Any) -> str:

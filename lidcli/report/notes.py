@@ -134,6 +134,14 @@ def mark_group(group: Group, notes: Notes) -> tuple[int, ...]:
                 f"{group.label}: {count} runs {status} ({_seeds(records)}), not in the means."
             )
         )
+    twice = {r.seed for r in group.records if r.complete and r not in used}
+    if twice:
+        marks.append(
+            notes.add(
+                f"{group.label}: runs of other settings or versions that no column tells apart"
+                f" (seed {_shown(twice)}); the newest count."
+            )
+        )
     unused = [r for r in used if r.provenance.get("unused_prior")]
     if unused:
         marks.append(

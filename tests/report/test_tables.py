@@ -1,0 +1,243 @@
+"""What a table says, number by number."""
+
+from __future__ import annotations
+
+import math
+import runpy
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lidcli.report.collect import collect
+from lidcli.report.groups import Block, blocks
+from lidcli.report.tables import Row, Table, block_tables, headline
+
+SYNTHETIC = runpy.run_path(str(Path(__file__).parent / "synthetic.py"))
+add: Callable[..., Any] = SYNTHETIC["add"]
+
+
+def only_block(results: Path) -> Block:
+    (block,) = blocks(collect(results).records)
+    return block
+
+
+def tables(results: Path) -> list[Table]:
+    return block_tables(only_block(results))
+
+
+def row(table: Table, *label: str) -> dict[str, Any]:
+    """Cells by column of the row that begins with these texts."""
+    for candidate in table.rows:
+        texts = (candidate.label, *(cell.text for cell in candidate.cells))
+        if texts[: len(label)] == label:
+            return dict(zip(table.head[1:], candidate.cells, strict=True))
+    raise AssertionError(f"no row {label}")
+
+
+def notes_of(table: Table, label: str) -> list[str]:
+    found: Row = next(r for r in table.rows if r.label == label)
+    return [table.notes[i - 1] for i in found.notes]
+
+
+def test_a_cell_is_mean_and_sample_sd_over_seeds(tmp_path: Path) -> None:
+    values = [-1.0, -1.1, -0.7, -0.9, -1.2]
+    for seed, ll in enumerate(values):
+        add(tmp_path, "gmvae", seed=seed, ll=ll)
+    cell = row(tables(tmp_path)[0], "gmvae")["LL"]
+    assert cell.text == f"−{-statistics.mean(values):.3f}"
+    assert cell.sd == f"{statistics.stdev(values):.3f}"
+    assert row(tables(tmp_path)[0], "gmvae")["n"].text == "5"
+
+
+def test_one_seed_has_no_sd_and_is_marked(tmp_path: Path) -> None:
+    add(tmp_path, "gmvae")
+    table = tables(tmp_path)[0]
+    assert row(table, "gmvae")["LL"].sd == ""
+    assert notes_of(table, "gmvae") == ["Fewer than 5 seeds."]
+
+
+def test_the_best_is_bold_and_so_is_what_cannot_be_told_from_it(tmp_path: Path) -> None:
+    for seed in range(5):
+        jitter = 0.01 * (seed - 2)
+        add(tmp_path, "vae", seed=seed, ll=-1.000 + jitter)
+        add(tmp_path, "beta-vae", seed=seed, ll=-1.005 - jitter)
+        add(tmp_path, "lidvae", seed=seed, ll=-1.500 + jitter)
+    table = tables(tmp_path)[0]
+    bold = {name: row(table, name)["LL"].bold for name in ("vae", "beta-vae", "lidvae")}
+    assert bold == {"vae": True, "beta-vae": True, "lidvae": False}
+
+
+def test_kl_and_au_are_never_bold_and_a_lone_row_neither(tmp_path: Path) -> None:
+    add(tmp_path, "vae", ll=-1.0)
+    assert not any(cell.bold for cell in row(tables(tmp_path)[0], "vae").values())
+    add(tmp_path, "lidvae", ll=-2.0)
+    cells = row(tables(tmp_path)[0], "vae")
+    assert cells["LL"].bold
+    assert not cells["KL_c"].bold
+    assert not cells["AU_c"].bold
+
+
+def test_ll_of_different_sample_sizes_is_not_compared(tmp_path: Path) -> None:
+    add(tmp_path, "vae", ll=-1.0)
+    add(tmp_path, "lidvae", ll=-2.0, evaluation={"ll_samples": 50.0})
+    table = tables(tmp_path)[0]
+    assert not row(table, "vae")["LL"].bold
+    assert any("S = 50, 500" in text for text in table.remarks)
+
+
+def test_likelihoods_or_data_that_differ_are_not_compared(tmp_path: Path) -> None:
+    add(tmp_path, "vae", ll=-1.0)
+    add(tmp_path, "lidvae", ll=-2.0, provenance={"data_sha256": "cd" * 32})
+    table = tables(tmp_path)[0]
+    assert not row(table, "vae")["LL"].bold
+    assert any("different data" in text for text in table.remarks)
+
+
+def test_a_grid_point_that_one_method_lacks_is_a_dash(tmp_path: Path) -> None:
+    for layers in (5, 9):
+        add(tmp_path, "gmvae", settings=(("decoder.layers", layers),))
+    add(tmp_path, "lidgmvae", settings=(("decoder.layers", 5),))
+    table = tables(tmp_path)[0]
+    assert table.head[:3] == ("method", "layers", "n")
+    empty = row(table, "lidgmvae", "9")
+    assert {empty[name].text for name in ("n", "AU_c", "KL_c", "MI_c", "LL", "verdict")} == {"–"}
+
+
+def test_values_of_methods_that_share_none_are_not_crossed(tmp_path: Path) -> None:
+    add(tmp_path, "vae")
+    for beta in (0.1, 0.2):
+        add(tmp_path, "beta-vae", settings=(("inference.beta", beta),))
+    labels = [r.label for r in tables(tmp_path)[0].rows]
+    assert labels == ["vae", "beta-vae", "beta-vae", "ceiling"]
+
+
+def test_runs_that_ended_badly_are_counted_and_not_averaged(tmp_path: Path) -> None:
+    for seed in range(5):
+        bad = seed == 3
+        add(
+            tmp_path,
+            "gmvae",
+            seed=seed,
+            ll=-9.0 if bad else -1.0,
+            status="diverged" if bad else "complete",
+        )
+    table = tables(tmp_path)[0]
+    assert row(table, "gmvae")["LL"].text == "−1.000"
+    assert row(table, "gmvae")["n"].text == "4"
+    assert "gmvae: 1 of 5 runs diverged (seed 3), not in the means." in notes_of(table, "gmvae")
+
+
+def test_a_value_that_is_not_finite_is_left_out_and_said(tmp_path: Path) -> None:
+    for seed in range(5):
+        value = math.nan if seed == 0 else 2.0
+        add(tmp_path, "gmvae", seed=seed, evaluation={"kl/w": value})
+    first, inner = tables(tmp_path)[:2]
+    assert row(inner, "gmvae")["KL_w"].text == "2.00"
+    assert "Not finite in some run, and left out: kl/w." in notes_of(first, "gmvae")
+
+
+def test_the_ceilings_stand_below_their_columns(tmp_path: Path) -> None:
+    add(tmp_path, "gmvae")
+    ceiling = row(tables(tmp_path)[0], "ceiling")
+    assert ceiling["LL"].text == "−0.849"
+    assert ceiling["MI_c"].text == f"{math.log(5):.2f}"
+    assert ceiling["AU_c"].text == ""
+
+
+def test_units_and_sample_size_are_said(tmp_path: Path) -> None:
+    add(tmp_path, "gmvae")
+    for table in tables(tmp_path):
+        assert "nats per datum" in table.units
+    assert any("S = 500 samples" in text for text in tables(tmp_path)[0].remarks)
+
+
+def test_saturated_information_is_flagged(tmp_path: Path) -> None:
+    add(tmp_path, "gmvae", evaluation={"mi/w": math.log(5000) - 0.4})
+    inner = tables(tmp_path)[1]
+    assert row(inner, "gmvae")["MI_w"].mark == "†"
+    assert any("log N" in text for text in inner.remarks)
+
+
+def test_certificate_and_slope_are_the_lowest_over_seeds(tmp_path: Path) -> None:
+    for seed, value in enumerate((-1.0, -8.0)):
+        add(
+            tmp_path,
+            "lidgmvae",
+            seed=seed,
+            evaluation={"certificate_log10": value, "min_secant": 10.0**value},
+        )
+    cells = row(tables(tmp_path)[1], "lidgmvae")
+    assert (cells["cert."].text, cells["cert."].mark) == ("−8.0", "‡")
+    assert (cells["slope"].text, cells["slope"].mark) == ("−6.9", "‡")
+
+
+def test_budgets_that_differ_between_methods_are_said(tmp_path: Path) -> None:
+    add(tmp_path, "vae", settings=(("train.epochs", 10),))
+    add(tmp_path, "lidvae", settings=(("train.epochs", 99),))
+    remarks = tables(tmp_path)[0].remarks
+    assert "The methods differ in train.epochs: vae 10; lidvae 99." in remarks
+
+
+def test_data_notes_checks_and_unused_priors_become_footnotes(tmp_path: Path) -> None:
+    facts = {"data_notes": ["own split"], "checks": ["ELBO exceeds LL"], "unused_prior": True}
+    add(tmp_path, "gmvae", provenance=facts)
+    table = tables(tmp_path)[0]
+    assert "Data: own split." in table.remarks
+    said = " ".join(notes_of(table, "gmvae"))
+    assert "ELBO exceeds LL" in said
+    assert "Unused prior in 1 of 1 runs" in said
+
+
+def test_a_seed_run_twice_counts_once(tmp_path: Path) -> None:
+    add(tmp_path, "gmvae", ll=-5.0, settings=(("data.path", "old.csv"),))
+    add(tmp_path, "gmvae", ll=-1.0, provenance={"started": "2027-01-01T00:00:00+00:00"})
+    table = tables(tmp_path)[0]
+    assert row(table, "gmvae")["LL"].text == "−1.000"
+    assert any("the newest count" in text for text in notes_of(table, "gmvae"))
+
+
+def test_ours_stand_beside_the_papers(tmp_path: Path) -> None:
+    for layers in (5, 9):
+        add(tmp_path, "lidgmvae", ll=-layers / 10, settings=(("decoder.layers", layers),))
+    paper = tables(tmp_path)[2]
+    texts = [[cell.text for cell in r.cells] for r in paper.rows if r.label == "lidgmvae"]
+    assert len(texts) == 1, "only the depth of the paper"
+    assert texts[0][-2:] == ["−0.900", "−6.5"]
+    assert paper.rows[1].label == "sa-vae"
+    assert paper.rows[1].cells[0].text == "–"
+    assert any("entropy of q(c|x)" in text for text in paper.remarks)
+
+
+def test_settings_unlike_the_papers_are_marked(tmp_path: Path) -> None:
+    add(tmp_path, "gmvae", settings=(("decoder.layers", 5),))
+    paper = tables(tmp_path)[2]
+    assert notes_of(paper, "gmvae") == ["decoder.layers is 5; the paper's is 9."]
+
+
+def test_data_the_paper_lacks_have_no_such_table(tmp_path: Path) -> None:
+    add(tmp_path, "vae", "digits")
+    assert len(tables(tmp_path)) == 2
+
+
+def test_continuous_models_have_a_table_of_their_own(tmp_path: Path) -> None:
+    add(tmp_path, "vae")
+    latent = {"kl/z": 3.0, "mi/z": 2.5, "au/z": 1.0}
+    add(tmp_path, "vae", settings=(("model.family", "continuous"),), evaluation=latent)
+    found = blocks(collect(tmp_path).records)
+    assert [block.family for block in found] == ["continuous", "mixture"]
+    table = block_tables(found[0])[0]
+    assert "KL_z" in table.head
+    assert "KL_c" not in table.head
+    assert row(table, "vae")["KL_z"].text == "3.00"
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_headline_counts_verdicts(tmp_path: Path, seeds: int) -> None:
+    for seed in range(seeds):
+        add(tmp_path, "vae", seed=seed, mi=0.0)
+    (sentence,) = headline([only_block(tmp_path)])
+    plural = "s" if seeds > 1 else ""
+    assert sentence == f"pinwheel — vae: collapsed in {seeds} of {seeds} run{plural}."
