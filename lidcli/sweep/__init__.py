@@ -1,0 +1,1 @@
+"""Many runs: what is left to do, and the engines that do it."""

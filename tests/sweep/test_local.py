@@ -1,0 +1,226 @@
+"""The local engine keeps going whatever its workers do; a stub stands in for the training."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lidcli.config.load import load_files
+from lidcli.config.plan import plan_grid
+from lidcli.store.run import Run
+from lidcli.sweep import local
+from lidcli.sweep.local import run_local, slots, usable_cores
+from lidcli.sweep.queue import Job, Outcome, survey
+
+ROOT = Path(__file__).resolve().parents[2]
+
+STUB = """
+import json, os, signal, sys, time
+job = json.load(sys.stdin)
+seed, place = job["config"]["seed"], os.environ["STUB"]
+def say(event, **more):
+    print(json.dumps({"event": event, **more}), flush=True)
+def end(status, message=""):
+    say("end", status=status, message=message, seconds=0.0)
+    sys.exit()
+what = dict(pair.split(":") for pair in os.environ["WHAT"].split(",") if pair).get(str(seed), "ok")
+open(os.path.join(place, f"began-{seed}"), "w").write(json.dumps(
+    [job["config"]["runtime"], {k: v for k, v in os.environ.items() if "THREADS" in k}]))
+if what == "fail":
+    end("failed", "It failed.")
+if what == "kill":
+    os.kill(os.getpid(), signal.SIGKILL)
+if what == "crash":
+    raise SystemExit("no such thing")
+if what in ("wait", "stubborn"):
+    def stop(signum, frame):
+        open(os.path.join(place, f"signals-{seed}"), "a").write(f"{signum} ")
+        if what == "wait":
+            end("interrupted", "Stopped after a checkpoint.")
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    say("start", steps=10)
+    while True:
+        time.sleep(0.01)
+say("step", done=1, total=2)
+time.sleep(float(os.environ.get("SLEEP", "0")))
+end("complete")
+"""
+
+
+class Recorder:
+    def __init__(self, on_event: Callable[[], None] = lambda: None) -> None:
+        self.running = 0
+        self.most = 0
+        self.events: list[dict[str, Any]] = []
+        self.stops: list[int] = []
+        self.on_event = on_event
+
+    def started(self, job: Job, slot: int) -> None:
+        self.running += 1
+        self.most = max(self.most, self.running)
+
+    def event(self, job: Job, slot: int, event: dict[str, Any]) -> None:
+        self.events.append(event)
+        self.on_event()
+
+    def finished(self, outcome: Outcome, slot: int | None) -> None:
+        self.running -= slot is not None
+
+    def stopping(self, running: int) -> None:
+        self.stops.append(running)
+
+
+Sweep = Callable[..., tuple[list[Outcome], int | None]]
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    (tmp_path / "stub_worker.py").write_text(STUB)
+    monkeypatch.setattr(local, "WORKER", "stub_worker")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("STUB", str(tmp_path))
+
+    def call(
+        what: str = "", runs: int = 4, devices: int = 2, watcher: Any = None, **more: Any
+    ) -> tuple[list[Outcome], int | None]:
+        monkeypatch.setenv("WHAT", what)
+        known = load_files([ROOT / "experiments.yaml"])
+        plan = plan_grid(
+            known, "demo", models=["vae"], data=["pinwheel"], grid={}, seeds=range(runs)
+        )
+        return run_local(
+            survey(plan, tmp_path / "results"),
+            results=tmp_path / "results",
+            experiment="demo",
+            devices=["cpu"] * devices,
+            threads=more.pop("threads", 1),
+            watcher=watcher or Recorder(),
+            **more,
+        )
+
+    return call
+
+
+def statuses(outcomes: list[Outcome]) -> list[str]:
+    return [outcome.status for outcome in outcomes]
+
+
+def test_all_runs_are_done_as_many_at_a_time_as_there_are_slots(sweep: Sweep) -> None:
+    watcher = Recorder()
+    outcomes, ended = sweep(runs=5, devices=2, watcher=watcher)
+    assert statuses(outcomes) == ["complete"] * 5
+    assert ended is None
+    assert watcher.most == 2
+    assert watcher.running == 0
+    assert watcher.events == [{"event": "step", "done": 1, "total": 2}] * 5
+
+
+def test_every_worker_has_its_threads_and_its_device(sweep: Sweep, tmp_path: Path) -> None:
+    import json
+
+    sweep(runs=1, threads=3)
+    runtime, variables = json.loads((tmp_path / "began-0").read_text())
+    assert runtime["threads"] == 3
+    assert runtime["device"] == "cpu"
+    assert {variables[name] for name in local.THREAD_VARIABLES} == {"3"}
+
+
+def test_runs_that_fail_or_vanish_do_not_stop_the_others(sweep: Sweep) -> None:
+    outcomes, ended = sweep("0:fail,1:kill,2:crash", runs=5)
+    assert statuses(outcomes) == ["failed", "failed", "failed", "complete", "complete"]
+    assert ended is None
+    assert outcomes[0].message == "It failed."
+    assert "killed by SIGKILL (out of memory, perhaps)" in outcomes[1].message
+    assert "ended with code 1: no such thing" in outcomes[2].message
+
+
+def test_the_record_of_a_vanished_run_says_so(sweep: Sweep, tmp_path: Path) -> None:
+    jobs: list[Job] = [outcome.job for outcome in sweep(runs=1)[0]]
+    Run.create(jobs[0].folder, {}, {})
+    sweep("0:kill", runs=1)
+    assert Run.open(jobs[0].folder).status == "failed"
+    assert "SIGKILL" in Run.open(jobs[0].folder).provenance["message"]
+
+
+def test_finished_and_diverged_runs_need_no_worker(sweep: Sweep, tmp_path: Path) -> None:
+    jobs = [outcome.job for outcome in sweep(runs=3)[0]]
+    for job, status in zip(jobs, ["complete", "diverged", "interrupted"], strict=True):
+        Run.create(job.folder, {}, {}).update(provenance={"status": status})
+    for path in tmp_path.glob("began-*"):
+        path.unlink()
+    assert statuses(sweep(runs=3)[0]) == ["complete", "diverged", "complete"]
+    assert [path.name for path in tmp_path.glob("began-*")] == ["began-2"]
+    sweep(runs=3, restart=True)
+    assert len(list(tmp_path.glob("began-*"))) == 3
+
+
+def test_the_first_failure_stops_the_others_if_asked_to(sweep: Sweep) -> None:
+    outcomes, ended = sweep("0:wait,1:wait,2:fail", runs=6, devices=3, fail_fast=True)
+    assert statuses(outcomes) == ["interrupted"] * 2 + ["failed"] + ["waiting"] * 3
+    assert ended is None
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_passed_on_once_and_no_run_is_begun_after_it(
+    sweep: Sweep, tmp_path: Path, signum: int
+) -> None:
+    watcher = Recorder()
+
+    def stop_when_both_wait() -> None:
+        if len(watcher.events) == 2:
+            os.kill(os.getpid(), signum)
+
+    watcher.on_event = stop_when_both_wait
+    before = signal.getsignal(signum)
+    outcomes, ended = sweep("0:wait,1:wait", runs=4, watcher=watcher)
+    assert statuses(outcomes) == ["interrupted", "interrupted", "waiting", "waiting"]
+    assert ended == signum
+    assert watcher.stops == [2]
+    assert [(tmp_path / f"signals-{i}").read_text() for i in (0, 1)] == [f"{signum:d} "] * 2
+    assert signal.getsignal(signum) is before
+
+
+def test_a_third_signal_ends_workers_that_will_not_stop(sweep: Sweep, tmp_path: Path) -> None:
+    def insist() -> None:
+        while not (tmp_path / "began-0").exists():
+            time.sleep(0.01)
+        time.sleep(0.3)
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.4)
+
+    thread = threading.Thread(target=insist)
+    thread.start()
+    outcomes, ended = sweep("0:stubborn", runs=1)
+    thread.join()
+    assert ended == signal.SIGINT
+    assert statuses(outcomes) == ["interrupted"]
+    assert (tmp_path / "signals-0").read_text() == "2 2 "
+
+
+def test_an_error_in_the_sweep_itself_leaves_no_process_behind(
+    sweep: Sweep, tmp_path: Path
+) -> None:
+    def fail() -> None:
+        raise KeyError("in the display")
+
+    began = time.monotonic()
+    with pytest.raises(KeyError):
+        sweep("0:stubborn,1:stubborn", runs=2, watcher=Recorder(fail))
+    assert time.monotonic() - began < 20
+
+
+def test_the_default_is_a_worker_for_every_core_and_a_gpu_takes_as_many_as_allowed() -> None:
+    assert slots("cpu", 0, workers=None, threads=1, per_gpu=1) == ["cpu"] * usable_cores()
+    assert slots("cpu", 0, workers=None, threads=10_000, per_gpu=1) == ["cpu"]
+    assert slots("cuda", 2, workers=None, threads=1, per_gpu=2) == ["cuda:0", "cuda:1"] * 2
+    assert slots("cuda:1", 2, workers=None, threads=1, per_gpu=3) == ["cuda:1"] * 3
+    assert slots("cuda", 2, workers=1, threads=1, per_gpu=3) == ["cuda:0"]
