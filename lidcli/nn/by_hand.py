@@ -18,26 +18,24 @@ from lidcli.nn.closed_form import (
     Ascent,
     Weights,
     ascend,
-    aten,
     collect,
     descend,
     first_slope,
     leaky_times,
     smooth_leaky,
-    smooth_times,
     top_slope,
 )
 
 
-def by_hand(u: Tensor, weights: Weights, slope: float) -> tuple[Tensor, Tensor | None]:
-    """`closed_form` of u (N, K) with a hand-written backward."""
-    A, B, b, W, w, a, top = weights
-    inputs = [u, w, a, *A, *b, *W, *B, *(top or ())]
+def by_hand(u: Tensor, weights: Weights, slope: float) -> Tensor:
+    """`closed_form` of u (N, K) with a hand-written backward: (N, D)."""
+    A, b, W, w, a, top = weights
+    inputs = [u, w, a, *A, *b, *W, *(top or ())]
     if torch.is_autocast_enabled(u.device.type):
         dtype = torch.get_autocast_dtype(u.device.type)
         inputs = [tensor.to(dtype) for tensor in inputs]
-    out: tuple[Tensor, ...] = _ByHand.apply(slope, len(A), bool(B), *inputs)  # type: ignore[no-untyped-call]
-    return out[0], out[1] if B else None
+    out: Tensor = _ByHand.apply(slope, len(A), *inputs)[0]  # type: ignore[no-untyped-call]
+    return out
 
 
 class _ByHand(torch.autograd.Function):
@@ -46,56 +44,48 @@ class _ByHand(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(
-        slope: float, n: int, padded: bool, u: Tensor, *tensors: Tensor
-    ) -> tuple[Tensor, ...]:
-        """The value in its one or two parts, then what the backward pass keeps."""
-        weights = _pack(n, padded, tensors)
+    def forward(slope: float, n: int, u: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """The value (N, D), then what the backward pass keeps."""
+        weights = _pack(n, tensors)
         ascent = ascend(u, weights, slope)
         down = descend(ascent, weights, slope)
-        head, tail = collect(weights, ascent.sigma, down.delta)
-        kept = _keep(ascent, down.p)
-        return (head, *(() if tail is None else (tail,)), *kept.flat())
+        out = collect(weights, ascent.sigma, down.delta)
+        return (out, *_keep(ascent, down.p).flat())
 
     @staticmethod
     def setup_context(
         ctx: FunctionCtx, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ) -> None:
         """Save inputs and kept tensors, which nobody differentiates."""
-        slope, n, padded, *tensors = inputs
-        ctx.slope, ctx.n, ctx.padded, ctx.count = slope, n, padded, len(tensors)  # type: ignore[attr-defined]
-        kept = output[1 + padded :]
-        ctx.mark_non_differentiable(*kept)
+        slope, n, *tensors = inputs
+        ctx.slope, ctx.n, ctx.count = slope, n, len(tensors)  # type: ignore[attr-defined]
+        ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors, *kept)
+        ctx.save_for_backward(*tensors, *output[1:])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Gradients of every input, None where it is not wanted or zero."""
         count: int = ctx.count
+        if grads[0] is None:
+            return (None,) * (2 + count)
         u, *rest = ctx.saved_tensors
-        weights = _pack(ctx.n, ctx.padded, rest[: count - 1])
-        k = u.shape[1]
-        columns = [k, weights.a.shape[0] - k]
-        values = zip(grads[: 1 + ctx.padded], columns, strict=False)
-        G = [u.new_zeros(len(u), m) if grad is None else grad for grad, m in values]
+        weights = _pack(ctx.n, rest[: count - 1])
         if torch.is_grad_enabled():
             ascent = ascend(u, weights, ctx.slope)
             kept = _keep(ascent, descend(ascent, weights, ctx.slope).p)
         else:
             kept = _Kept.unflatten(rest[count - 1 :], ctx.n, weights.top is not None)
-        found = _gradients(u, weights, kept, ctx.slope, G, ctx.needs_input_grad[3:])
-        return None, None, None, *found
+        found = _gradients(u, weights, kept, ctx.slope, grads[0], ctx.needs_input_grad[2:])
+        return None, None, *found
 
 
-def _pack(n: int, padded: bool, tensors: Sequence[Tensor]) -> Weights:
+def _pack(n: int, tensors: Sequence[Tensor]) -> Weights:
     """Rebuild the weights of a network of n hidden layers from the flat list."""
     w, a, *rest = tensors
-    end = (4 if padded else 3) * n - 1
-    top = rest[end:]
+    top = rest[3 * n - 1 :]
     return Weights(
         A=rest[:n],
-        B=rest[3 * n - 1 : end],
         b=rest[n : 2 * n],
         W=rest[2 * n : 3 * n - 1],
         w=w,
@@ -121,12 +111,6 @@ class _Kept(NamedTuple):
         """The inverse of `flat`."""
         return cls(flat[0], flat[1:n], flat[n : 2 * n - 1], flat[-1] if leaky else None)
 
-    def times(self, layer: int, p: Tensor, slope: float) -> Tensor:
-        """p times h' of a layer in 1 … L-2."""
-        if self.sigma is None:
-            return smooth_times(p, self.above[layer - 1], slope)
-        return leaky_times(p, self.above[layer - 1].to(p.dtype), slope)
-
 
 def _keep(ascent: Ascent, p: list[Tensor]) -> _Kept:
     """Reduce both passes of the closed form to what the backward pass needs."""
@@ -139,67 +123,57 @@ def _gradients(
     weights: Weights,
     kept: _Kept,
     slope: float,
-    G: Sequence[Tensor],
+    G: Tensor,
     needed: tuple[bool, ...],
 ) -> list[Tensor | None]:
-    """Gradients of u, w, a, A, b, W, B and the leaky scalar layer, in that order."""
-    n = len(weights.A)
+    """Gradients of u, w, a, A, b, W and the leaky scalar layer, in that order."""
+    n, k, sigma = len(weights.A), u.shape[1], kept.sigma
     need_u, need_w, need_a = needed[:3]
     need_A, need_b, need_W = needed[3 : 3 + n], needed[3 + n : 3 + 2 * n], needed[3 + 2 * n :]
     gA: list[Tensor | None] = [None] * n
-    gB: list[Tensor | None] = [None] * len(weights.B)
     gb: list[Tensor | None] = [None] * n
     gW: list[Tensor | None] = [None] * (n - 1)
-    p = [*kept.p, top_slope(kept.sigma, weights, kept.t)]
-    q = first_slope(kept.t, slope)
+    p = [*kept.p, top_slope(sigma, weights, kept.t)]
 
-    bend: list[Tensor] = []
-    tau = q
-    for layer in range(n):
-        v = G[0] @ weights.A[layer].T
-        if weights.B:
-            v = torch.addmm(v, G[1], weights.B[layer].T)
-        if layer == 0:
-            delta = q * p[0]
-            bend.append(2 * leaky_times(v * p[0], kept.t, slope**2))
-            tau = q * v
-        else:
-            v = torch.addmm(v, tau, weights.W[layer - 1].T)
-            delta = kept.times(layer, p[layer], slope)
-            if need_W[layer - 1]:
-                gW[layer - 1] = delta.T @ tau
-            if weights.top is None:
-                bend.append(_curve(v * p[layer], kept.above[layer - 1], slope))
-            tau = kept.times(layer, v, slope)
+    h = [first_slope(kept.t, slope)]
+    v = G @ weights.A[0].T
+    bend = [2 * leaky_times(v * p[0], kept.t, slope**2)]
+    tau = h[0] * v
+    if need_A[0]:
+        gA[0] = (h[0] * p[0]).T @ G
+    for layer in range(1, n):
+        above = kept.above[layer - 1]
+        rising = torch.sigmoid(above) if sigma is None else above.to(v.dtype)
+        h.append(rising * (1 - slope) + slope)
+        v = torch.addmm(G @ weights.A[layer].T, tau, weights.W[layer - 1].T)
+        if sigma is None:
+            bend.append(torch.ops.aten.sigmoid_backward(v * p[layer], rising))
+        delta = h[layer] * p[layer]
+        if need_W[layer - 1]:
+            gW[layer - 1] = delta.T @ tau
         if need_A[layer]:
-            gA[layer] = delta.T @ G[0]
-            if weights.B:
-                gB[layer] = delta.T @ G[1]
-    sigma = kept.sigma
+            gA[layer] = delta.T @ G
+        tau = h[layer] * v
     gw = _sum(tau, sigma) if need_w else None
-    ga = torch.cat([_sum(part, sigma) for part in G]) if need_a else None
+    ga = _sum(G, sigma) if need_a else None
 
     gu: Tensor | None = None
-    x = bend[-1]
+    down: Tensor | None = None
     for layer in range(len(bend) - 1, -1, -1):
+        x = bend[layer] * (1 - slope) if layer else bend[0]
+        if down is not None:
+            x = torch.addcmul(x, h[layer], down)
         if need_b[layer]:
             gb[layer] = x.sum(0)
-        gA[layer] = _add_product(gA[layer], x, u)
+        gA[layer] = _add_columns(gA[layer], x, u)
         if need_u:
-            gu = x @ weights.A[layer] if gu is None else torch.addmm(gu, x, weights.A[layer])
+            A = weights.A[layer][:, :k]
+            gu = x @ A if gu is None else torch.addmm(gu, x, A)
         if layer:
-            z = smooth_leaky(kept.above[layer - 2], slope) if layer > 1 else kept.t * q / 2
+            z = smooth_leaky(kept.above[layer - 2], slope) if layer > 1 else kept.t * h[0] / 2
             gW[layer - 1] = _add_product(gW[layer - 1], x, z)
             down = x @ weights.W[layer - 1]
-            x = bend[layer - 1] + (kept.times(layer - 1, down, slope) if layer > 1 else q * down)
-    return [gu, gw, ga, *gA, *gb, *gW, *gB, *[None] * (3 if weights.top else 0)]
-
-
-def _curve(v: Tensor, t: Tensor, slope: float) -> Tensor:
-    """v times the second derivative of `smooth_leaky` at t."""
-    sigmoid = torch.sigmoid(t)
-    found: Tensor = aten.sigmoid_backward(v * (1 - slope), sigmoid)
-    return found
+    return [gu, gw, ga, *gA, *gb, *gW, *[None] * (3 if weights.top else 0)]
 
 
 def _sum(rows: Tensor, sigma: Tensor | None) -> Tensor:
@@ -210,3 +184,14 @@ def _sum(rows: Tensor, sigma: Tensor | None) -> Tensor:
 def _add_product(found: Tensor | None, x: Tensor, y: Tensor) -> Tensor | None:
     """Add xᵀ y where the sum is wanted."""
     return None if found is None else torch.addmm(found, x.T, y)
+
+
+def _add_columns(gA: Tensor | None, x: Tensor, u: Tensor) -> Tensor | None:
+    """Add xᵀ u (H, K) to the first K columns of gA (H, D)."""
+    if gA is None:
+        return None
+    k = u.shape[1]
+    if k == gA.shape[1]:
+        return torch.addmm(gA, x.T, u)
+    gA[:, :k] += x.T @ u
+    return gA

@@ -70,8 +70,7 @@ def certify(phi: ICNN, quadratic: Tensor, embedding: Tensor | None = None) -> Ma
     if embedding is not None and not bool(torch.isfinite(embedding).all()):
         raise ValueError(f"no certificate: the embedding {tuple(embedding.shape)} is not finite")
     first = phi.input_weights[0].detach().double()
-    if embedding is not None:
-        first = first @ embedding.detach().double()
+    first = first[:, : phi.active] if embedding is None else first @ embedding.detach().double()
     slopes_above = phi.layers - (1 if phi.activation == "leaky" else 2)
     log_pi = log_path_weights(phi)
     log_scale = math.log(2) + (2 + slopes_above) * math.log(phi.slope)

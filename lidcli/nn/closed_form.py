@@ -12,20 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-aten = torch.ops.aten
-
 
 class Weights(NamedTuple):
     """The tensors of one network, positive weights already exponentiated.
 
-    A: L-1 tensors (H, K); B: L-1 tensors (H, D-K), the columns only the output side needs, or
-    none where K = D; b: L-1 tensors (H,); W: L-2 tensors (H, H) >= 0; w: (H,) >= 0 and a: (D,),
-    both times the gain; top: (H,), (K,) and () of the leaky scalar layer, or None where the
-    scalar layer is linear and the activations are smooth.
+    A: L-1 tensors (H, D); b: L-1 tensors (H,); W: L-2 tensors (H, H) >= 0; w: (H,) >= 0 and
+    a: (D,), both times the gain; top: (H,), (D,) and () of the leaky scalar layer, or None where
+    the scalar layer is linear and the activations are smooth.
     """
 
     A: Sequence[Tensor]
-    B: Sequence[Tensor]
     b: Sequence[Tensor]
     W: Sequence[Tensor]
     w: Tensor
@@ -53,47 +49,50 @@ def smooth_leaky(t: Tensor, slope: float) -> Tensor:
     return torch.lerp(bent, t.to(bent.dtype), slope)
 
 
-def smooth_times(p: Tensor, t: Tensor, slope: float) -> Tensor:
-    """p times the derivative of `smooth_leaky` at t."""
-    return torch.lerp(aten.softplus_backward(p, t, 1.0, 40.0), p, slope)
+def smooth_slope(t: Tensor, slope: float) -> Tensor:
+    """Derivative of `smooth_leaky`."""
+    return torch.sigmoid(t) * (1 - slope) + slope
 
 
 def leaky_times(p: Tensor, t: Tensor, slope: float) -> Tensor:
     """p times the slope of leaky ReLU at t, the slope a constant to autograd."""
-    found: Tensor = aten.leaky_relu_backward(p, t, slope, False)
+    found: Tensor = torch.ops.aten.leaky_relu_backward(p, t, slope, False)
     return found
 
 
 def ascend(u: Tensor, weights: Weights, slope: float) -> Ascent:
     """Pre-activations of every hidden layer at u (N, K)."""
-    A, b, W = weights.A, weights.b, weights.W
-    t = [F.linear(u, A[0], b[0])]
+    A, b, W, k = weights.A, weights.b, weights.W, u.shape[1]
+    t = [F.linear(u, A[0][:, :k], b[0])]
     if weights.top is None:
         z = F.leaky_relu(t[0], slope).square()
         for Wl, Al, bl in zip(W, A[1:], b[1:], strict=True):
             if len(t) > 1:
                 z = smooth_leaky(t[-1], slope)
-            t.append(F.linear(z, Wl) + F.linear(u, Al, bl))
+            t.append(F.linear(z, Wl) + F.linear(u, Al[:, :k], bl))
         return Ascent(t, None)
     u, z = u.detach(), F.leaky_relu(t[0].detach(), slope).square()
     for Wl, Al, bl in zip(W, A[1:], b[1:], strict=True):
-        t.append(F.linear(z, Wl.detach()) + F.linear(u, Al.detach(), bl.detach()))
+        t.append(F.linear(z, Wl.detach()) + F.linear(u, Al[:, :k].detach(), bl.detach()))
         z = F.leaky_relu(t[-1], slope)
     w, a, bias = (tensor.detach() for tensor in weights.top)
-    scalar = (z @ w + u @ a + bias).unsqueeze(1)
+    scalar = (z @ w + u @ a[:k] + bias).unsqueeze(1)
     return Ascent(t, leaky_times(torch.ones_like(scalar), scalar, slope))
 
 
 def descend(ascent: Ascent, weights: Weights, slope: float) -> Descent:
     """Slopes of the potential, top to bottom."""
     t, sigma = ascent
-    times = smooth_times if weights.top is None else leaky_times
-    ps = [top_slope(sigma, weights, t[0])]
-    deltas: list[Tensor] = []
+    p = top_slope(sigma, weights, t[0])
+    ps, deltas = [p], []
     for tl, W in zip(t[:0:-1], reversed(weights.W), strict=True):
-        deltas.append(times(ps[-1], tl, slope))
-        ps.append(deltas[-1] @ W)
-    deltas.append(first_slope(t[0], slope) * ps[-1])
+        if sigma is None:
+            deltas.append(smooth_slope(tl, slope) * p)
+        else:
+            deltas.append(leaky_times(p, tl, slope))
+        p = deltas[-1] @ W
+        ps.append(p)
+    deltas.append(first_slope(t[0], slope) * p)
     return Descent(ps[::-1], deltas[::-1])
 
 
@@ -108,23 +107,15 @@ def first_slope(t: Tensor, slope: float) -> Tensor:
     return 2 * F.leaky_relu(t, slope**2)
 
 
-def collect(
-    weights: Weights, sigma: Tensor | None, delta: Sequence[Tensor]
-) -> tuple[Tensor, Tensor | None]:
-    """a + Σ δ_l [A_l, B_l]: its first K columns, and the others if there are any."""
-    k = weights.A[0].shape[1]
-    offset = weights.a if sigma is None else sigma * weights.a
-    head, tail = offset[..., :k], None
+def collect(weights: Weights, sigma: Tensor | None, delta: Sequence[Tensor]) -> Tensor:
+    """a + Σ δ_l A_l, (N, D)."""
+    out = weights.a if sigma is None else sigma * weights.a
     for deltal, Al in zip(delta, weights.A, strict=True):
-        head = torch.addmm(head, deltal, Al)
-    if weights.B:
-        tail = offset[..., k:]
-        for deltal, Bl in zip(delta, weights.B, strict=True):
-            tail = torch.addmm(tail, deltal, Bl)
-    return head, tail
+        out = torch.addmm(out, deltal, Al)
+    return out
 
 
-def closed_form(u: Tensor, weights: Weights, slope: float) -> tuple[Tensor, Tensor | None]:
-    """The gradient of the potential at u (N, K), zero-padded: (N, K) and, if K < D, (N, D-K)."""
+def closed_form(u: Tensor, weights: Weights, slope: float) -> Tensor:
+    """The gradient of the potential at u (N, K), zero-padded to D: (N, D)."""
     ascent = ascend(u, weights, slope)
     return collect(weights, ascent.sigma, descend(ascent, weights, slope).delta)

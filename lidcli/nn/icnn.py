@@ -98,11 +98,7 @@ class ICNN(nn.Module):
             return nn.Parameter(torch.randn(*shape) * sd + mean)
 
         self.input_weights = nn.ParameterList(
-            normal(hidden, active, sd=active**-0.5) for _ in range(layers - 1)
-        )
-        self.padded_weights = nn.ParameterList(
-            normal(hidden, dim - active, sd=active**-0.5)
-            for _ in range(layers - 1 if active < dim else 0)
+            normal(hidden, dim, sd=active**-0.5) for _ in range(layers - 1)
         )
         self.log_weights = nn.ParameterList(
             normal(hidden, hidden, sd=math.sqrt(sigma2), mean=location) for _ in range(layers - 2)
@@ -127,10 +123,9 @@ class ICNN(nn.Module):
         """The tensors the formulas of docs/BRENIER.md are written in."""
         top = None
         if self.scalar_bias is not None:
-            top = (self.log_scalar.exp(), self.scalar_input[: self.active], self.scalar_bias)
+            top = (self.log_scalar.exp(), self.scalar_input, self.scalar_bias)
         return Weights(
             A=list(self.input_weights),
-            B=list(self.padded_weights),
             b=list(self.biases),
             W=[v.exp() for v in self.log_weights],
             w=(self.log_scalar + self.log_gain).exp(),
@@ -143,24 +138,23 @@ class ICNN(nn.Module):
         self.check_input(u)
         k, alpha = self.active, self.slope
         weights = self.weights()
-        z = F.leaky_relu(F.linear(u, weights.A[0], weights.b[0]), alpha).square()
+        z = F.leaky_relu(F.linear(u, weights.A[0][:, :k], weights.b[0]), alpha).square()
         for W, A, b in zip(weights.W, weights.A[1:], weights.b[1:], strict=True):
-            t = F.linear(z, W) + F.linear(u, A, b)
+            t = F.linear(z, W) + F.linear(u, A[:, :k], b)
             z = F.leaky_relu(t, alpha) if self.activation == "leaky" else smooth_leaky(t, alpha)
         if weights.top is None:
             return z @ weights.w + u @ weights.a[:k]
         w, a, bias = weights.top
-        return F.leaky_relu(z @ w + u @ a + bias, alpha) * self.log_gain.exp()
+        return F.leaky_relu(z @ w + u @ a[:k] + bias, alpha) * self.log_gain.exp()
 
     def gradient(self, u: Tensor, quadratic: float = 0.0) -> Tensor:
         """The gradient of the potential plus quadratic ‖u‖² / 2, (..., K) -> (..., D)."""
         self.check_input(u)
         rows = u.reshape(-1, self.active)
         formula = by_hand if self.backward == "by-hand" else closed_form
-        head, tail = formula(rows, self.weights(), self.slope)
+        out = formula(rows, self.weights(), self.slope)
         if quadratic:
-            head = torch.add(head, rows, alpha=quadratic)
-        out = head if tail is None else torch.cat([head, tail], dim=1)
+            out = torch.add(out, F.pad(rows, (0, self.dim - self.active)), alpha=quadratic)
         return out.reshape(*u.shape[:-1], self.dim)
 
     def check_input(self, u: Tensor) -> None:

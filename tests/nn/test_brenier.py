@@ -49,8 +49,6 @@ def reference(g: BrenierMap, u: Tensor) -> Tensor:
     phi, alpha = g.icnn, g.icnn.slope
     x = F.pad(u, (0, g.dim - g.active))
     A = list(phi.input_weights)
-    if g.active < g.dim:
-        A = [torch.cat(pair, dim=1) for pair in zip(A, phi.padded_weights, strict=True)]
     z = F.leaky_relu(x @ A[0].T + phi.biases[0], alpha) ** 2
     for layer in range(1, phi.layers - 1):
         t = z @ torch.exp(phi.log_weights[layer - 1]).T
