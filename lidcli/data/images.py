@@ -148,29 +148,30 @@ def load_npz(config: DataConfig) -> Dataset:
 
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with path.open("rb") as stream:
-            if not zipfile.is_zipfile(stream):
-                raise DataError(f"{path} is not an .npz archive, or not a whole one.")
-            stream.seek(0)
-            with np.load(stream, allow_pickle=False) as archive:
-                for name in archive.files:
-                    if name not in ARRAYS:
-                        raise DataError(f"{path}: unknown array {name!r}; {nearest(name, ARRAYS)}")
-                return {name: _member(path, archive, name) for name in archive.files}
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise DataError(f"{path}: the array {Path(damaged).stem} is damaged.")
+        with np.load(path, allow_pickle=False) as arrays:
+            for name in arrays.files:
+                if name not in ARRAYS:
+                    raise DataError(f"{path}: unknown array {name!r}; {nearest(name, ARRAYS)}")
+            return {name: _member(path, arrays, name) for name in arrays.files}
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; data.path must name an .npz file.") from None
-    except (OSError, zipfile.BadZipFile) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path} cannot be read: {reason}.") from error
-
-
-def _member(path: Path, archive: Any, name: str) -> NDArray[Any]:
-    try:
-        array = archive[name]
-    except (ValueError, EOFError, zlib.error, zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
         raise DataError(
-            f"{path}: the array {name} is damaged or holds Python objects; expected numbers."
+            f"{path} is damaged, or not an .npz file; expected one written by numpy.savez."
         ) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _member(path: Path, arrays: Any, name: str) -> NDArray[Any]:
+    try:
+        array = arrays[name]
+    except ValueError as error:
+        raise DataError(f"{path}: {name} holds Python objects; expected numbers.") from error
     if not isinstance(array, np.ndarray):
         raise DataError(f"{path}: {name} is not a numpy array.")
     return array

@@ -152,7 +152,7 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
         raise DataError(f"{path} is not UTF-8 text; expected numbers and commas.") from error
     except csv.Error as error:
         raise DataError(
-            f"{path}, line {reader.line_num}: {error}; expected plain commas."
+            f"{path}, line {reader.line_num}: {error}; expected numbers and commas."
         ) from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error

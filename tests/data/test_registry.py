@@ -1,0 +1,64 @@
+"""Every name loads, says where its files are, or is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from lidcli.config.load import load_files
+from lidcli.config.schema import DataConfig
+from lidcli.data.registry import DATASETS, load
+from lidcli.errors import ConfigError, DataError
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_entry_says_whose_it_is(name: str) -> None:
+    info = DATASETS[name]
+    assert info.name == name
+    assert info.title
+    assert info.licence
+    assert any(char.isdigit() for char in info.citation)
+
+
+def test_every_shipped_data_entry_is_in_the_registry_with_its_kind(repository: Path) -> None:
+    entries = load_files([repository / "experiments.yaml"]).data
+    for name, info in DATASETS.items():
+        assert entries[name]["data"]["kind"] == info.kind
+
+
+@pytest.mark.parametrize("name", [name for name, info in DATASETS.items() if info.files])
+def test_files_that_are_not_here_are_asked_for_by_command(tmp_path, name: str) -> None:
+    with pytest.raises(DataError, match=f"is missing; `lid fetch {name}` gets it"):
+        load(DataConfig(name=name, kind="image", root=tmp_path))
+
+
+@pytest.mark.mirror
+def test_sizes_checksums_and_addresses_are_those_of_the_mirror(mirror: Path) -> None:
+    manifest = json.loads((mirror / "MANIFEST.json").read_text())
+    known = {f["path"]: f for d in manifest["datasets"].values() for f in d["files"]}
+    for info in DATASETS.values():
+        for file in info.files:
+            entry = known[file.path]
+            assert (file.size, file.sha256) == (entry["bytes"], entry["sha256"])
+            assert list(file.urls) == entry["urls"]
+            content = (mirror / file.path).read_bytes()
+            assert hashlib.sha256(content).hexdigest() == file.sha256
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"name": "minst", "kind": "image"}, "did you mean mnist"),
+        ({"name": "digits", "kind": "points"}, "data.kind of digits is image, not points"),
+        ({"name": "a", "kind": "points", "path": "a.npz"}, "points takes a .csv file, not a.npz"),
+        ({"name": "a", "kind": "image", "path": "a.csv"}, "image takes a .npz file, not a.csv"),
+        ({"name": "a", "kind": "text", "path": "a.txt"}, "points or image, not text"),
+    ],
+)
+def test_what_does_not_fit_is_refused(settings, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(DataConfig(**settings))
+    assert words in str(caught.value)
