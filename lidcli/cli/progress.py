@@ -1,8 +1,7 @@
-"""How a training shows itself: a bar on a terminal, log lines elsewhere, JSON lines for a sweep."""
+"""How a training shows itself: a bar on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import Any
@@ -16,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["JsonLines", "LogLines", "Silent", "TerminalBar", "observer", "summary_text"]
+__all__ = ["LogLines", "Silent", "TerminalBar", "observer", "summary_text"]
 
 REFRESH = 0.1
 LOG_SECONDS = 10.0
@@ -75,35 +74,6 @@ class LogLines(Silent):
     def evaluating(self, split: str) -> None:
         """Say that training is over."""
         print(f"evaluating on the {split} split", file=sys.stderr)
-
-
-class JsonLines(Silent):
-    """One JSON object a line on stderr, for the process that runs a sweep."""
-
-    def __init__(self) -> None:
-        self._last = 0.0
-
-    def _say(self, event: str, content: dict[str, Any]) -> None:
-        print(json.dumps({"event": event, **content}), file=sys.stderr, flush=True)
-
-    def start(self, facts: dict[str, Any]) -> None:
-        """Report the plan."""
-        self._say("start", facts)
-
-    def step(self, done: int, total: int) -> None:
-        """Report the step, at most once a second."""
-        now = time.monotonic()
-        if now - self._last >= 1:
-            self._last = now
-            self._say("step", {"done": done, "total": total})
-
-    def epoch(self, record: dict[str, float]) -> None:
-        """Report an epoch."""
-        self._say("epoch", {**record, "text": summary_text(record)})
-
-    def evaluating(self, split: str) -> None:
-        """Report the evaluation."""
-        self._say("evaluating", {"split": split})
 
 
 class _Plain(ProgressColumn):

@@ -128,7 +128,7 @@ def test_workers_of_a_killed_sweep_stop_after_a_checkpoint(tmp_path: Path) -> No
 
 def test_a_killed_worker_is_a_failed_run_and_goes_on_exactly(lid: Lid, tmp_path: Path) -> None:
     words = ["sweep", "-m", "vae", "-d", "pinwheel", "-w", "1", "-q", *SMALL,
-             "--set", "runtime.checkpoint_seconds=0.05", "--set", "train.epochs=150"]  # fmt: skip
+             "--set", "runtime.checkpoint_seconds=0.05", "--set", "train.epochs=50"]  # fmt: skip
     process = start(tmp_path, *words)
     results = tmp_path / "results" / "train"
     wait_for(lambda: list(results.glob("*/checkpoint.h5")))
