@@ -283,7 +283,7 @@ def _show_run(record: Record, as_json: bool) -> None:
             "status": record.status,
             "config": record.config,
             "provenance": record.provenance,
-            "evaluation": splits,
+            "evaluation": record.evaluation,
         }
         options.print_json("show", content)
         return

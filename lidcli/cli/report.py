@@ -152,7 +152,7 @@ def _document(made: Report, files: list[Path]) -> dict[str, Any]:
                         "seed": record.seed,
                         "status": record.status,
                         "verdict": record.verdict,
-                        "evaluation": {record.split: record.metrics, **record.other_splits},
+                        "evaluation": record.evaluation,
                     }
                     for record in made.collection.experiments()[name]
                 ],

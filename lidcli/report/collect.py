@@ -75,6 +75,16 @@ class Record:
         return self.status == "complete" and bool(self.metrics)
 
     @property
+    def evaluation(self) -> dict[str, dict[str, float | None]]:
+        """The figures of every split, None where one is not finite: JSON has no word for those."""
+        splits = {self.split: self.metrics, **self.other_splits}
+        return {
+            split: {name: v if finite(v) else None for name, v in scalars.items()}
+            for split, scalars in splits.items()
+            if scalars
+        }
+
+    @property
     def verdict(self) -> str:
         """The stored verdict, or nothing."""
         return str(self.provenance.get("verdict") or "")

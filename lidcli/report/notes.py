@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -80,6 +81,9 @@ def block_notes(block: Block, notes: Notes) -> bool:
         comparable = True
     else:
         comparable = not samples
+    if block.judged == "c" and block.categories is not None:
+        most = math.log(block.categories)
+        notes.remark(f"KL_c and MI_c are at most log C = {most:.3f} (C = {block.categories}).")
     if block.entropy is not None:
         notes.remark(
             f"The data's own entropy is {block.entropy:.3f} nats: no model's expected LL is above"

@@ -302,6 +302,11 @@ def block_tables(block: Block) -> list[Table]:
     if any(finite(r.metrics.get("certificate_log10")) for r in block.records):
         inner_units += " cert.: log10 of the proven lower bound of the decoder's slope."
     inner_units += " slope: log10 of the smallest slope measured. Both: the lowest over seeds."
+    if any(r.settings.get("inference.categorical") == "explicit" for r in block.records):
+        inner_units += (
+            " KL_w is of w given c, so MI_w, which also holds what w tells of x through c, may"
+            " exceed it."
+        )
     if mixture:
         inner_units += " perpl.: categories in use (exp of the entropy of mean q(c|x))."
     family = "" if mixture else f" ({block.family})"
