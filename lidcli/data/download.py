@@ -154,10 +154,10 @@ def _download(file: RemoteFile, part: Path, progress: Progress) -> str:
             reasons.append(f"{urlsplit(url).hostname}: {error}")
         else:
             return url
-    kept = f" {readable(part.stat().st_size)} are kept." if part.exists() else ""
+    kept = f" ({readable(part.stat().st_size)} are kept)" if part.exists() else ""
     raise DataError(
-        f"{file.path} could not be downloaded ({'; '.join(reasons)}). Try again later, or copy it"
-        f" from a folder with --mirror DIR.{kept}"
+        f"{file.path} could not be downloaded ({'; '.join(reasons)}). Try again later{kept}, or"
+        " copy it from a folder with --mirror DIR."
     )
 
 
