@@ -100,7 +100,8 @@ def main() -> None:
     ]
     head = ["setting", "L", "batch", "parameters", "plain, ms", "double / plain",
             "double / by hand", "double / compiled", "plain / MLP", "by hand / MLP",
-            "FLOPs, plain / double", "FLOPs, plain / MLP", "saved, double / plain", "saved, double / by hand"]  # fmt: skip
+            "FLOPs, plain / double", "FLOPs, plain / MLP", "saved, double / plain",
+            "saved, double / by hand"]  # fmt: skip
     widths = [
         scaling(activation, max(3, options.rounds // 3)) for activation in ("leaky", "smooth")
     ]
@@ -109,9 +110,10 @@ def main() -> None:
     text = f"""## The image decoder
 
 `{command}`: two maps of L layers each, K = {LATENT}, D = {OUT}, H = {HIDDEN}, rotations on; a
-step is forward and backward for the input and every parameter. Medians of
-{options.rounds} interleaved rounds of each round's ratio. "Double" is double backpropagation with
-the padding materialised; the MLP has as many affine stages and as many parameters. {machine()}.
+step is forward and backward for the input and every parameter. Medians of {options.rounds}
+interleaved rounds of each round's ratio, in milliseconds of processor time. "Double" is double
+backpropagation with the padding materialised; the MLP has as many affine stages and as many
+parameters. {machine()}.
 
 {table(head, rows)}
 

@@ -1,4 +1,4 @@
-"""Interleaved timing, counting of floating-point operations and saved memory, and tables."""
+"""Interleaved timing (processor time, one thread), operations and memory counted, tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Step = Callable[[], object]
 
 
 class Times:
-    """Seconds of every case in every round, the cases of a round one after the other."""
+    """Processor seconds of every case in every round, the cases of a round one after the other."""
 
     def __init__(self, seconds: dict[str, list[float]]) -> None:
         self.seconds = seconds
