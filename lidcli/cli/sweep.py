@@ -225,14 +225,13 @@ def describe(
     Raises:
         ConfigError: there is no such device here.
     """
-    from lidcli.sweep.local import gpu_count, slots
-    from lidcli.training.build import pick_device
+    from lidcli.sweep.local import find_device, slots
 
     runtime = plan.runs[0].runtime if plan.runs else None
     name = runtime.device if runtime else "cpu"
     threads = (runtime.threads if runtime else None) or 1
-    device = str(pick_device(name))
-    devices = slots(device, gpu_count(), workers=workers, threads=threads, per_gpu=per_gpu)
+    device, gpus = find_device(name)
+    devices = slots(device, gpus, workers=workers, threads=threads, per_gpu=per_gpu)
     todo = sum(job.state in ("new", "partial") for job in jobs)
     return {
         "experiment": plan.experiment,

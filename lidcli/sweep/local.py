@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import selectors
@@ -20,7 +21,7 @@ from typing import IO, Any, Protocol
 import lidcli
 from lidcli.sweep.queue import Job, Outcome, note_failure, settled
 
-__all__ = ["Watcher", "gpu_count", "run_local", "slots", "usable_cores"]
+__all__ = ["Watcher", "find_device", "run_local", "slots", "usable_cores"]
 
 TICK = 0.2
 WORKER = "lidcli.sweep.worker"
@@ -55,11 +56,30 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def gpu_count() -> int:
-    """GPUs that torch can use here."""
+def find_device(name: str) -> tuple[str, int]:
+    """The device that `auto`, `cpu`, `cuda` or `cuda:1` names, and how many GPUs there are.
+
+    Without a GPU driver `auto` is answered without importing torch, which takes seconds.
+
+    Raises:
+        ConfigError: no such device here.
+    """
+    if name == "cpu" or (name == "auto" and not _driver()):
+        return "cpu", 0
     import torch
 
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    from lidcli.training.build import pick_device
+
+    return str(pick_device(name)), torch.cuda.device_count()
+
+
+def _driver() -> bool:
+    """Whether the library that every CUDA program loads, or AMD's device, is here."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return Path("/dev/kfd").exists()
+    return True
 
 
 def slots(device: str, gpus: int, *, workers: int | None, threads: int, per_gpu: int) -> list[str]:

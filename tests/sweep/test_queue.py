@@ -33,7 +33,13 @@ KNOWN = load_files([ROOT / "experiments.yaml"])
 def plan() -> Plan:
     grid: dict[str, list[Any]] = {"decoder.layers": [5, 9], "decoder.activation": ["smooth"]}
     return plan_grid(
-        KNOWN, "grid", models=["vae", "lidvae"], data=["pinwheel"], grid=grid, seeds=[0, 1]
+        KNOWN,
+        "grid",
+        models=["vae", "lidvae"],
+        data=["pinwheel"],
+        grid=grid,
+        seeds=[0, 1],
+        overrides=[("train.epochs", 7)],
     )
 
 
@@ -108,7 +114,7 @@ def test_counts_leave_out_what_there_is_none_of() -> None:
 
 
 def test_a_printed_command_names_exactly_its_run(plan: Plan) -> None:
-    shared = ["--results", "my results", "--set", "train.epochs=50"]
+    shared = ["--results", "my results", "--set", "train.epochs=7"]
     for config in plan.runs:
         words = shlex.split(
             train_command(config, None, ["decoder.layers", "decoder.activation"], shared)
