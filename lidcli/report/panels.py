@@ -79,13 +79,6 @@ def matched(category: Array, labels: Array | None) -> Array:
     return np.asarray(names[c], dtype=float)
 
 
-def _bare(axes: Axes) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for side in axes.spines.values():
-        side.set_visible(False)
-
-
 def categories(shown: Shown) -> Figure:
     """Two panels a model, categories above samples; first the truth. Four columns at most."""
     first = shown[0][1]
@@ -97,7 +90,7 @@ def categories(shown: Shown) -> Figure:
     for i in range(strips * columns):
         above, below = (grid[2 * (i // columns) + k][i % columns] for k in (0, 1))
         for axes in (above, below):
-            _bare(axes)
+            axes.set_axis_off()
             axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
             axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
             axes.set_aspect("equal")
@@ -202,7 +195,7 @@ def images(group: Group, arrays: dict[str, Array]) -> Figure:
     for axes, (text, canvas) in zip(grid[0], panels, strict=True):
         axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
         axes.set_title(text)
-        _bare(axes)
+        axes.set_axis_off()
     return figure
 
 
@@ -233,10 +226,14 @@ def curves(block: Block) -> Figure:
                 x = lines[0][0][:length]
                 axes.plot(x, mean, color=colour, linewidth=1.6, linestyle=line, label=group.label)
             for x, y in (c for r in group.records if train and (c := _line(r.curves, train))):
-                axes.plot(x, y, color=colour, linewidth=0.5, alpha=0.3, linestyle=(0, (1, 3)))
+                axes.plot(x, y, color=colour, linewidth=0.8, alpha=0.6, linestyle=(0, (1, 2)))
         axes.set_title(title + (" (dotted: training)" if train else ""))
         if valid == "valid/elbo" and lowest and axes.get_ylim()[0] < min(lowest):
             axes.set_ylim(bottom=float(min(lowest)))
+        if valid.startswith(("valid/kl", "valid/mi")):
+            axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+        if valid.startswith("valid/au"):
+            axes.set_ylim(-0.03, 1.03)
     for axes in grid[1]:
         axes.set_xlabel("epoch")
     handles, labels = grid[0][0].get_legend_handles_labels()
