@@ -157,7 +157,7 @@ class DataConfig(Section):
     test: int | None = Field(None, ge=2, description="test data kept, or drawn; null: all")
     valid_fraction: float = Field(0.1, gt=0, lt=1)
     test_fraction: float = Field(0.1, gt=0, lt=1, description="where no test split is published")
-    split_seed: int = 0
+    split_seed: int = Field(0, ge=0)
     binarise: bool = Field(True, description="grey images to bits, fresh each epoch")
     standardise: bool = Field(True, description="a .csv of yours: to the training part's sd 1")
     label: str | None = Field("label", description="a .csv of yours: the column of labels")

@@ -183,6 +183,16 @@ def test_a_damaged_archive_is_refused(tmp_path) -> None:
     assert refused > 240
 
 
+def test_a_flipped_bit_is_blamed_on_its_array(tmp_path) -> None:
+    config = npz(tmp_path)
+    np.savez(config.path, x=X, labels=LABELS)
+    content = bytearray(config.path.read_bytes())
+    content[len(X.tobytes()) // 2] ^= 1
+    config.path.write_bytes(content)
+    with pytest.raises(DataError, match="the array x is damaged"):
+        load_npz(config)
+
+
 def test_a_stranger_s_objects_are_never_unpickled(tmp_path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[Any, ...]:
