@@ -24,6 +24,7 @@ from lidcli.sweep.queue import Job, Outcome, note_failure, settled
 __all__ = ["Watcher", "find_device", "run_local", "slots", "usable_cores"]
 
 TICK = 0.2
+GRACE = 5.0
 WORKER = "lidcli.sweep.worker"
 ROOT = str(Path(lidcli.__file__).resolve().parents[1])
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -218,10 +219,15 @@ class _Pool:
         return worker.outcome(stopped)
 
     def close(self) -> None:
-        """Kill whatever still runs; only an error in the sweep itself leaves anything."""
+        """Stop whatever still runs; only an error in the sweep itself leaves anything."""
+        self.send(signal.SIGTERM)
+        last = time.monotonic() + GRACE
         for worker in self.workers:
-            worker.process.kill()
-            worker.process.wait()
+            try:
+                worker.process.wait(max(0.0, last - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
         self.pipes.close()
 
 

@@ -20,7 +20,8 @@ from lidcli.store.run import Run, find_runs
 SMALL = [
     *("--set", "decoder.hidden=8", "--set", "inference.hidden=8", "--set", "data.train=300"),
     *("--set", "data.test=300", "--set", "evaluate.samples=4", "--set", "evaluate.outer=20"),
-]  # fmt: skip
+    *("--set", "train.learning_rate=0.001", "--set", "train.batch_size=100"),
+]
 ENDLESS = ["--set", "train.epochs=100000", "--set", "runtime.checkpoint_seconds=0.2"]
 Lid = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -128,7 +129,7 @@ def test_workers_of_a_killed_sweep_stop_after_a_checkpoint(tmp_path: Path) -> No
 
 def test_a_killed_worker_is_a_failed_run_and_goes_on_exactly(lid: Lid, tmp_path: Path) -> None:
     words = ["sweep", "-m", "vae", "-d", "pinwheel", "-w", "1", "-q", *SMALL,
-             "--set", "runtime.checkpoint_seconds=0.05", "--set", "train.epochs=50"]  # fmt: skip
+             "--set", "runtime.checkpoint_seconds=0.05", "--set", "train.epochs=40"]  # fmt: skip
     process = start(tmp_path, *words)
     results = tmp_path / "results" / "train"
     wait_for(lambda: list(results.glob("*/checkpoint.h5")))
