@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lidcli.errors import StoreError
-from lidcli.report import panels
+from lidcli.report import lines, panels
 from lidcli.report.groups import Block, Group
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _figures(block: Block) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
         yield (
             "curves",
             f"{block.data}: validation by epoch; one thin line a run, thick their mean.",
-            partial(panels.curves, block),
+            partial(lines.curves, block),
         )
     for key in block.keys:
         values = {str(dict(group.grid)[key]) for group in block.groups if group.used}
@@ -134,7 +134,7 @@ def _figures(block: Block) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
             yield (
                 f"by-{key}",
                 f"{block.data} by {key}: mean over seeds, bars of one standard deviation.",
-                partial(panels.by_key, block, key),
+                partial(lines.by_key, block, key),
             )
 
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import yaml
 
+from lidcli.report.cells import Cell, Row, Table, number
 from lidcli.report.collect import Record
 from lidcli.report.figures import Picture, slug
 from lidcli.report.groups import Block
-from lidcli.report.tables import Cell, Row, Table, headline, number
+from lidcli.report.tables import headline
 
 __all__ = ["Section", "commands", "page"]
 

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from lidcli.report.tables import Cell, Row, Table
+from lidcli.report.cells import Cell, Row, Table
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -1,72 +1,36 @@
-"""Tables as data: cells, footnotes and what is bold, before any format."""
+"""The tables of a block of runs, as data: rows, remarks and footnotes before any format."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from lidcli.report.collect import Record, finite
+from lidcli.report.cells import (
+    DASH,
+    MARKS,
+    Cell,
+    Column,
+    Row,
+    Table,
+    best_rows,
+    filled,
+    marked,
+    number,
+    pooled,
+    shared_decimals,
+)
+from lidcli.report.collect import finite
 from lidcli.report.groups import Block, Group, Statistic, grid_text
-from lidcli.report.notes import FLOAT32_LOG10, Notes, block_notes, mark_group
+from lidcli.report.notes import Notes, block_notes, mark_group
 from lidcli.report.paper import PaperTable, alias, paper_table
 
-__all__ = ["UNITS", "Cell", "Row", "Table", "block_tables", "headline", "number"]
+__all__ = ["UNITS", "block_tables", "headline"]
 
 UNITS = (
     "KL, MI, ELBO and LL in nats per datum (summed over dimensions, averaged over data);"
     " AU is a fraction of units"
 )
-DASH = "–"
-SATURATED = 0.5
-NEAR = 2.0
-"""Standard errors within which a mean is not told from the best."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One entry: a mean, its sd where there are several seeds, a mark explained below."""
-
-    text: str = DASH
-    sd: str = ""
-    bold: bool = False
-    mark: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A label, its grid values, cells, and the footnotes it refers to."""
-
-    label: str
-    cells: tuple[Cell, ...]
-    notes: tuple[int, ...] = ()
-    quiet: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """What every format prints: title, head, rows, units, numbered footnotes and remarks."""
-
-    name: str
-    title: str
-    head: tuple[str, ...]
-    rows: tuple[Row, ...]
-    units: str
-    notes: tuple[str, ...]
-    remarks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Column:
-    """A metric, its head, and how it is pooled and judged."""
-
-    metric: str
-    head: str
-    best: bool = False
-    percent: bool = False
-    lowest: bool = False
-    always: bool = False
-    decimals: int | None = None
 
 
 def _main_columns(unit: str) -> tuple[Column, ...]:
@@ -94,86 +58,12 @@ def _inner_columns(symbol: str, mixture: bool) -> tuple[Column, ...]:
     )
 
 
-def number(value: float, decimals: int) -> str:
-    """A number with fixed decimals and a true minus, never a negative zero.
-
-    Example:
-        >>> number(-0.001, 2)
-        '0.00'
-    """
-    text = f"{value:.{decimals}f}"
-    return f"{0:.{decimals}f}" if float(text) == 0 else text.replace("-", "−")
-
-
-def _decimals(column: Column, statistics: Iterable[Statistic | None]) -> int:
-    if column.decimals is not None:
-        return column.decimals
-    largest = max((abs(s.mean) for s in statistics if s is not None), default=0.0)
-    if column.metric in ("ll", "elbo"):
-        return 3 if largest < 10 else 2 if largest < 100 else 1
-    return 3 if largest < 0.1 else 2 if largest < 100 else 1
-
-
-def _statistic(group: Group, column: Column) -> Statistic | None:
-    if column.metric == "slope_log10":
-        slopes = [_slope(record) for record in group.used]
-        found = [slope for slope in slopes if slope is not None]
-        return Statistic(min(found), None, 0.0, len(found), min(found)) if found else None
-    return group.statistic(column.metric)
-
-
-def _slope(record: Record) -> float | None:
-    """log10 of the smallest slope measured; below float32's resolution, that resolution."""
-    names = ("min_singular_value", "min_secant")
-    found = [record.metrics[n] for n in names if finite(record.metrics.get(n))]
-    return max(math.log10(max(min(found), 1e-300)), FLOAT32_LOG10) if found else None
-
-
-def _cell(column: Column, statistic: Statistic | None, decimals: int, mark: str) -> Cell:
-    if statistic is None:
-        return Cell()
-    factor = 100.0 if column.percent else 1.0
-    if column.lowest:
-        return Cell(number(statistic.lowest, decimals), mark=mark)
-    sd = "" if statistic.sd is None else number(factor * statistic.sd, decimals)
-    return Cell(number(factor * statistic.mean, decimals), sd, mark=mark)
-
-
-def _best(column: Column, statistics: list[Statistic | None]) -> set[int]:
-    """Rows with the highest mean, and those within two standard errors of it."""
-    found = {i: s for i, s in enumerate(statistics) if s is not None}
-    if not column.best or len(found) < 2:
-        return set()
-    top = max(found.values(), key=lambda s: s.mean)
-    return {
-        i
-        for i, s in found.items()
-        if s is top or top.mean - s.mean <= NEAR * math.hypot(top.se, s.se)
-    }
-
-
-def _mark(column: Column, group: Group, statistic: Statistic | None) -> str:
-    if column.metric in ("mi/w", "mi/z") and any(
-        r.metrics.get(column.metric, -math.inf) > r.metrics.get("log_n", math.inf) - SATURATED
-        for r in group.used
-    ):
-        return "†"
-    below = statistic is not None and statistic.lowest <= FLOAT32_LOG10
-    return "‡" if column.lowest and below else ""
-
-
-MARKS = {
-    "†": "† within 0.5 of log N, where the estimate saturates: a lower bound.",
-    "‡": "‡ at or below float32's resolution (log10 −6.9): identifiable on paper at most.",
-}
-
-
 def _columns_table(
     block: Block, name: str, title: str, columns: tuple[Column, ...], units: str, main: bool
 ) -> Table:
     table: list[tuple[Column, list[Statistic | None]]] = []
     for column in columns:
-        statistics = [_statistic(group, column) for group in block.groups]
+        statistics = [pooled(group, column) for group in block.groups]
         if column.always or any(s is not None for s in statistics):
             table.append((column, statistics))
     notes = Notes()
@@ -181,10 +71,10 @@ def _columns_table(
     cells: list[list[Cell]] = [[] for _ in block.groups]
     for column, statistics in table:
         likelihood = column.metric in ("ll", "elbo")
-        best = set() if likelihood and not comparable else _best(column, statistics)
-        decimals = _decimals(column, statistics)
+        best = set() if likelihood and not comparable else best_rows(column, statistics)
+        decimals = shared_decimals(column, statistics)
         for i, (group, statistic) in enumerate(zip(block.groups, statistics, strict=True)):
-            cell = _cell(column, statistic, decimals, _mark(column, group, statistic))
+            cell = filled(column, statistic, decimals, marked(column, group, statistic))
             cells[i].append(Cell(cell.text, cell.sd, i in best, cell.mark))
     grid = tuple(key.rpartition(".")[2] for key in block.keys)
     rows = []
@@ -248,7 +138,7 @@ def _paper_table(block: Block, paper: PaperTable) -> Table:
     rows += [(named(g), g, {}) for g in groups if alias(g.method) not in paper.rows]
     notes = Notes()
     decimals = {
-        key: _decimals(column, [g.statistic(column.metric) for g in groups])
+        key: shared_decimals(column, [g.statistic(column.metric) for g in groups])
         for column, key in columns
     }
     out = []
@@ -256,7 +146,7 @@ def _paper_table(block: Block, paper: PaperTable) -> Table:
         cells = []
         for column, key in columns:
             ours_here = group.statistic(column.metric) if group is not None else None
-            cells.append(_cell(column, ours_here, decimals[key], ""))
+            cells.append(filled(column, ours_here, decimals[key], ""))
             sd = theirs.get(f"{key}_sd")
             text = _printed(theirs[key]) if key in theirs else DASH
             cells.append(Cell(text, "" if sd is None else _printed(sd)))

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lidcli.report.cells import Table
 from lidcli.report.collect import Collection, frame
 from lidcli.report.groups import blocks
 from lidcli.report.html import Section, commands, page
-from lidcli.report.tables import Table, block_tables, headline
+from lidcli.report.tables import block_tables, headline
 
 __all__ = ["FORMATS", "Report", "build", "text_of", "write"]
 

@@ -115,8 +115,14 @@ def add(
     evaluation: dict[str, float] | None = None,
 ) -> Run:
     """Write one run as training and evaluation would."""
+    known = load_files([EXPERIMENTS])
     config = resolve(
-        load_files([EXPERIMENTS]), model=method, data=data, overrides=settings, seed=seed
+        known,
+        model=method,
+        data=data,
+        experiment=experiment if experiment in known.experiments else None,
+        overrides=settings,
+        seed=seed,
     )
     classes = 5 if data == "pinwheel" else 10
     run = Run.create(results / experiment / config.run_id, config.document(), {})

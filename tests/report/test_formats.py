@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from lidcli.report.cells import Cell, Row, Table
 from lidcli.report.collect import collect
 from lidcli.report.groups import blocks
 from lidcli.report.render import latex_document, latex_text, markdown, terminal
-from lidcli.report.tables import Cell, Row, Table, block_tables
+from lidcli.report.tables import block_tables
 from lidcli.report.write import build, text_of, write
 
 SYNTHETIC = runpy.run_path(str(Path(__file__).parent / "synthetic.py"))

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from lidcli.report.cells import Row, Table
 from lidcli.report.collect import collect
 from lidcli.report.groups import Block, blocks
-from lidcli.report.tables import Row, Table, block_tables, headline
+from lidcli.report.tables import block_tables, headline
 
 SYNTHETIC = runpy.run_path(str(Path(__file__).parent / "synthetic.py"))
 add: Callable[..., Any] = SYNTHETIC["add"]
