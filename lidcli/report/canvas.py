@@ -27,6 +27,7 @@ MARKERS = "os^DvP*X<>"
 
 
 def new(columns: int, rows: int, width: float, height: float) -> tuple[Figure, list[list[Axes]]]:
+    """An empty figure of so many columns and rows of axes, each width by height inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
