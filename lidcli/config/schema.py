@@ -104,7 +104,7 @@ class ModelConfig(Section):
 class InferenceConfig(Section):
     """The posterior and the training objective."""
 
-    kind: Literal["amortized", "semi-amortized", "lagging", "exact", "nuts"] = "amortized"
+    kind: Literal["amortized", "exact", "nuts"] = "amortized"
     categorical: Literal["explicit", "collapsed"] = "explicit"
     hidden: int = Field(512, ge=1)
     layers: int = Field(2, ge=1, description="hidden layers of the encoder")
@@ -114,7 +114,6 @@ class InferenceConfig(Section):
     annealing_epochs: float = Field(10.0, gt=0, description="length of the ramp, or of a cycle")
     free_bits: float = Field(0.0, ge=0, description="nats per datum of KL left unpenalised")
     samples: int = Field(1, ge=1, description="draws S of the training ELBO")
-    steps: int = Field(20, ge=1, description="semi-amortized: gradient steps")
     joint: bool = Field(False, description="nuts: over the parameters too, else at theta")
     chains: int = Field(4, ge=1, description="nuts")
     warmup: int = Field(1000, ge=1, description="nuts")

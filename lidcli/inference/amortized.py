@@ -47,9 +47,11 @@ class FlowPosterior(nn.Module):
         super().__init__()
         self.explicit = categories is not None
         self.categories, self.latent = categories or 1, latent
-        self.category = MLP(inputs, categories, hidden, layers + 1) if categories else None
+        self.category = None
+        if categories is not None:
+            self.category = MLP(inputs, categories, hidden, layers + 1, activation="gelu")
         outputs = self.categories * 2 * latent
-        self.base = MLP(inputs, outputs + CONTEXT, hidden, layers + 1)
+        self.base = MLP(inputs, outputs + CONTEXT, hidden, layers + 1, activation="gelu")
         self.embedding = nn.Parameter(torch.randn(self.categories, CONTEXT))
         self.flow = ConditionalRealNVP(latent, CONTEXT, transforms, hidden)
         head = self.base.stages[-1]

@@ -37,6 +37,7 @@ class ConditionalRealNVP(nn.Module):
                 context,
                 mask=torch.arange(features) % 2 == i % 2,
                 hidden_features=(hidden, hidden),
+                activation=nn.GELU,
             )
             head = coupling.hyper[-1]
             nn.init.zeros_(head.weight)
