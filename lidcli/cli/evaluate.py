@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,16 @@ __all__ = ["evaluate"]
 @click.command(no_args_is_help=True)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option(
-    "--split", type=click.Choice(["train", "valid", "test"]), default="test", show_default=True
+    "--split",
+    type=click.Choice(["train", "valid", "test"]),
+    help="Which data (default: the run's own, test for most models).",
 )
 @click.option("--samples", type=click.IntRange(2), help="S of the LL (default: the run's own).")
+@click.option(
+    "--identifiability",
+    is_flag=True,
+    help="Measure the likelihood's variation over the latent and the KL, unit by unit.",
+)
 @options.results_option
 @options.device_option
 @options.json_option
@@ -26,8 +34,9 @@ __all__ = ["evaluate"]
 @options.verbose_option
 def evaluate(
     runs: tuple[str, ...],
-    split: str,
+    split: str | None,
     samples: int | None,
+    identifiability: bool,
     results: Path,
     device: str | None,
     as_json: bool,
@@ -46,8 +55,11 @@ def evaluate(
 
     for folder in [resolve(results, text) for text in runs]:
         run = Run.open(folder)
-        document: dict[str, Any] = run.config
-        document["evaluate"]["split"] = split
+        document: dict[str, Any] = copy.deepcopy(run.config)
+        if split is not None:
+            document["evaluate"]["split"] = split
+        if identifiability:
+            document["evaluate"]["identifiability"] = True
         if samples is not None:
             document["evaluate"]["samples"] = samples
         if device is not None:
@@ -56,7 +68,8 @@ def evaluate(
             config = RunConfig.model_validate(document)
         except ValueError as error:
             raise ConfigError(f"{folder} was made with settings this version lacks.") from error
+        measured = config.evaluate.split
         if not quiet and not as_json:
-            click.echo(f"evaluating {folder.name} on the {split} split", err=True)
+            click.echo(f"evaluating {folder.name} on the {measured} split", err=True)
         evaluate_run(run, config)
-        print_result(Run.open(folder), split, as_json)
+        print_result(Run.open(folder), measured, as_json)

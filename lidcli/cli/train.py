@@ -168,7 +168,8 @@ def print_result(run: Run, split: str, as_json: bool) -> None:
             if name == "ll":
                 ceiling = provenance.get("data_entropy")
                 best = f"; ceiling {-ceiling:.3f}" if ceiling is not None else ""
-                note = f"  (S = {scalars['ll_samples']:.0f}{best})"
+                drawn = scalars.get("ll_samples")
+                note = f"  ({'exact' if drawn is None else f'S = {drawn:.0f}'}{best})"
             click.echo(f"  {label:<15} {scalars[name]:>9.4g}{error} {unit}{note}".rstrip())
     for text in [*provenance.get("verdict_notes", []), *provenance.get("checks", [])]:
         click.echo(f"  note: {text}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lidcli.config.load import nearest
 from lidcli.config.schema import DataConfig
+from lidcli.data.classical import SOURCES, classical
 from lidcli.data.dataset import Dataset
 from lidcli.data.images import load_idx, load_npz
 from lidcli.data.points import load_csv
@@ -144,6 +145,26 @@ DATASETS = {
         ),
     )
 }
+_PAPER = "Wang, Blei and Cunningham, Posterior collapse and latent variable non-identifiability,"
+DATASETS |= {
+    name: DatasetInfo(
+        name=name,
+        kind="points" if name.startswith("gmvae") else "classical",
+        title=title,
+        citation=f"{_PAPER} NeurIPS 2021, {section}",
+        licence="generated",
+        classes=2 if name in ("gmm-separated", "gmm-overlapping", "gmvae-two") else 0,
+    )
+    for name, title, section in (
+        ("ppca-1d", "500 points in 5 dimensions from a one-dimensional PPCA", "appendix A.1"),
+        ("ppca-2d", "500 points in 5 dimensions from a two-dimensional PPCA", "appendix A.1"),
+        ("gmm-separated", "0.15 N(-10, 1) + 0.85 N(10, 1)", "appendix A.2"),
+        ("gmm-overlapping", "0.15 N(-0.5, 1) + 0.85 N(0.5, 1)", "appendix A.2"),
+        ("gmm-single", "N(-1, 1)", "appendix A.2"),
+        ("gmvae-two", "5,000 points of two well-separated clusters in the plane", "section 2.2"),
+        ("gmvae-one", "5,000 points of one cluster in the plane", "section 2.2"),
+    )
+}
 
 _USER_FILES = {"points": (".csv", load_csv), "image": (".npz", load_npz)}
 
@@ -176,6 +197,8 @@ def load(config: DataConfig) -> Dataset:
         return pinwheel(config)
     if info.name == "digits":
         return digits(config)
+    if info.name in SOURCES:
+        return classical(config)
     missing = [file.path for file in info.files if not (config.root / file.path).exists()]
     if missing:
         raise DataError(f"{config.root / missing[0]} is missing; `lid fetch {info.name}` gets it.")

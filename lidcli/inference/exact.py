@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,11 +15,13 @@ from torch import Tensor, nn
 from lidcli.models.base import Draws, Parameters, normal_log_prob
 from lidcli.models.gmm import GMM
 from lidcli.models.likelihoods import LOG_2PI
+from lidcli.models.mixture import Mixture
 from lidcli.models.ppca import PPCA
 
 __all__ = [
     "PRIOR",
     "ExactCategory",
+    "ExactClusters",
     "ExactGaussian",
     "WeightPosterior",
     "beta_log_prior",
@@ -261,3 +264,74 @@ def _prior_variance(log_densities: Array) -> float:
     value = weight_log_likelihood((nodes + 1) / 2, log_densities)
     centred = value - share @ value
     return float(share @ centred**2)
+
+
+class ExactClusters(nn.Module):
+    """p(c, w | x) of `two_cluster_gmvae`, in the interface of an amortized posterior.
+
+    Below the decoder, y = f(w) given x is a mixture of two Gaussians whatever the parameters;
+    w is its image under f^-1. Every importance weight is p(x).
+
+    Args:
+        model: from `two_cluster_gmvae`.
+        centres: of the data's clusters (J,).
+        scale: sd of y within a cluster.
+        sigma: noise sd.
+        shared: as the model was made.
+    """
+
+    explicit = True
+
+    def __init__(
+        self, model: Mixture, centres: tuple[float, ...], scale: float, sigma: float, shared: bool
+    ) -> None:
+        super().__init__()
+        self._of = (model,)
+        self.centres = torch.tensor(centres, dtype=torch.float64)
+        self.scale, self.sigma, self.shared = scale, sigma, shared
+
+    def encode(self, x: Tensor) -> Parameters:
+        """Weights and moments of y's Gaussians, (N, J) and (N, J, M), of data x (N, D)."""
+        variance = self.scale**2 + self.sigma**2
+        centres = torch.zeros(len(self.centres), x.shape[1], dtype=x.dtype)
+        centres[:, 0] = self.centres
+        gap = x[:, None] - centres
+        logits = -gap[..., 0].square() / (2 * variance)
+        loc = centres + gap * (self.scale**2 / variance)
+        log_sd = math.log(self.scale * self.sigma / math.sqrt(variance))
+        return Parameters(logits, loc, torch.full_like(loc, log_sd), loc[..., :0])
+
+    def draw(self, parameters: Parameters, samples: int) -> Draws:
+        """Draws of w for each category, (S, N, 2, M)."""
+        (model,) = self._of
+        logits, loc, log_sd, _ = parameters
+        if self.shared:
+            logits = torch.zeros(len(loc), 2, dtype=loc.dtype)
+            chosen = torch.multinomial(parameters.logits.softmax(1), 2 * samples, replacement=True)
+            index = chosen.view(len(loc), samples, 2).transpose(0, 1)[..., None]
+            shape = (*index.shape[:-1], loc.shape[-1])
+            loc = loc.expand(samples, *loc.shape).gather(2, index.expand(shape))
+        else:
+            loc = loc.expand(samples, *loc.shape)
+        y = loc + torch.exp(log_sd[0, 0, 0]) * torch.randn_like(loc)
+        w = model.decoder.inverse(y)
+        log_y = self._log_components(y, parameters)
+        if self.shared:
+            log_q = (log_y + torch.log_softmax(parameters.logits, 1)[:, None]).logsumexp(-1)
+        else:
+            log_q = log_y.diagonal(dim1=-2, dim2=-1)
+        log_q = log_q + model.decoder.log_slope(w, y)
+        return Draws(w, log_q, torch.log_softmax(logits, dim=-1))
+
+    def _log_components(self, y: Tensor, parameters: Parameters) -> Tensor:
+        """log N(y; component j), (..., N, C, J) for y (..., N, C, M)."""
+        loc, log_sd = parameters.loc[:, None], parameters.log_scale[:, None]
+        return normal_log_prob(y[..., None, :], loc, log_sd)
+
+    def log_prob(self, latent: Tensor, parameters: Parameters) -> Tensor:
+        """log p(w_b | x_n), the category summed, (B, N), for w (B, M)."""
+        (model,) = self._of
+        y = model.decoder(latent)
+        log_y = normal_log_prob(y[:, None, None], parameters.loc, parameters.log_scale)
+        log_q = (log_y + torch.log_softmax(parameters.logits, 1)).logsumexp(-1)
+        return log_q + model.decoder.log_slope(latent, y)[:, None]

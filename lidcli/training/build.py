@@ -16,6 +16,7 @@ from lidcli.models.likelihoods import Bernoulli, Gaussian, Likelihood
 from lidcli.models.mixture import Mixture
 from lidcli.nn.injective import InjectiveDecoder
 from lidcli.nn.mlp import MLP, count_parameters
+from lidcli.training import classical
 
 if TYPE_CHECKING:
     from lidcli.data.dataset import Dataset
@@ -62,6 +63,10 @@ def build(config: RunConfig, data: Dataset) -> Model:
     """
     width = data.train.x.shape[1]
     model, inference = config.model, config.inference
+    if classical.handles(config):
+        return classical.fit(config, data)
+    if model.family in ("ppca", "gmm"):
+        raise ConfigError(f"model.family = {model.family!r} takes inference.kind exact or nuts.")
     if inference.kind != "amortized":
         raise ConfigError(f"inference.kind = {inference.kind!r} does not go with this model.")
     if data.kind == "image" and model.likelihood == "bernoulli" and not config.data.binarise:

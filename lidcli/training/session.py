@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,10 +15,12 @@ from lidcli.data.dataset import Dataset
 from lidcli.data.registry import load
 from lidcli.errors import DataError, DivergedError, Interrupted, StoreError
 from lidcli.metrics.evaluation import Evaluation, Split, evaluate
+from lidcli.metrics.identifiability import identifiability
 from lidcli.metrics.pictures import pictures
 from lidcli.models.base import Model
 from lidcli.store.hdf5 import DamagedError
 from lidcli.store.run import Run
+from lidcli.training import classical
 from lidcli.training.build import build, parameter_counts, pick_device
 from lidcli.training.loop import Observer, Progress, Trainer
 from lidcli.training.provenance import describe, peak_memory_mb
@@ -57,7 +60,7 @@ def execute(
     Raises:
         LidError: with the exit code of what went wrong; the run's status says it too.
     """
-    device = pick_device(config.runtime.device)
+    device = _chosen_device(config)
     if config.runtime.threads is not None:
         torch.set_num_threads(config.runtime.threads)
     folder = run_folder(results, experiment, config)
@@ -89,6 +92,12 @@ def execute(
     return run
 
 
+def _chosen_device(config: RunConfig) -> torch.device:
+    """The device asked for; the CPU for the classical models, which are in float64."""
+    device = pick_device(config.runtime.device)
+    return torch.device("cpu") if classical.handles(config) else device
+
+
 def _finished(folder: Path) -> Run | None:
     """The run, if it needs no more work; `Run.create` sets a damaged record aside.
 
@@ -117,7 +126,7 @@ def _close(run: Run, status: str, message: str) -> None:
 def _train_and_evaluate(
     config: RunConfig, run: Run, model: Model, data: Dataset, observer: Observer
 ) -> None:
-    device = next(model.parameters()).device
+    device = _device(model)
     known = run.provenance.get("data_sha256")
     if known is not None and known != data.sha256:
         raise DataError(
@@ -141,6 +150,54 @@ def _train_and_evaluate(
         }
     )
 
+    with StopRequest() as stop:
+        if classical.handles(config):
+            facts = _facts(run, model, device, step=0, steps=1, warnings=[])
+            observer.start(facts)
+            seconds = classical.infer(config, run, model, data)
+        else:
+            seconds = _optimise(config, run, model, data, observer, stop)
+        stop.immediate = True
+        observer.evaluating(config.evaluate.split)
+        started = time.monotonic()
+        _measure(config, run, model, data, config.evaluate.split)
+        run.update(
+            provenance={
+                "status": "complete",
+                "finished": _now(),
+                "evaluation_seconds": time.monotonic() - started,
+                "wall_seconds": seconds + time.monotonic() - started,
+                "peak_memory_mb": peak_memory_mb(device),
+            }
+        )
+
+
+def _facts(
+    run: Run, model: Model, device: torch.device, *, step: int, steps: int, warnings: list[str]
+) -> dict[str, Any]:
+    """What an observer hears at the start."""
+    return {
+        "run": run.folder.name,
+        "folder": str(run.folder),
+        "device": str(device),
+        "parameters": parameter_counts(model)["total"],
+        "step": step,
+        "steps": steps,
+        "warnings": warnings,
+    }
+
+
+def _optimise(
+    config: RunConfig,
+    run: Run,
+    model: Model,
+    data: Dataset,
+    observer: Observer,
+    stop: StopRequest,
+) -> float:
+    """Train from the last checkpoint to the end; seconds of training in all."""
+    device = _device(model)
+
     def save(state: dict[str, Any], progress: Progress) -> None:
         run.save_checkpoint(state)
         run.update(
@@ -153,64 +210,54 @@ def _train_and_evaluate(
             curves=progress.arrays(),
         )
 
-    with StopRequest() as stop:
-        trainer = Trainer(
-            config,
-            model,
-            torch.from_numpy(data.train.x),
-            torch.from_numpy(data.valid.x).to(device),
-            stochastic=data.stochastic,
-            observer=observer,
-            save=save,
-            stop=stop,
-        )
-        state, warnings = run.load_checkpoint()
-        if state is not None:
-            trainer.restore(state)
-        if warnings:
-            run.update(provenance={"warnings": warnings})
-        observer.start(
-            {
-                "run": run.folder.name,
-                "folder": str(run.folder),
-                "device": str(device),
-                "parameters": parameter_counts(model)["total"],
-                "step": trainer.progress.step,
-                "steps": config.train.epochs * trainer.batches,
-                "warnings": warnings,
-            }
-        )
-        trainer.run()
-        stop.immediate = True
-        observer.evaluating(config.evaluate.split)
-        started = time.monotonic()
-        _measure(config, run, model, data, config.evaluate.split)
-        run.update(
-            provenance={
-                "status": "complete",
-                "finished": _now(),
-                "evaluation_seconds": time.monotonic() - started,
-                "wall_seconds": trainer.progress.seconds + time.monotonic() - started,
-                "peak_memory_mb": peak_memory_mb(device),
-            }
-        )
+    trainer = Trainer(
+        config,
+        model,
+        torch.from_numpy(data.train.x),
+        torch.from_numpy(data.valid.x).to(device),
+        stochastic=data.stochastic,
+        observer=observer,
+        save=save,
+        stop=stop,
+    )
+    state, warnings = run.load_checkpoint()
+    if state is not None:
+        trainer.restore(state)
+    if warnings:
+        run.update(provenance={"warnings": warnings})
+    steps = config.train.epochs * trainer.batches
+    observer.start(
+        _facts(run, model, device, step=trainer.progress.step, steps=steps, warnings=warnings)
+    )
+    trainer.run()
+    return trainer.progress.seconds
+
+
+def _device(model: Model) -> torch.device:
+    return next(itertools.chain(model.parameters(), model.buffers())).device
 
 
 def _measure(config: RunConfig, run: Run, model: Model, data: Dataset, name: str) -> Evaluation:
     """Evaluate a split with a seed of its own and store it."""
-    device = next(model.parameters()).device
+    device = _device(model)
     split = _split(data, name, device)
     model.eval()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(EVALUATION_SEED)
-        result = evaluate(
-            model,
-            split,
-            samples=config.evaluate.samples,
-            outer=config.evaluate.outer,
-            batch=config.runtime.batch,
-        )
-        arrays = pictures(model, split, result, data.kind)
+        if classical.handles(config):
+            result = classical.evaluate(config, model, split, data, run)
+            arrays = result.arrays
+        else:
+            result = evaluate(
+                model,
+                split,
+                samples=config.evaluate.samples,
+                outer=config.evaluate.outer,
+                batch=config.runtime.batch,
+            )
+            arrays = pictures(model, split, result, data.kind)
+            if config.evaluate.identifiability:
+                result.scalars |= identifiability(model, split.x, batch=config.runtime.batch)
     assert result.verdict is not None
     run.update(
         provenance={
@@ -245,7 +292,7 @@ def evaluate_run(run: Run, config: RunConfig) -> Evaluation:
         StoreError: the run has no weights.
         DataError: the data are not those it was trained on.
     """
-    device = pick_device(config.runtime.device)
+    device = _chosen_device(config)
     if config.runtime.threads is not None:
         torch.set_num_threads(config.runtime.threads)
     data = load(config.data)

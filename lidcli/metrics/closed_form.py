@@ -1,0 +1,159 @@
+"""The evaluation of the classical models: the same figures as elsewhere, from formulas."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lidcli.metrics import clustering, information
+from lidcli.metrics.estimate import Estimate, mean
+from lidcli.metrics.evaluation import Evaluation, Split, broken_invariants
+from lidcli.metrics.identifiability import identifiability
+from lidcli.metrics.verdict import Verdict, verdict
+from lidcli.models.gmm import GMM
+from lidcli.models.likelihoods import LOG_2PI
+from lidcli.models.ppca import PPCA, principal_axes
+
+__all__ = ["COLLAPSED", "SHOWN", "evaluate_gmm", "evaluate_ppca", "weight_verdict"]
+
+COLLAPSED = 0.05
+"""KL of α, in nats of the whole data set, below which its posterior counts as collapsed."""
+SHOWN = 0
+"""The datum whose likelihood surface and posterior the figures show."""
+KEPT = 2000
+
+
+@torch.no_grad()
+def evaluate_ppca(model: PPCA, split: Split) -> Evaluation:
+    """Everything about a PPCA under its exact posterior, in closed form.
+
+    The ELBO equals the LL. MI is that of the Gaussian with the split's mean and covariance:
+    E_x KL(p(z|x) ‖ q(z)) with q(z) the Gaussian of the aggregate's moments.
+
+    Args:
+        model: any PPCA.
+        split: data (N, D) in float64.
+
+    Returns:
+        Scalars under the names of the run store, the likelihood's variation among them; each
+        mean over data with its standard error.
+    """
+    x = split.x
+    out = Evaluation()
+    k = model.latent
+    mu, v = model.posterior_mean(x), model.posterior_covariance()
+    ll = model.log_marginal(x)
+    log_det = torch.logdet(v)
+    kl = 0.5 * (mu.square().sum(1) + v.trace() - k - log_det)
+    gap = (x - model.decode(mu)).square().sum(1) / model.variance
+    spread = torch.trace(model.information() @ v)
+    constant = x.shape[1] * (LOG_2PI + torch.log(model.variance))
+    centred = mu - mu.mean(0)
+    aggregate = v + centred.T @ centred / len(x)
+    shift = centred @ torch.linalg.inv(aggregate)
+    mi = 0.5 * (torch.logdet(aggregate) - log_det + (shift * centred).sum(1))
+    mi = mi + 0.5 * (torch.trace(torch.linalg.solve(aggregate, v)) - k)
+    for name, values in (
+        ("elbo", ll),
+        ("ll", ll),
+        ("reconstruction", -0.5 * (gap + spread + constant)),
+        ("kl/joint", kl),
+        ("kl/z", kl),
+        ("mi/z", mi),
+    ):
+        out.put(name, mean(values))
+    out.scalars |= {
+        "n": float(len(x)),
+        "log_n": math.log(len(x)),
+        "au/z": information.active_units(mu),
+        "sigma": model.variance.sqrt().item(),
+        "min_singular_value": torch.linalg.svdvals(model.weight)[-1].item(),
+        **identifiability(model, x),
+    }
+    for i, value in enumerate(v.diagonal().tolist(), start=1):
+        out.scalars[f"posterior_variance/z/{i}"] = value
+    out.verdict = verdict(*(out.scalars[f"{name}/z"] for name in ("au", "mi", "kl")))
+    out.checks = broken_invariants(out.scalars, None)
+    shown = x[SHOWN] - model.bias
+    out.arrays = _float32(
+        z_mean=mu[:KEPT],
+        weight=model.weight,
+        posterior_covariance=v,
+        eigenvalues=principal_axes(x)[0],
+        shown_datum=shown,
+        shown_mean=mu[SHOWN],
+    )
+    return out
+
+
+@torch.no_grad()
+def evaluate_gmm(model: GMM, split: Split) -> Evaluation:
+    """Everything about a Gaussian mixture under its exact p(c | x), from its formulas.
+
+    KL of c is to the model's own weights π. Nothing is said of the weight as a latent.
+
+    Args:
+        model: any mixture.
+        split: data (N, D) in float64, and labels or None.
+
+    Returns:
+        Scalars under the names of the run store; each mean over data with its standard error.
+    """
+    x, labels = split
+    out = Evaluation()
+    q, density = model.responsibilities(x), model.component_log_density(x)
+    log_pi = model.log_pi.detach()
+    kl = (torch.xlogy(q, q) - q * log_pi).sum(1)
+    ll = model.log_marginal(x)
+    pi = model.weights
+    moved = density - (density @ pi)[:, None]
+    out.put("elbo", mean(ll))
+    out.put("ll", mean(ll))
+    out.put("reconstruction", mean((q * density).sum(1)))
+    out.put("kl/joint", mean(kl))
+    out.put("kl/c", mean(kl))
+    out.put("mi/c", information.categorical_mi(q))
+    out.put("kl_unit/c", mean(kl))
+    out.put("variation/c", mean(moved.square() @ pi))
+    out.put("variation/joint", mean(moved.square() @ pi))
+    out.scalars |= {
+        "n": float(len(x)),
+        "log_n": math.log(len(x)),
+        "au/c": information.active_units(q),
+        "perplexity/c": information.perplexity(q),
+    }
+    if labels is not None:
+        chosen = q.argmax(1).cpu().numpy()
+        out.put("accuracy", clustering.accuracy(labels, chosen))
+        out.put("purity", clustering.purity(labels, chosen))
+        out.scalars["nmi"] = clustering.nmi(labels, chosen)
+    out.verdict = verdict(*(out.scalars[f"{name}/c"] for name in ("au", "mi", "kl")))
+    out.checks = broken_invariants(out.scalars, None)
+    sds = model.covariances.diagonal(dim1=-2, dim2=-1).sqrt()
+    out.arrays = _float32(x=x[:KEPT], means=model.means, sds=sds, weights=pi)
+    return out
+
+
+def weight_verdict(mean_: Estimate, sd: float, kl: float) -> Verdict:
+    """Judge the weight α of a mixture, a latent of the whole data set.
+
+    Args:
+        mean_: posterior mean of α.
+        sd: posterior sd.
+        kl: KL(p(α|x) ‖ p(α)) in nats of the whole data set.
+
+    Example:
+        >>> weight_verdict(Estimate(0.5, 0.0), 0.1508, 0.0).label
+        'collapsed'
+    """
+    if kl < COLLAPSED:
+        return Verdict("collapsed", False, f"KL of the weight {kl:.3f} < {COLLAPSED} nats")
+    reason = f"KL of the weight {kl:.2f} nats: {mean_.value:.4f} ± {sd:.4f}"
+    return Verdict("informative", False, reason)
+
+
+def _float32(**arrays: Tensor) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+    return {name: value.float().cpu().numpy() for name, value in arrays.items()}
