@@ -54,6 +54,8 @@ class ExperimentSpec(BaseModel):
     grid: dict[str, list[Any]] = {}
     seeds: str | tuple[int, ...] = "0"
     set: dict[str, Any] = {}
+    also: tuple[str, ...] = ()
+    """Other experiments whose runs are part of this one."""
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,14 @@ def plan_experiment(
     if name not in experiments.experiments:
         raise ConfigError(f"Unknown experiment {name!r}; {nearest(name, experiments.experiments)}")
     spec = experiments.experiments[name]
-    return plan_grid(
+    others = [
+        run
+        for other in spec.also
+        for run in plan_experiment(
+            experiments, other, profile=profile, overrides=overrides, seeds=seeds
+        ).runs
+    ]
+    own = plan_grid(
         experiments,
         name,
         models=spec.models,
@@ -80,6 +87,7 @@ def plan_experiment(
         profile=profile,
         overrides=overrides,
     )
+    return Plan(name, tuple({run.run_id: run for run in (*own.runs, *others)}.values()))
 
 
 def plan_grid(

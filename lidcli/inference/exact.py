@@ -17,6 +17,7 @@ from lidcli.models.gmm import GMM
 from lidcli.models.likelihoods import LOG_2PI
 from lidcli.models.mixture import Mixture
 from lidcli.models.ppca import PPCA
+from lidcli.models.transport import Identity, TransportDecoder
 
 __all__ = [
     "PRIOR",
@@ -86,7 +87,8 @@ class ExactGaussian(nn.Module):
         standard = torch.linalg.solve_triangular(factor, centred.mT, upper=False)
         log_det = factor.diagonal().log().sum()
         quadratic = standard.square().sum(-2) + latent.shape[-1] * LOG_2PI
-        return -quadratic / 2 - log_det
+        log_prob: Tensor = -quadratic / 2 - log_det
+        return log_prob
 
 
 class ExactCategory(nn.Module):
@@ -290,6 +292,12 @@ class ExactClusters(nn.Module):
         self.centres = torch.tensor(centres, dtype=torch.float64)
         self.scale, self.sigma, self.shared = scale, sigma, shared
 
+    @property
+    def _decoder(self) -> TransportDecoder | Identity:
+        decoder = self._of[0].decoder
+        assert isinstance(decoder, TransportDecoder | Identity)
+        return decoder
+
     def encode(self, x: Tensor) -> Parameters:
         """Weights and moments of y's Gaussians, (N, J) and (N, J, M), of data x (N, D)."""
         variance = self.scale**2 + self.sigma**2
@@ -303,7 +311,6 @@ class ExactClusters(nn.Module):
 
     def draw(self, parameters: Parameters, samples: int) -> Draws:
         """Draws of w for each category, (S, N, 2, M)."""
-        (model,) = self._of
         logits, loc, log_sd, _ = parameters
         if self.shared:
             logits = torch.zeros(len(loc), 2, dtype=loc.dtype)
@@ -314,13 +321,13 @@ class ExactClusters(nn.Module):
         else:
             loc = loc.expand(samples, *loc.shape)
         y = loc + torch.exp(log_sd[0, 0, 0]) * torch.randn_like(loc)
-        w = model.decoder.inverse(y)
+        w: Tensor = self._decoder.inverse(y)
         log_y = self._log_components(y, parameters)
         if self.shared:
             log_q = (log_y + torch.log_softmax(parameters.logits, 1)[:, None]).logsumexp(-1)
         else:
             log_q = log_y.diagonal(dim1=-2, dim2=-1)
-        log_q = log_q + model.decoder.log_slope(w, y)
+        log_q = log_q + self._decoder.log_slope(w, y)
         return Draws(w, log_q, torch.log_softmax(logits, dim=-1))
 
     def _log_components(self, y: Tensor, parameters: Parameters) -> Tensor:
@@ -330,8 +337,7 @@ class ExactClusters(nn.Module):
 
     def log_prob(self, latent: Tensor, parameters: Parameters) -> Tensor:
         """log p(w_b | x_n), the category summed, (B, N), for w (B, M)."""
-        (model,) = self._of
-        y = model.decoder(latent)
+        y = self._decoder(latent)
         log_y = normal_log_prob(y[:, None, None], parameters.loc, parameters.log_scale)
         log_q = (log_y + torch.log_softmax(parameters.logits, 1)).logsumexp(-1)
-        return log_q + model.decoder.log_slope(latent, y)[:, None]
+        return log_q + self._decoder.log_slope(latent, y)[:, None]

@@ -38,6 +38,8 @@ DENSE = 20
 """Dimensions up to which the mass matrix is full."""
 CELLS = 2000
 """Cells that the data of a mixture are grouped into."""
+ACCEPT = 0.9
+"""Acceptance that the step size is adapted to."""
 JITTER = 0.1
 """Sd of the chains' starts around a given point, without constraints."""
 
@@ -321,7 +323,11 @@ def _run(
         if around is not None:
             start = around + JITTER * start
         sampler = MCMC(
-            NUTS(potential_fn=potential, dense_mass=start[0].size <= DENSE),
+            NUTS(
+                potential_fn=potential,
+                dense_mass=start[0].size <= DENSE,
+                target_accept_prob=ACCEPT,
+            ),
             num_warmup=settings["warmup"],
             num_samples=settings["draws"],
             num_chains=count,

@@ -87,7 +87,8 @@ class GMM(Model):
         standard = torch.linalg.solve_triangular(self.factors.detach(), centred, upper=False)
         log_det = self.factors.detach().diagonal(dim1=-2, dim2=-1).log().sum(-1)
         quadratic = standard.square().sum((-2, -1)) + x.shape[-1] * LOG_2PI
-        return -quadratic / 2 - log_det
+        log_density: Tensor = -quadratic / 2 - log_det
+        return log_density
 
     def log_marginal(self, x: Tensor) -> Tensor:
         """log p(x) in nats, (N,), for data x (N, D)."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lidcli.models.likelihoods import LOG_2PI, Gaussian
 from lidcli.models.mixture import Mixture
 
-__all__ = ["TransportDecoder", "two_cluster_gmvae"]
+__all__ = ["Identity", "TransportDecoder", "two_cluster_gmvae"]
 
 BISECTIONS = 80
 
@@ -86,16 +86,19 @@ class TransportDecoder(nn.Module):
         return torch.cat([first[..., None], y[..., 1:] / self.scale], dim=-1)
 
 
-class _Identity(nn.Module):
+class Identity(nn.Module):
     """f(w) = w, in the interface of the transport."""
 
     def forward(self, w: Tensor) -> Tensor:
+        """y = w."""
         return w
 
     def inverse(self, y: Tensor) -> Tensor:
+        """w = y."""
         return y
 
     def log_slope(self, w: Tensor, y: Tensor) -> Tensor:
+        """0, (...)."""
         return torch.zeros_like(w[..., 0])
 
 
@@ -129,7 +132,7 @@ def two_cluster_gmvae(
     if len(centres) not in (1, 2):
         raise ValueError(f"one or two clusters, not {len(centres)}")
     at = torch.tensor(centres, dtype=torch.float64)
-    decoder: nn.Module = TransportDecoder(at, scale) if shared else _Identity()
+    decoder: nn.Module = TransportDecoder(at, scale) if shared else Identity()
     model = Mixture(decoder, Gaussian(sigma), latent, 2)
     means = torch.zeros(2, latent, dtype=torch.float64)
     spread = torch.zeros(2, latent, dtype=torch.float64)

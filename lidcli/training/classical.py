@@ -121,15 +121,14 @@ def _gmm(config: RunConfig, x: Tensor) -> GMM:
         fitted = shared_gmm(x, components)
     elif config.model.theta == "truth":
         source: Clusters = _source(config, Clusters)
-        if len(source.weights) != components:
-            raise ConfigError(
-                f"{config.data.name} has {len(source.weights)} clusters at its truth."
-            )
+        count = len(source.weights)
+        if count not in (1, components):
+            raise ConfigError(f"{config.data.name} has {count} clusters at its truth.")
         means = torch.zeros(components, source.width, dtype=torch.float64)
         means[:, 0] = torch.tensor(source.centres)
         covariance = source.sd**2 * torch.eye(source.width, dtype=torch.float64)
         fitted = GMM(
-            torch.tensor(source.weights, dtype=torch.float64),
+            torch.tensor(source.weights).double().expand(components) * count / components,
             means,
             covariance.expand(components, -1, -1),
         )
