@@ -29,20 +29,19 @@ class MapCertificate:
 
 @dataclass(frozen=True)
 class Certificate:
-    """A composition of Brenier maps and isometries: ‖f(a) - f(b)‖ >= modulus ‖a - b‖."""
+    """A composition of Brenier maps and isometries: ‖f(a) - f(b)‖ >= modulus ‖a - b‖.
+
+    direction (K,) is the first map's, in the coordinates of the composition's input.
+    """
 
     log_modulus: float
     maps: tuple[MapCertificate, ...]
+    direction: Tensor
 
     @property
     def modulus(self) -> float:
         """exp(log_modulus), which may underflow to 0 where the logarithm does not."""
         return math.exp(self.log_modulus)
-
-
-def compose(maps: tuple[MapCertificate, ...]) -> Certificate:
-    """The certificate of a composition: inverse-Lipschitz constants multiply."""
-    return Certificate(sum(part.log_modulus for part in maps), maps)
 
 
 def log_path_weights(phi: ICNN) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lidcli.nn.brenier import BrenierMap
-from lidcli.nn.certificate import Certificate, compose
+from lidcli.nn.certificate import Certificate
 from lidcli.nn.factored import FactoredBrenierMap
 from lidcli.nn.icnn import Activation, Backward
 from lidcli.nn.orthogonal import Rotation
@@ -163,5 +163,9 @@ class InjectiveDecoder(nn.Module):
         return u
 
     def certificate(self) -> Certificate:
-        """The proven inverse-Lipschitz constant, from the weights."""
-        return compose(tuple(g.certificate() for g in self.brenier_maps()))
+        """The proven inverse-Lipschitz constant, from the weights: those of the maps multiply."""
+        maps = tuple(g.certificate() for g in self.brenier_maps())
+        direction, first = maps[0].direction, self.stages()[0]
+        if isinstance(first, Rotation):
+            direction = direction @ first.matrix().detach().to(direction)
+        return Certificate(sum(part.log_modulus for part in maps), maps, direction)

@@ -31,14 +31,14 @@ def measured_modulus(
         decoder: a map (..., K) -> (..., D) that torch.func can transform.
         latents: (N, K), N >= 2, the points to measure at.
         directions: (R, K), unit vectors along which further pairs are laid, at distances 1e-2, 1
-            and 10 from every point; a decoder's own certificate gives them by default.
+            and 10 from every point; a decoder's own certificate gives one by default.
         chunk: points whose Jacobian is held at once, >= 1.
 
     Raises:
         ValueError: when latents is not (N, K) with N >= 2, or directions not (R, K).
 
     Example:
-        >>> measured_modulus(lambda u: 3 * u, torch.randn(8, 2)).secant
+        >>> round(measured_modulus(lambda u: 3 * u, torch.randn(8, 2)).secant, 3)
         3.0
     """
     if latents.ndim != 2 or len(latents) < 2:
@@ -73,10 +73,9 @@ def _secants(a: Tensor, b: Tensor, image_a: Tensor, image_b: Tensor) -> Tensor:
 
 
 def _own_directions(decoder: Callable[[Tensor], Tensor], latents: Tensor) -> Tensor:
-    """The minimising directions of a decoder's certificate, none where it has no certificate."""
+    """The minimising direction of a decoder's certificate, none where it has no certificate."""
     certificate = getattr(decoder, "certificate", None)
     if certificate is None:
         return latents.new_empty(0, latents.shape[1])
-    made = certificate()
-    parts = getattr(made, "maps", (made,))
-    return torch.stack([part.direction for part in parts])
+    direction: Tensor = certificate().direction
+    return direction.unsqueeze(0)

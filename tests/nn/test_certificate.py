@@ -93,11 +93,20 @@ def test_no_pair_comes_closer_than_a_decoder_certifies(
     if trained:
         train(f, latent)
     certificate = f.certificate()
-    a, b = pairs(latent, certificate.maps[0].direction)
+    a, b = pairs(latent, certificate.direction)
     with torch.no_grad():
         slopes = (f(a) - f(b)).norm(dim=1) / (a - b).norm(dim=1)
     assert slopes.min() >= certificate.modulus * (1 - 1e-9)
     assert certificate.log_modulus == sum(part.log_modulus for part in certificate.maps)
+
+
+def test_a_decoders_direction_is_turned_into_its_own_coordinates() -> None:
+    torch.manual_seed(0)
+    f = InjectiveDecoder(3, 5, 16, 7).double()
+    with torch.no_grad():
+        f.rotations[0].skew.normal_()
+    certificate = f.certificate()
+    torch.testing.assert_close(f.rotations[0](certificate.direction), certificate.maps[0].direction)
 
 
 def lowest_piece(layers: int, activation: str) -> BrenierMap:

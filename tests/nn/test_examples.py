@@ -1,0 +1,19 @@
+"""Every example in a docstring runs and prints what it says."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+from types import ModuleType
+
+import pytest
+
+MODULES = ["icnn", "brenier", "factored", "injective", "mlp", "modulus", "orthogonal"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_run(name: str) -> None:
+    module: ModuleType = importlib.import_module(f"lidcli.nn.{name}")
+    found = doctest.testmod(module)
+    assert found.attempted > 0
+    assert found.failed == 0
