@@ -30,7 +30,6 @@ from lidcli.nn import MLP, InjectiveDecoder
 STORE = Path(__file__).parent.parent / "results" / ".bench" / "init.jsonl"
 LATENT, BATCH, RATE = 16, 100, 1e-3
 KEYS = ("data", "hidden", "layers", "setting", "optimiser", "seed", "steps")
-SETTINGS = ("smooth", "leaky", "leaky, ε = 0", "mlp")
 OPTIMISERS = {"Adam": torch.optim.Adam, "RMSprop": torch.optim.RMSprop}
 
 
@@ -64,8 +63,8 @@ def build(setting: str, layers: int, hidden: int, pixels: int) -> nn.Module:
         pixels,
         hidden,
         stages,
-        activation="smooth" if setting in ("smooth", "mlp") else "leaky",
-        inverse_lipschitz=0.0 if setting.endswith("ε = 0") else 0.5,
+        activation="leaky" if setting.startswith("leaky") else "smooth",
+        inverse_lipschitz=float(setting.partition("ε = ")[2] or 0.5),
     )
     if setting == "mlp":
         return perceptron_of_equal_size(decoder, stages)
@@ -122,7 +121,7 @@ def summary(runs: list[dict[str, object]]) -> str:
 
     def order(key: tuple[object, ...]) -> tuple[object, ...]:
         data, hidden, layers, setting, optimiser, steps = key
-        return data, hidden, optimiser, SETTINGS.index(str(setting)), layers, steps
+        return data, hidden, optimiser, setting, layers, steps
 
     rows = []
     for key in sorted(groups, key=order):
@@ -150,7 +149,11 @@ def main() -> None:
     parser.add_argument("--data", default="digits")
     parser.add_argument("--hidden", default="128")
     parser.add_argument("--layers", default="2,4,6,9,13")
-    parser.add_argument("--settings", default="smooth;leaky;mlp", help="separated by ;")
+    parser.add_argument(
+        "--settings",
+        default="smooth;leaky;mlp",
+        help='separated by ;, an ε of its own behind a comma: "leaky, ε = 0"',
+    )
     parser.add_argument("--optimisers", default="Adam,RMSprop")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=1000)
