@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lidcli.metrics.estimate import Estimate, mean
 from lidcli.metrics.information import categorical_kl, marginal_draw
+from lidcli.metrics.quadrature import LARGEST, exact_units
 from lidcli.models.base import Model, normal_log_prob
 from lidcli.models.likelihoods import LOG_2PI
 from lidcli.models.mixture import Mixture
@@ -41,8 +42,8 @@ def ppca_variation(model: PPCA, x: Tensor) -> Quadratic:
     """Exact variance under the prior of log p(x | z), for every datum of a PPCA.
 
     With g = Wᵀ(x - b)/σ² and A = WᵀW/σ², log p(x | z) = gᵀz - zᵀAz/2 + const, so the joint
-    variance is |g|² + tr(A²)/2; as z_k alone moves, the others drawn from the prior, it is
-    g_k² + Σ_{j≠k} A_kj² + A_kk²/2 on average.
+    variance is |g|² + tr(A²)/2. A unit's is that of log p(x | z_k), the others integrated out:
+    the same formula for one latent, their part of W counted as noise.
 
     Args:
         model: any parameters.
@@ -53,10 +54,14 @@ def ppca_variation(model: PPCA, x: Tensor) -> Quadratic:
         >>> ppca_variation(model, torch.ones(4, 3, dtype=torch.float64)).joint.tolist()
         [0.0, 0.0, 0.0, 0.0]
     """
-    g, a = model.score(x), model.information()
-    squared = a.square()
-    units = g.square() + squared.sum(1) - 0.5 * squared.diagonal()
-    return Quadratic(g.square().sum(1) + 0.5 * squared.sum(), units)
+    g, a, w = model.score(x), model.information(), model.weight
+    noise = model.variance * torch.eye(len(w), dtype=w.dtype, device=w.device)
+    units = []
+    for k in range(model.latent):
+        others = w[:, [j for j in range(model.latent) if j != k]]
+        pull = torch.linalg.solve(noise + others @ others.T, w[:, k])
+        units.append(((x - model.bias) @ pull).square() + 0.5 * (w[:, k] @ pull).square())
+    return Quadratic(g.square().sum(1) + 0.5 * a.square().sum(), torch.stack(units, dim=1))
 
 
 def ppca_relation(kl: float) -> float:
@@ -241,6 +246,11 @@ def _unit_log_prior(model: Model, latent: Tensor) -> Tensor:
 def identifiability(model: Model, x: Tensor, *, batch: int = 10_000) -> dict[str, float]:
     """Variation of the likelihood and KL, per unit and joint, under the names of the run store.
 
+    For a PPCA, and by quadrature for one or two latent dimensions, both are of the model's own
+    posterior and exact for each datum, a unit being a latent by itself with the others
+    integrated out. With more latents the KL is that of q and a unit's variation that of
+    `variation`, the others held; `identifiability_exact` says which, 1 or 0.
+
     Args:
         model: with its posterior attached.
         x: data (N, D); 256 of them, drawn without replacement, are measured, all of a PPCA's.
@@ -248,17 +258,23 @@ def identifiability(model: Model, x: Tensor, *, batch: int = 10_000) -> dict[str
 
     Returns:
         `variation/joint`, `variation/z/<k>` (or w, c) in squared nats and `kl_unit/z/<k>` in
-        nats per datum, each with `_se`; for a PPCA exact but for the sampling of the data.
+        nats per datum, each with `_se`.
     """
+    exact = isinstance(model, PPCA) or model.latent <= LARGEST
     if isinstance(model, PPCA):
-        exact = ppca_variation(model, x)
-        varied = {"joint": mean(exact.joint)}
-        varied |= {f"z/{k + 1}": mean(exact.units[:, k]) for k in range(model.latent)}
+        closed = ppca_variation(model, x)
+        varied = {"joint": mean(closed.joint)}
+        varied |= {f"z/{k + 1}": mean(closed.units[:, k]) for k in range(model.latent)}
+        kl = unit_kl(model, x)
     else:
         x = x[torch.randperm(len(x), device=x.device)[:DATA]]
-        varied = variation(model, x, batch=batch)
-    out: dict[str, float] = {}
-    for prefix, found in (("variation", varied), ("kl_unit", unit_kl(model, x))):
+        if exact:
+            both = exact_units(model, x)
+            varied, kl = ({name: mean(v) for name, v in part.items()} for part in both)
+        else:
+            varied, kl = variation(model, x, batch=batch), unit_kl(model, x)
+    out = {"identifiability_exact": float(exact)}
+    for prefix, found in (("variation", varied), ("kl_unit", kl)):
         for name, estimate in found.items():
             out[f"{prefix}/{name}"] = estimate.value
             out[f"{prefix}/{name}_se"] = estimate.se

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from lidcli.report.groups import Block, Group
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Picture", "draw", "slug"]
+__all__ = ["Picture", "draw", "save", "slug"]
 
 Array = npt.NDArray[np.floating[Any]]
 DPI = 150
@@ -56,6 +56,26 @@ def draw(block: Block, folder: Path) -> tuple[list[Picture], list[str]]:
     Returns:
         The pictures, in the order of a report, and a sentence for each that could not be drawn.
     """
+    return save(_figures(block), f"{block.data}-{block.family}-", block.experiment, folder)
+
+
+def save(
+    figures: Iterable[tuple[str, str, Callable[[], Figure]]],
+    prefix: str,
+    experiment: str,
+    folder: Path,
+) -> tuple[list[Picture], list[str]]:
+    """Make figures and write their files.
+
+    Args:
+        figures: name, caption and maker of each.
+        prefix: of the files' names.
+        experiment: for the sentence about a figure that cannot be drawn.
+        folder: takes the files; made if absent.
+
+    Returns:
+        The pictures, and a sentence for each that could not be drawn.
+    """
     import matplotlib
 
     pictures, warnings = [], []
@@ -70,13 +90,13 @@ def draw(block: Block, folder: Path) -> tuple[list[Picture], list[str]]:
         "text.parse_math": False,
     }
     with matplotlib.rc_context(style):
-        for name, caption, make in _figures(block):
+        for name, caption, make in figures:
             try:
                 figure = make()
             except (ValueError, IndexError, KeyError, TypeError) as error:
-                warnings.append(f"{block.experiment}: no figure {name} of {block.data} ({error}).")
+                warnings.append(f"{experiment}: no figure {prefix}{name} ({error}).")
                 continue
-            stem = slug(f"{block.data}-{block.family}-{name}")
+            stem = slug(f"{prefix}{name}")
             folder.mkdir(parents=True, exist_ok=True)
             png, pdf = folder / f"{stem}.png", folder / f"{stem}.pdf"
             figure.savefig(png, dpi=DPI)

@@ -95,7 +95,8 @@ def write(report: Report, folder: Path, kinds: Sequence[str], figures: bool) -> 
     Raises:
         OSError: the folder cannot be written.
     """
-    from lidcli.report.figures import Picture, draw, slug
+    from lidcli.report.classical import classical_figures
+    from lidcli.report.figures import Picture, draw, save, slug
 
     drawn: list[Picture] = []
     for name, sections in report.experiments.items() if figures else ():
@@ -103,6 +104,12 @@ def write(report: Report, folder: Path, kinds: Sequence[str], figures: bool) -> 
             section.pictures, failed = draw(section.block, folder / "figures" / slug(name))
             drawn += section.pictures
             report.warnings.extend(failed)
+        records = [record for section in sections for record in section.block.records]
+        place = folder / "figures" / slug(name)
+        across, failed = save(classical_figures(records), "", name, place)
+        sections[0].pictures = across + sections[0].pictures
+        drawn += across
+        report.warnings.extend(failed)
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for kind in kinds:

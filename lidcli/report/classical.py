@@ -1,0 +1,370 @@
+"""Figures 2 to 4 of the paper and the plot of Theorem 1, from runs in the store."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lidcli.errors import StoreError
+from lidcli.report.canvas import COLOURS, MARKERS, new
+from lidcli.report.collect import Record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["FLOOR", "Unit", "classical_figures", "rank_correlation", "units"]
+
+Array = npt.NDArray[np.floating[Any]]
+Arrays = dict[str, Array]
+PRIOR = (5.0, 5.0)
+FLOOR = 3.0
+"""Standard errors below which a variation or a KL is nothing but noise."""
+SMALLEST = 1e-3
+"""A KL in nats, and a variation in squared nats, below which a unit counts as collapsed."""
+BLUE, ORANGE, GREY = COLOURS[0], COLOURS[1], "#777777"
+
+
+def classical_figures(
+    records: Sequence[Record],
+) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
+    """Name, caption and maker of every figure that the runs of an experiment allow.
+
+    Args:
+        records: of one experiment.
+
+    Returns:
+        `likelihood-by-sigma` (Figure 2), `latents` (Figure 3), `weight` (Figure 4) and `theorem1`.
+    """
+    done = [record for record in records if record.complete]
+    ppca = [r for r in done if r.family == "ppca"]
+    for data in dict.fromkeys(r.data for r in ppca):
+        shown = sorted((r for r in ppca if r.data == data and _planar(r)), key=_sigma)
+        if len({_sigma(r) for r in shown}) >= 3:
+            yield (
+                f"likelihood-by-sigma-{data}",
+                f"{data}: likelihood of the first datum over its two latents, and the posterior"
+                " of each latent against the prior, by the noise sd σ; lines exact, bars NUTS."
+                " Direction k collapses exactly where σ² reaches its eigenvalue. The paper's"
+                " figure prints the surface of σ = 2 over σ = 1.5, and nothing collapses there.",
+                partial(_by_sigma, shown),
+            )
+    pairs = _pairs(ppca)
+    if pairs:
+        yield (
+            "latents",
+            "PPCA with two latents on data of one (a, b) and of two dimensions (c, d):"
+            " likelihood of the first datum, and the posteriors of z_1 and z_2 against the prior."
+            " At the true σ the second latent of (b) is nearly, not exactly, collapsed; it is"
+            " exactly where σ² is above its eigenvalue.",
+            partial(_latents, pairs),
+        )
+    mixtures = [r for r in done if r.family == "gmm" and "alpha/mean" in r.metrics]
+    if mixtures:
+        yield (
+            "weight",
+            "Two-component mixtures: likelihood of the weight α at fixed components, its"
+            " posterior there by quadrature, and jointly with the components by NUTS, each"
+            " against the prior Beta(5, 5). They differ: only the joint posterior leaves α open"
+            " where the clusters overlap.",
+            partial(_weight, mixtures),
+        )
+    found = units(done)
+    if len(found) >= 4:
+        yield (
+            "theorem1",
+            "Theorem 1 as a measurement: variance of log p(x | unit) over the prior against"
+            " KL(posterior ‖ prior), one mark a unit of a run; what is below the noise floor"
+            " lies on the axes. The line is the exact relation of a maximum-likelihood PPCA."
+            f" Rank correlation {rank_correlation(found):.3f} over {len(found)} units.",
+            partial(_theorem1, found),
+        )
+
+
+def _arrays(record: Record) -> Arrays:
+    from lidcli.store.run import Run
+
+    try:
+        return dict(Run.open(record.folder).arrays)
+    except StoreError:
+        return {}
+
+
+def _sigma(record: Record) -> float:
+    return float(record.metrics.get("sigma", math.nan))
+
+
+def _planar(record: Record) -> bool:
+    return record.settings.get("model.latent") == 2 and record.settings.get("model.theta") == "ml"
+
+
+def _converged(record: Record) -> bool:
+    return bool(record.provenance.get("converged", True))
+
+
+def _pairs(records: Sequence[Record]) -> list[tuple[Record, Record]]:
+    """Runs on one- and on two-dimensional data with the same σ."""
+    at: dict[str, dict[float, Record]] = {}
+    for r in records:
+        if _planar(r):
+            at.setdefault(r.data, {}).setdefault(_sigma(r), r)
+    one, two = at.get("ppca-1d", {}), at.get("ppca-2d", {})
+    return [(one[sigma], two[sigma]) for sigma in sorted(set(one) & set(two))]
+
+
+def _surface(axes: Axes, arrays: Arrays, sigma: float, reach: float = 4.0) -> None:
+    """The likelihood of the shown datum, relative to its maximum over the plane of z."""
+    grid = np.linspace(-reach, reach, 121)
+    z = np.stack(np.meshgrid(grid, grid, indexing="xy"), axis=-1)
+    gap = arrays["shown_datum"] - z @ arrays["weight"].T
+    log_p = -0.5 * (gap**2).sum(-1) / sigma**2
+    relative = np.exp(log_p - log_p.max())
+    axes.contourf(
+        grid, grid, relative, levels=np.linspace(0, 1, 11), cmap="Blues", vmin=0, vmax=1.2
+    )
+    axes.contour(grid, grid, relative, levels=[0.1, 0.5, 0.9], colors="#333333", linewidths=0.5)
+    axes.set_aspect("equal")
+    axes.set_xlabel("z₁")
+    axes.set_xticks([-4, 0, 4])
+    axes.set_yticks([-4, 0, 4])
+
+
+def _normal(t: Array, mean: float, sd: float) -> Array:
+    value: Array = np.exp(-0.5 * ((t - mean) / sd) ** 2) / (sd * math.sqrt(2 * math.pi))
+    return value
+
+
+def _posterior(axes: Axes, record: Record, arrays: Arrays, k: int) -> None:
+    """Prior, exact posterior and NUTS draws of one latent of the shown datum."""
+    mean = float(arrays["shown_mean"][k])
+    sd = math.sqrt(record.metrics[f"posterior_variance/z/{k + 1}"])
+    t = np.unique(np.concatenate([np.linspace(-4, 4, 201), mean + sd * np.linspace(-5, 5, 201)]))
+    if "nuts_z" in arrays:
+        axes.hist(
+            arrays["nuts_z"][:, k], bins=40, density=True, color=ORANGE, alpha=0.55, label="NUTS"
+        )
+    axes.plot(t, _normal(t, 0.0, 1.0), color=GREY, linestyle="--", linewidth=1, label="prior")
+    axes.plot(t, _normal(t, mean, sd), color=BLUE, linewidth=1.3, label="exact posterior")
+    axes.set_xlim(-4, 4)
+    axes.set_xticks([-4, 0, 4])
+    axes.set_xlabel(f"z{'₁₂'[k]}")
+    kl = record.metrics[f"kl_unit/z/{k + 1}"]
+    said = "collapsed" if sd >= 1 - 1e-9 else f"KL {kl:.2g}"
+    axes.set_title(f"var {sd**2:.3g}, {said}", fontsize=8)
+    if not _converged(record):
+        axes.text(0.5, 0.5, "not converged", transform=axes.transAxes, color="#D55E00", ha="center")
+
+
+def _by_sigma(shown: Sequence[Record]) -> Figure:
+    figure, grid = new(len(shown), 3, 1.5, 1.75)
+    for column, record in enumerate(shown):
+        arrays = _arrays(record)
+        _surface(grid[0][column], arrays, _sigma(record))
+        grid[0][column].set_title(f"σ = {_sigma(record):g}")
+        for k in range(2):
+            _posterior(grid[k + 1][column], record, arrays, k)
+    grid[0][0].set_ylabel("likelihood\nz₂")
+    grid[1][0].set_ylabel("p(z₁ | x)")
+    grid[2][0].set_ylabel("p(z₂ | x)")
+    _legend(figure, grid[1][0])
+    roots = " and ".join(
+        f"{math.sqrt(value):.2f}" for value in _arrays(shown[0])["eigenvalues"][:2]
+    )
+    figure.suptitle(f"{shown[0].data}: latents 1 and 2 collapse from σ = {roots} on", fontsize=9)
+    return figure
+
+
+def _latents(pairs: Sequence[tuple[Record, Record]]) -> Figure:
+    figure, grid = new(6, len(pairs), 1.75, 2.0)
+    for row, pair in enumerate(pairs):
+        for half, record in enumerate(pair):
+            arrays = _arrays(record)
+            axes = grid[row][3 * half : 3 * half + 3]
+            _surface(axes[0], arrays, _sigma(record))
+            letter = "ac"[half] if row == 0 else ""
+            axes[0].set_title(f"{f'({letter}) ' if letter else ''}σ = {_sigma(record):g}")
+            axes[0].set_ylabel(f"{record.data}\nz₂")
+            for k in range(2):
+                _posterior(axes[k + 1], record, arrays, k)
+                if row == 0 and k == 0:
+                    axes[1].set_title(f"({'bd'[half]}) {axes[1].get_title()}", fontsize=8)
+    _legend(figure, grid[0][1])
+    return figure
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+
+
+CASES = ("gmm-single", "gmm-overlapping", "gmm-separated")
+FIXED = {
+    "ml": "EM's maximum",
+    "truth": "true components",
+    "shared": "equal components",
+}
+
+
+def _weight(records: Sequence[Record]) -> Figure:
+    data = [name for name in CASES if any(r.data == name for r in records)]
+    data += sorted({r.data for r in records} - set(data))
+    figure, grid = new(len(data), 3, 2.7, 1.9)
+    for column, name in enumerate(data):
+        own = [r for r in records if r.data == name]
+        fixed = sorted(
+            (r for r in own if not _joint(r)), key=lambda r: list(FIXED).index(_theta(r))
+        )
+        for record in fixed:
+            arrays, i = _arrays(record), list(FIXED).index(_theta(record))
+            style: dict[str, Any] = {
+                "color": COLOURS[i],
+                "linestyle": ("-", "--", ":")[i],
+                "linewidth": 1.3,
+            }
+            likelihood = np.exp(arrays["likelihood"].astype(float))
+            label = FIXED[_theta(record)]
+            grid[0][column].plot(arrays["likelihood_alpha"], likelihood, label=label, **style)
+            alpha, density = arrays["alpha"], arrays["alpha_density"]
+            grid[1][column].plot(alpha, density, label=label, **style)
+        for record in (r for r in own if _joint(r)):
+            draws = _arrays(record)["nuts_alpha"]
+            axes = grid[2][column]
+            axes.hist(draws, bins=40, density=True, color=ORANGE, alpha=0.6, label="NUTS, joint")
+            m = record.metrics
+            axes.set_title(f"{m['nuts/alpha/mean']:.3f} ± {m['nuts/alpha/sd']:.4f}", fontsize=8)
+            if not _converged(record):
+                axes.text(
+                    0.98,
+                    0.9,
+                    f"not converged\nR-hat {m['nuts/rhat']:.2f}",
+                    transform=axes.transAxes,
+                    color="#D55E00",
+                    ha="right",
+                    va="top",
+                    fontsize=8,
+                )
+        t = np.linspace(0.001, 0.999, 300)
+        beta = t ** (PRIOR[0] - 1) * (1 - t) ** (PRIOR[1] - 1)
+        beta /= np.trapezoid(beta, t)
+        for row in (1, 2):
+            grid[row][column].plot(t, beta, color=GREY, linestyle="-.", linewidth=1, label="prior")
+        for row in range(3):
+            grid[row][column].set_xlim(0, 1)
+            grid[row][column].set_ylim(bottom=0)
+        grid[0][column].set_title(name)
+        grid[2][column].set_xlabel("α")
+    grid[0][0].set_ylabel("(a) p(x | α; θ) / max")
+    grid[1][0].set_ylabel("(b) p(α | x; θ)")
+    grid[2][0].set_ylabel("(b) p(α | x), joint")
+    labelled: dict[str, Any] = {}
+    for axes in (a for row in grid[1:] for a in row):
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            labelled.setdefault(label, handle)
+    figure.legend(labelled.values(), labelled, loc="outside lower center", ncols=len(labelled))
+    return figure
+
+
+def _theta(record: Record) -> str:
+    return str(record.settings.get("model.theta", "ml"))
+
+
+def _joint(record: Record) -> bool:
+    return bool(record.settings.get("inference.joint"))
+
+
+class Unit(NamedTuple):
+    """One unit of one run: zero where a value is below its noise floor."""
+
+    run: str
+    method: str
+    name: str
+    kl: float
+    variation: float
+
+
+def units(records: Sequence[Record]) -> list[Unit]:
+    """KL and likelihood variation of every unit of every run that has them.
+
+    Args:
+        records: of any experiments. The weight α of a mixture is left out: it is a latent of
+            the whole data set, in whose nats it is measured.
+
+    Returns:
+        Both zero where they are within three standard errors of it or below 1e-3.
+    """
+    out = []
+    for record in records:
+        for key, kl in record.metrics.items():
+            name = key.removeprefix("kl_unit/")
+            if name == key or key.endswith("_se") or name == "alpha":
+                continue
+            if f"variation/{name}" not in record.metrics:
+                continue
+            variation = record.metrics[f"variation/{name}"]
+            floors = [
+                max(SMALLEST, FLOOR * record.metrics.get(f"{what}/{name}_se", 0.0))
+                for what in ("kl_unit", "variation")
+            ]
+            out.append(
+                Unit(
+                    record.run_id,
+                    record.method,
+                    name,
+                    kl if kl > floors[0] else 0.0,
+                    variation if variation > floors[1] else 0.0,
+                )
+            )
+    return out
+
+
+def rank_correlation(found: Sequence[Unit]) -> float:
+    """Spearman's correlation of KL and variation over units, ties at their mean rank.
+
+    Args:
+        found: from `units`.
+
+    Example:
+        >>> both = [Unit("a", "ppca", "z/1", float(i), float(i**3)) for i in range(5)]
+        >>> round(rank_correlation(both), 6)
+        1.0
+    """
+    from scipy.stats import rankdata
+
+    ranks = [rankdata([u.kl for u in found]), rankdata([u.variation for u in found])]
+    if min(np.ptp(r) for r in ranks) == 0:
+        return math.nan
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _theorem1(found: Sequence[Unit]) -> Figure:
+    figure, grid = new(1, 1, 5.2, 3.9)
+    axes = grid[0][0]
+    kinds = list(dict.fromkeys((u.method, u.name.partition("/")[0]) for u in found))
+    for i, (method, symbol) in enumerate(kinds):
+        own = [u for u in found if (u.method, u.name.partition("/")[0]) == (method, symbol)]
+        axes.plot(
+            [max(u.kl, SMALLEST / 2) for u in own],
+            [max(u.variation, SMALLEST / 2) for u in own],
+            linestyle="",
+            marker=MARKERS[i % len(MARKERS)],
+            markersize=5,
+            color=COLOURS[i % len(COLOURS)],
+            alpha=0.8,
+            label=f"{method}, {symbol}",
+        )
+    kl = np.geomspace(SMALLEST / 2, max(max(u.kl for u in found), 1e-2), 200)
+    above = np.expm1(2 * kl)
+    exact = (1 + above) * above + 0.5 * above**2
+    axes.plot(kl, exact, color=GREY, linewidth=1, label="PPCA, exact")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("KL(posterior ‖ prior) of the unit, nats per datum")
+    axes.set_ylabel("variance of log p(x | unit), nats²")
+    axes.set_title(f"rank correlation {rank_correlation(found):.3f} over {len(found)} units")
+    axes.legend(fontsize=8)
+    return figure
