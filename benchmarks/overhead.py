@@ -69,7 +69,7 @@ def main() -> None:
         stop=StopRequest(),
     )
     model = build(config, data)
-    optimiser = make_optimiser(config.train, model.parameters())
+    optimiser = make_optimiser(config.train, model)
     bits = torch.bernoulli(train) if data.stochastic else train
 
     def runner() -> None:

@@ -70,6 +70,7 @@ class DecoderConfig(Section):
     activation: Literal["smooth", "leaky"] = Field("smooth", description="leaky is the paper's")
     inverse_lipschitz: float = Field(0.5, ge=0, description="epsilon u added to each map")
     rotations: bool | None = Field(None, description="learned rotations; null: latent <= 256")
+    sharpness: float = Field(1.0, gt=0, description="k of the smooth softplus(k t) / k")
     gain: float = Field(0.3, gt=0, description="sd of each map's output at the start")
 
     @model_validator(mode="after")
@@ -127,6 +128,7 @@ class TrainConfig(Section):
     batch_size: int = Field(100, ge=1)
     optimiser: Literal["adam", "rmsprop"] = "adam"
     learning_rate: float = Field(1e-3, gt=0)
+    decoder_rate: float = Field(1.0, gt=0, description="the decoder's learning rate over the rest's")
     momentum: float = Field(0.5, ge=0, lt=1, description="rmsprop only")
     weight_decay: float = Field(0.0, ge=0)
     schedule: Literal["constant", "cosine"] = "cosine"

@@ -23,6 +23,7 @@ class BrenierMap(nn.Module):
         activation: "smooth" (default) or "leaky", the paper's.
         inverse_lipschitz: ε >= 0; no two inputs come closer than by this factor.
         slope: smallest slope α of the activations, in (0, 1].
+        sharpness: k > 0 of the smooth activation softplus(k t) / k.
         gain: standard deviation of ∇φ that `calibrate` sets, > 0.
         backward: "plain" or "by-hand".
 
@@ -50,6 +51,7 @@ class BrenierMap(nn.Module):
         activation: Activation = "smooth",
         inverse_lipschitz: float = 0.5,
         slope: float = 0.2,
+        sharpness: float = 1.0,
         gain: float = 0.3,
         backward: Backward = "plain",
     ) -> None:
@@ -61,6 +63,7 @@ class BrenierMap(nn.Module):
             active=active,
             activation=activation,
             slope=slope,
+            sharpness=sharpness,
             backward=backward,
         )
         check_epsilon(inverse_lipschitz, gain)

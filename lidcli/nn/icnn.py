@@ -45,6 +45,7 @@ class ICNN(nn.Module):
         activation: "smooth" (smooth leaky ReLU, linear scalar layer) or "leaky" (leaky ReLU,
             leaky scalar layer: the paper's).
         slope: smallest slope of the activations, in (0, 1].
+        sharpness: k > 0 of the smooth activation softplus(k t) / k; the leaky one has no scale.
         backward: "plain" (autograd of the closed form) or "by-hand" (fewer saved activations).
 
     Raises:
@@ -69,6 +70,7 @@ class ICNN(nn.Module):
         active: int | None = None,
         activation: Activation = "smooth",
         slope: float = 0.2,
+        sharpness: float = 1.0,
         backward: Backward = "plain",
     ) -> None:
         super().__init__()
@@ -82,12 +84,15 @@ class ICNN(nn.Module):
             raise ValueError(f"active (K={active}) must be between 1 and dim (D={dim})")
         if not 0 < slope <= 1:
             raise ValueError(f"slope must lie in (0, 1], not {slope}")
+        if not 0 < sharpness < math.inf:
+            raise ValueError(f"sharpness must be > 0 and finite, not {sharpness}")
         if activation not in ("smooth", "leaky"):
             raise ValueError(f'activation must be "smooth" or "leaky", not {activation!r}')
         if backward not in ("plain", "by-hand"):
             raise ValueError(f'backward must be "plain" or "by-hand", not {backward!r}')
         self.dim, self.hidden, self.layers, self.active = dim, hidden, layers, active
         self.activation, self.slope, self.backward = activation, slope, backward
+        self.sharpness = sharpness
 
         mean, variance = lognormal_moments(hidden, slope)
         sigma2 = math.log1p(variance / mean**2)
@@ -120,15 +125,20 @@ class ICNN(nn.Module):
         )
 
     def weights(self) -> Weights:
-        """The tensors the formulas of docs/BRENIER.md are written in."""
-        top = None
+        """The tensors the formulas of docs/BRENIER.md are written in.
+
+        A sharper activation h(k t) / k is h itself between pre-activations k times as large: layer
+        0, which squares, takes √k, the layers above take k, and the scalar layer gives it back.
+        """
+        top, k = None, self.sharpness
         if self.scalar_bias is not None:
-            top = (self.log_scalar.exp(), self.scalar_input, self.scalar_bias)
+            top = (self.log_scalar.exp() / k, self.scalar_input, self.scalar_bias)
+        scales = [math.sqrt(k), *[k] * (self.layers - 2)]
         return Weights(
-            A=list(self.input_weights),
-            b=list(self.biases),
+            A=_scaled(self.input_weights, scales),
+            b=_scaled(self.biases, scales),
             W=[v.exp() for v in self.log_weights],
-            w=(self.log_scalar + self.log_gain).exp(),
+            w=(self.log_scalar + self.log_gain).exp() / k,
             a=self.scalar_input * self.log_gain.exp(),
             top=top,
         )
@@ -166,3 +176,7 @@ class ICNN(nn.Module):
             raise ValueError(f"expected an input of {dtype}, got {u.dtype} {tuple(u.shape)}")
         if not u.is_floating_point():
             raise ValueError(f"expected a floating-point input, got {u.dtype} {tuple(u.shape)}")
+
+
+def _scaled(tensors: nn.ParameterList, scales: list[float]) -> list[Tensor]:
+    return [t if s == 1 else t * s for t, s in zip(tensors, scales, strict=True)]

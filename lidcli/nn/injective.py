@@ -54,6 +54,7 @@ class InjectiveDecoder(nn.Module):
         inverse_lipschitz: ε >= 0 of every map, or one for each.
         rotations: whether the Q are learned; None means where K <= 256; False is the paper's.
         slope: smallest slope α of the activations.
+        sharpness: k > 0 of the smooth activation softplus(k t) / k.
         gain: standard deviation `calibrate` sets on each map's network.
         factor: H', width of the embedding the last map goes through (`FactoredBrenierMap`), for
             very large D; None for an ordinary last map.
@@ -86,6 +87,7 @@ class InjectiveDecoder(nn.Module):
         inverse_lipschitz: float | Sequence[float] = 0.5,
         rotations: bool | None = None,
         slope: float = 0.2,
+        sharpness: float = 1.0,
         gain: float = 0.3,
         factor: int | None = None,
         dense: int = 0,
@@ -118,6 +120,7 @@ class InjectiveDecoder(nn.Module):
                     activation=activation,
                     inverse_lipschitz=epsilon,
                     slope=slope,
+                sharpness=sharpness,
                     gain=gain,
                     backward=backward,
                 )

@@ -131,6 +131,7 @@ def _decoder(config: RunConfig, width: int) -> nn.Module:
         activation=d.activation,
         inverse_lipschitz=d.inverse_lipschitz,
         rotations=d.rotations,
+        sharpness=d.sharpness,
         gain=d.gain,
     )
 

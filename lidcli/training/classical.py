@@ -277,7 +277,7 @@ def _sample_gmm(config: RunConfig, model: GMM, x: Any) -> Sampled:
         )
         chains = nuts.gmm_joint(x[:, 0], start, seed=config.seed, **_settings(config))
         said = (
-            "weight, means and sds jointly; labels are settled by the order of the means, the"
+            "weight, means and sds jointly; labels switch and every draw is relabelled by its means, the"
             " chains start around the parameters shown"
         )
     else:

@@ -104,7 +104,7 @@ class Trainer:
         self.observer, self.save, self.stop = observer, save, stop
         self.device = valid.device
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimiser = make_optimiser(config.train, self.parameters)
+        self.optimiser = make_optimiser(config.train, model)
         self.guard = Guard(self.device)
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
@@ -176,8 +176,9 @@ class Trainer:
     def _step(self, x: Tensor) -> Tensor:
         """One update; returns the batch's ELBO and KL, detached."""
         config, step = self.config, self.progress.step
+        rate = learning_rate(config.train, step, self.batches)
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(config.train, step, self.batches)
+            group["lr"] = rate * group["factor"]
         self.optimiser.zero_grad(set_to_none=True)
         weight = kl_weight(config.inference, step / self.batches)
         result = objective(self.model, x, config.inference, weight)

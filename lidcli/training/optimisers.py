@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import torch
-from torch import nn
 
 from lidcli.config.schema import TrainConfig
+from lidcli.models.base import Model
 
 __all__ = ["learning_rate", "make_optimiser"]
 
 
-def make_optimiser(
-    config: TrainConfig, parameters: Iterable[nn.Parameter]
-) -> torch.optim.Optimizer:
-    """Adam or RMSprop, as the configuration says."""
+def make_optimiser(config: TrainConfig, model: Model) -> torch.optim.Optimizer:
+    """Adam or RMSprop with two groups: the decoder's parameters, and the rest.
+
+    Args:
+        config: `optimiser` and its settings.
+        model: whose parameters are updated; each group carries its `factor` of the learning rate.
+    """
+    own = {id(p) for p in model.decoder.parameters()}
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    parameters = [
+        {"params": [p for p in trainable if id(p) in own], "factor": config.decoder_rate},
+        {"params": [p for p in trainable if id(p) not in own], "factor": 1.0},
+    ]
     if config.optimiser == "adam":
         return torch.optim.Adam(
             parameters, lr=config.learning_rate, weight_decay=config.weight_decay

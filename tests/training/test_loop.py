@@ -203,11 +203,21 @@ def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
 
 
 def test_optimisers_are_those_of_the_configuration() -> None:
-    weights = [torch.nn.Parameter(torch.zeros(1))]
-    assert isinstance(make_optimiser(TrainConfig(), weights), torch.optim.Adam)
-    rms = make_optimiser(TrainConfig(optimiser="rmsprop", momentum=0.5), weights)
+    config = configuration()
+    model = build(config, load(config.data))
+    assert isinstance(make_optimiser(TrainConfig(), model), torch.optim.Adam)
+    rms = make_optimiser(TrainConfig(optimiser="rmsprop", momentum=0.5), model)
     assert isinstance(rms, torch.optim.RMSprop)
     assert rms.defaults["momentum"] == 0.5
+
+
+def test_the_decoder_may_learn_at_a_rate_of_its_own() -> None:
+    made, _ = trainer(configuration("train.epochs=1", "train.decoder_rate=10"))
+    made._step(made.train[:50])
+    decoder, rest = made.optimiser.param_groups
+    assert decoder["lr"] == pytest.approx(10 * rest["lr"])
+    known = {id(p) for group in made.optimiser.param_groups for p in group["params"]}
+    assert known == {id(p) for p in made.model.parameters()}
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "mps"])
