@@ -237,12 +237,13 @@ def gmm_joint(x: Array, start: Array, *, seed: int, **settings: int) -> Chains:
     """p(α, μ, σ | x) of two components in one dimension, α the weight of the lower mean.
 
     Priors: α ~ Beta(5, 5); with m and s the mean and sd of the data, means N(m, (2s)²) and
-    component sds half-normal with scale 2s. Ordering the means settles the labels. The data
-    enter grouped into cells, far finer than the posterior can tell.
+    component sds half-normal with scale 2s. The chains may switch labels; every draw is then
+    relabelled by the order of its means. The data enter grouped into cells, far finer than the
+    posterior can tell.
 
     Args:
         x: data (N,).
-        start: α, two ascending means and two sds (5,), around which the chains start.
+        start: α, two means and two sds (5,), around which the chains start.
         seed: of the chains.
         settings: `chains`, `warmup` and `draws` a chain.
 
@@ -257,35 +258,28 @@ def gmm_joint(x: Array, start: Array, *, seed: int, **settings: int) -> Chains:
 
     centre, scale = x.mean(), x.std()
     data, counts = grouped((x - centre) / scale)
-    low, high = (start[1] - centre) / scale, (start[2] - centre) / scale
-    around = np.array(
-        [
-            np.log(start[0]) - np.log1p(-start[0]),
-            low,
-            np.log(max(high - low, 1e-2)),
-            *np.log(start[3:] / scale),
-        ]
-    )
+    logit = np.log(start[:1]) - np.log1p(-start[:1])
+    means = (start[1:3] - centre) / scale
+    around = np.concatenate([logit, means, np.log(start[3:] / scale)])
 
     def potential(point: Any) -> Any:
         first, second = jax.nn.log_sigmoid(point[0]), jax.nn.log_sigmoid(-point[0])
-        means = jnp.stack([point[1], point[1] + jnp.exp(point[2])])
-        sds = jnp.exp(point[3:])
+        means, sds = point[1:3], jnp.exp(point[3:])
         log_p = -0.5 * ((data[:, None] - means) / sds) ** 2 - point[3:]
         likelihood = counts @ jnp.logaddexp(first + log_p[:, 0], second + log_p[:, 1])
-        prior = PRIOR[0] * first + PRIOR[1] * second + point[2:].sum()
+        prior = PRIOR[0] * first + PRIOR[1] * second + point[3:].sum()
         prior = prior - 0.5 * ((means**2).sum() + (sds**2).sum()) / SPREAD**2
         return -(likelihood + prior)
 
     chains = _run(potential, (5,), seed, settings, around)
     point = chains.draws["point"]
-    lower = point[..., 1]
-    means = np.stack([lower, lower + np.exp(point[..., 2])], axis=-1)
+    order = np.argsort(point[..., 1:3], axis=-1)
+    alpha = _sigmoid(point[..., 0])
     return Chains(
         {
-            "alpha": _sigmoid(point[..., 0]),
-            "mean": centre + scale * means,
-            "sd": scale * np.exp(point[..., 3:]),
+            "alpha": np.where(order[..., 0] == 0, alpha, 1 - alpha),
+            "mean": centre + scale * np.take_along_axis(point[..., 1:3], order, axis=-1),
+            "sd": scale * np.exp(np.take_along_axis(point[..., 3:], order, axis=-1)),
         },
         chains.divergences,
     )

@@ -16,6 +16,8 @@ from lidcli.models.likelihoods import LOG_2PI, Gaussian
 __all__ = ["GMM", "fit_gmm", "shared_gmm"]
 
 
+SMALLEST = 0.01
+"""Share of the data below which a component counts as degenerate."""
 TOLERANCE = 1e-9
 """Gain of the mean log-likelihood, in nats, at which EM gives way to L-BFGS."""
 
@@ -167,8 +169,9 @@ def fit_gmm(
 ) -> GMM:
     """Maximum likelihood by EM from several starts, components in the order of their first mean.
 
-    The likelihood is unbounded where a component shrinks onto few points; such starts are left
-    out, so the result is the best of the bounded maxima that were found.
+    The likelihood is unbounded where a component shrinks onto few points, and has spurious
+    maxima near there. Starts that end with a component of less than a hundredth of the data are
+    left out: the result is the best of the other maxima that were found.
 
     Args:
         x: data (N, D), N > D, of full rank.
@@ -206,13 +209,18 @@ def fit_gmm(
     return GMM(found.weights[order], found.means[order], found.covariances[order])
 
 
+def _least(x: Tensor) -> float:
+    """Data that a component must hold so as not to count as shrunk onto a few."""
+    return max(x.shape[1] + 1, SMALLEST * len(x))
+
+
 def _step(model: GMM, x: Tensor) -> tuple[GMM | None, float]:
     """One step of EM, none where a component degenerates, and the mean LL before it."""
     log_joint = model.component_log_density(x) + model.log_pi.detach()
     value = torch.logsumexp(log_joint, -1).mean().item()
     r = torch.softmax(log_joint, dim=-1)
     mass = r.sum(0)
-    if bool((mass < x.shape[1] + 1).any()):
+    if bool((mass < _least(x)).any()):
         return None, value
     means = (r.T @ x) / mass[:, None]
     centred = x[:, None] - means
@@ -278,5 +286,5 @@ def _climb(model: GMM, x: Tensor) -> GMM:
     except ValueError:
         return model
     better = climbed.log_marginal(x).mean() > model.log_marginal(x).mean()
-    massive = bool((climbed.responsibilities(x).sum(0) >= d + 1).all())
+    massive = bool((climbed.responsibilities(x).sum(0) >= _least(x)).all())
     return climbed if better and massive else model

@@ -74,8 +74,8 @@ def classical_figures(
             " where the clusters overlap.",
             partial(_weight, mixtures),
         )
-    found = units(done)
-    if len(found) >= 4:
+    found = units([r for r in done if r.family != "gmm"])
+    if len(found) >= 4 and math.isfinite(rank_correlation(found)):
         yield (
             "theorem1",
             "Theorem 1 as a measurement: variance of log p(x | unit) over the prior against"

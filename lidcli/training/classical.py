@@ -277,8 +277,8 @@ def _sample_gmm(config: RunConfig, model: GMM, x: Any) -> Sampled:
         )
         chains = nuts.gmm_joint(x[:, 0], start, seed=config.seed, **_settings(config))
         said = (
-            "weight, means and sds jointly; labels switch and every draw is relabelled by its means, the"
-            " chains start around the parameters shown"
+            "weight, means and sds jointly; labels switch, and every draw is relabelled by its"
+            " means; the chains start around the parameters shown"
         )
     else:
         log_densities = model.component_log_density(torch.from_numpy(x)).numpy()
