@@ -1,6 +1,6 @@
 """Proposition 2, tried: data of a known MLP VAE, fitted with a Brenier decoder and with an MLP.
 
-python -m benchmarks.capacity [--write] [--seeds 5] [--steps 3000]
+python -m benchmarks.capacity [--write] [--seeds 5] [--steps 2000] [--tasks NAME;NAME]
 """
 
 from __future__ import annotations
@@ -123,13 +123,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="update docs/PERFORMANCE.md")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--tasks", default=";".join(TASKS), help="separated by ;")
     options = parser.parse_args()
     torch.set_num_threads(1)
     runs = [json.loads(line) for line in STORE.read_text().splitlines()] if STORE.exists() else []
     done = {(run["task"], run["decoder"], run["seed"], run["steps"]): run for run in runs}
     rows = []
-    for name in TASKS:
+    for name in options.tasks.split(";"):
         for seed in range(options.seeds):
             for kind in ("brenier", "mlp"):
                 key = (name, kind, seed, options.steps)
