@@ -30,6 +30,8 @@ __all__ = [
 Array = npt.NDArray[np.float64]
 RHAT = 1.01
 """R-hat from which chains count as not converged."""
+DIVERGENT = 1e-3
+"""Share of divergent transitions above which chains count as not converged."""
 WEIGHT_SD = 10.0
 """Prior sd of every entry of a PPCA's W in the joint posterior."""
 SPREAD = 2.0

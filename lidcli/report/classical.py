@@ -50,8 +50,10 @@ def classical_figures(
                 f"likelihood-by-sigma-{data}",
                 f"{data}: likelihood of the first datum over its two latents, and the posterior"
                 " of each latent against the prior, by the noise sd σ; lines exact, bars NUTS."
-                " Direction k collapses exactly where σ² reaches its eigenvalue. The paper's"
-                " figure prints the surface of σ = 2 over σ = 1.5, and nothing collapses there.",
+                " Above each its variance and its KL, averaged over the data. Latent k collapses"
+                " exactly where σ² reaches the k-th eigenvalue of the sample covariance. The"
+                " paper's figure prints the surface of σ = 2 over σ = 1.5, and nothing collapses"
+                " there.",
                 partial(_by_sigma, shown),
             )
     pairs = _pairs(ppca)
@@ -148,8 +150,8 @@ def _posterior(axes: Axes, record: Record, arrays: Arrays, k: int) -> None:
         axes.hist(
             arrays["nuts_z"][:, k], bins=40, density=True, color=ORANGE, alpha=0.55, label="NUTS"
         )
-    axes.plot(t, _normal(t, 0.0, 1.0), color=GREY, linestyle="--", linewidth=1, label="prior")
     axes.plot(t, _normal(t, mean, sd), color=BLUE, linewidth=1.3, label="exact posterior")
+    axes.plot(t, _normal(t, 0.0, 1.0), color="black", linestyle="--", linewidth=1, label="prior")
     axes.set_xlim(-4, 4)
     axes.set_xticks([-4, 0, 4])
     axes.set_xlabel(f"z{'₁₂'[k]}")
@@ -292,7 +294,7 @@ def units(records: Sequence[Record]) -> list[Unit]:
 
     Args:
         records: of any experiments. The weight α of a mixture is left out: it is a latent of
-            the whole data set, in whose nats it is measured.
+            the whole data set, in whose nats it is measured; so is all latents' joint value.
 
     Returns:
         Both zero where they are within three standard errors of it or below 1e-3.
@@ -301,7 +303,7 @@ def units(records: Sequence[Record]) -> list[Unit]:
     for record in records:
         for key, kl in record.metrics.items():
             name = key.removeprefix("kl_unit/")
-            if name == key or key.endswith("_se") or name == "alpha":
+            if name == key or key.endswith("_se") or name in ("alpha", "joint"):
                 continue
             if f"variation/{name}" not in record.metrics:
                 continue
@@ -357,12 +359,16 @@ def _theorem1(found: Sequence[Unit]) -> Figure:
             alpha=0.8,
             label=f"{method}, {symbol}",
         )
-    kl = np.geomspace(SMALLEST / 2, max(max(u.kl for u in found), 1e-2), 200)
+    top = max((u.kl for u in found if u.method == "ppca"), default=1.0)
+    kl = np.geomspace(SMALLEST / 2, max(top, 1e-2), 200)
     above = np.expm1(2 * kl)
     exact = (1 + above) * above + 0.5 * above**2
     axes.plot(kl, exact, color=GREY, linewidth=1, label="PPCA, exact")
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.set_minor_formatter(lambda value, _: "")
     axes.set_xlabel("KL(posterior ‖ prior) of the unit, nats per datum")
     axes.set_ylabel("variance of log p(x | unit), nats²")
     axes.set_title(f"rank correlation {rank_correlation(found):.3f} over {len(found)} units")
