@@ -65,6 +65,7 @@ class Experiments:
     defaults: Tree = field(default_factory=dict)
     models: dict[str, Tree] = field(default_factory=dict)
     data: dict[str, Tree] = field(default_factory=dict)
+    pairs: dict[tuple[str, str], Tree] = field(default_factory=dict)
     experiments: dict[str, ExperimentSpec] = field(default_factory=dict)
     profiles: dict[str, Tree] = field(default_factory=dict)
 
@@ -155,6 +156,7 @@ def load_files(paths: Sequence[Path]) -> Experiments:
         content = merge(content, _read(path))
     where = str(paths[-1]) if paths else ""
     entries: dict[str, dict[str, Tree]] = {}
+    pairs = _take_pairs(content.get("data", {}), where)
     for group, own in (("models", "model"), ("data", "data"), ("profiles", None)):
         entries[group] = {
             str(name): _sections(entry or {}, own, f"{where}: {group}.{name}")
@@ -173,9 +175,24 @@ def load_files(paths: Sequence[Path]) -> Experiments:
         defaults=_sections(content.get("defaults", {}), None, f"{where}: defaults"),
         models=entries["models"],
         data=entries["data"],
+        pairs=pairs,
         experiments=specs,
         profiles=entries["profiles"],
     )
+
+
+def _take_pairs(data: dict[str, Any], where: str) -> dict[tuple[str, str], Tree]:
+    """Move `data.<name>.models.<model>`, settings of one model on those data, out of `data`."""
+    pairs = {}
+    for name, entry in data.items():
+        if isinstance(entry, dict) and "models" in entry:
+            data[name] = {key: value for key, value in entry.items() if key != "models"}
+            place = f"{where}: data.{name}.models"
+            if not isinstance(entry["models"], Mapping):
+                raise ConfigError(f"{place} must be a mapping from model to settings.")
+            for model, settings in entry["models"].items():
+                pairs[str(model), str(name)] = _sections(settings, "model", f"{place}.{model}")
+    return pairs
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:
@@ -240,6 +257,8 @@ def resolve(
 ) -> RunConfig:
     """Resolve one run: defaults < model < data < experiment < profile < overrides.
 
+    Settings that a data entry gives for one model (`models:` in it) come with the data.
+
     Args:
         experiments: what `load_files` returned.
         model: a name of `models`.
@@ -262,6 +281,7 @@ def resolve(
             raise ConfigError(f"Unknown {kind} {name!r}; {nearest(name, known)}")
     tree = merge(experiments.defaults, experiments.models[model])
     tree = merge(tree, experiments.data[data])
+    tree = merge(tree, experiments.pairs.get((model, data), {}))
     if experiment is not None:
         tree = merge(tree, experiments.experiments[experiment].set)
     if profile is not None:

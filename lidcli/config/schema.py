@@ -128,7 +128,10 @@ class TrainConfig(Section):
     batch_size: int = Field(100, ge=1)
     optimiser: Literal["adam", "rmsprop"] = "adam"
     learning_rate: float = Field(1e-3, gt=0)
-    decoder_rate: float = Field(1.0, gt=0, description="the decoder's learning rate over the rest's")
+    decoder_rate: float = Field(
+        1.0, gt=0, description="the decoder's learning rate over the rest's"
+    )
+    beta2: float = Field(0.999, ge=0, lt=1, description="adam only: decay of the squared gradient")
     momentum: float = Field(0.5, ge=0, lt=1, description="rmsprop only")
     weight_decay: float = Field(0.0, ge=0)
     schedule: Literal["constant", "cosine"] = "cosine"

@@ -27,7 +27,10 @@ def make_optimiser(config: TrainConfig, model: Model) -> torch.optim.Optimizer:
     ]
     if config.optimiser == "adam":
         return torch.optim.Adam(
-            parameters, lr=config.learning_rate, weight_decay=config.weight_decay
+            parameters,
+            lr=config.learning_rate,
+            betas=(0.9, config.beta2),
+            weight_decay=config.weight_decay,
         )
     return torch.optim.RMSprop(
         parameters,

@@ -46,6 +46,16 @@ def test_precedence_is_defaults_model_data_experiment_profile_set(tmp_path: Path
     assert last.train.epochs == 6
 
 
+def test_a_data_entry_may_set_something_for_one_model_alone(tmp_path: Path) -> None:
+    text = BASE.replace("train: {epochs: 3}}", "train: {epochs: 3}, models: {vae: {scale: 0.7}}}")
+    known = load_files([write(tmp_path, text.replace("  vae:", "  other: {}\n  vae:"))])
+    assert resolve(known, model="vae", data="toy").model.scale == 0.7
+    assert resolve(known, model="other", data="toy").model.scale != 0.7
+    wrong = text.replace("scale: 0.7", "scle: 0.7")
+    with pytest.raises(ConfigError, match="did you mean scale"):
+        load_files([write(tmp_path, wrong)])
+
+
 def test_later_files_add_to_and_override_earlier_ones(tmp_path: Path) -> None:
     more = write(tmp_path, "data: {toy: {train: {epochs: 9}}, other: {kind: image}}", "more.yaml")
     known = load_files([write(tmp_path, BASE), more])
