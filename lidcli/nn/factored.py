@@ -30,6 +30,7 @@ class FactoredBrenierMap(nn.Module):
         dense_inverse_lipschitz: ε of the dense inputs; by default `inverse_lipschitz` times the
             square root of the outputs they reach, which moves each by `inverse_lipschitz`.
         slope: smallest slope α of the activations.
+        sharpness: k > 0 of the smooth activation softplus(k t) / k.
         gain: standard deviation of Eᵀ∇φ that `calibrate` sets, > 0.
         backward: "plain" or "by-hand", of φ.
 
@@ -59,6 +60,7 @@ class FactoredBrenierMap(nn.Module):
         inverse_lipschitz: float = 0.5,
         dense_inverse_lipschitz: float | None = None,
         slope: float = 0.2,
+        sharpness: float = 1.0,
         gain: float = 0.3,
         backward: Backward = "plain",
     ) -> None:
@@ -82,7 +84,13 @@ class FactoredBrenierMap(nn.Module):
                     "inverse_lipschitz of 0 the map is not injective: raise one of them"
                 )
         self.icnn = ICNN(
-            width, hidden, layers, activation=activation, slope=slope, backward=backward
+            width,
+            hidden,
+            layers,
+            activation=activation,
+            slope=slope,
+            sharpness=sharpness,
+            backward=backward,
         )
         self.embedding = nn.Parameter(torch.randn(width, dim) * active**-0.5)
         self.tilt = nn.Parameter(torch.zeros(dim))

@@ -120,7 +120,7 @@ class InjectiveDecoder(nn.Module):
                     activation=activation,
                     inverse_lipschitz=epsilon,
                     slope=slope,
-                sharpness=sharpness,
+                    sharpness=sharpness,
                     gain=gain,
                     backward=backward,
                 )
@@ -132,6 +132,7 @@ class InjectiveDecoder(nn.Module):
                 activation=activation,
                 inverse_lipschitz=epsilon,
                 slope=slope,
+                sharpness=sharpness,
                 gain=gain,
                 backward=backward,
             )

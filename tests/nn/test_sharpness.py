@@ -61,6 +61,12 @@ def test_leaky_activations_have_no_scale() -> None:
     assert torch.allclose(sharp(u), plain(u), rtol=1e-12)
 
 
+@pytest.mark.parametrize("factor", [None, 16])
+def test_every_map_of_a_decoder_takes_the_sharpness(factor: int | None) -> None:
+    decoder = InjectiveDecoder(2, 5, 8, 8, maps=3, sharpness=4.0, factor=factor)
+    assert [g.icnn.sharpness for g in decoder.maps] == [4.0, 4.0, 4.0]
+
+
 @pytest.mark.parametrize("sharpness", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_sharpness_that_is_not_positive_and_finite_is_refused(sharpness: float) -> None:
     with pytest.raises(ValueError, match="sharpness"):

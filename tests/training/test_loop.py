@@ -106,6 +106,17 @@ def test_a_training_taken_up_from_any_checkpoint_ends_in_the_same_bits(
         assert same(again.state(), whole.state())
 
 
+def test_every_setting_of_the_decoder_reaches_its_maps() -> None:
+    config = configuration(
+        "decoder.sharpness=3", "decoder.inverse_lipschitz=0.1", "decoder.activation=smooth",
+        "decoder.gain=0.7", model="lidvae",
+    )  # fmt: skip
+    decoder = build(config, load(config.data)).decoder
+    assert {g.icnn.sharpness for g in decoder.maps} == {3.0}
+    assert {g.inverse_lipschitz for g in decoder.maps} == {0.1}
+    assert {g.gain for g in decoder.maps} == {0.7}
+
+
 def test_the_weights_of_the_best_validation_are_taken_up_at_the_end() -> None:
     made, _ = trainer(configuration("train.epochs=6", "train.learning_rate=0.05"))
     made.run()
