@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -134,5 +135,16 @@ def overrides(settings: tuple[str, ...], device: str | None = None) -> list[tupl
 def print_json(command: str, content: dict[str, Any]) -> None:
     """Print one versioned document to stdout."""
     document = {"schema_version": JSON_SCHEMA, "command": command, **content}
-    json.dump(document, sys.stdout, indent=2, default=str, allow_nan=True)
+    json.dump(_strict(document), sys.stdout, indent=2, default=str, allow_nan=False)
     sys.stdout.write("\n")
+
+
+def _strict(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): _strict(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(inner) for inner in value]
+    return value

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from lidcli.metrics.estimate import Estimate
 
@@ -16,17 +15,14 @@ Labels = npt.NDArray[np.int64]
 
 
 def _table(labels: Labels, categories: Labels) -> Labels:
-    """How many data have each label (row) and category (column)."""
-    rows, columns = (np.unique(x, return_inverse=True)[1] for x in (labels, categories))
-    table = np.zeros((rows.max() + 1, columns.max() + 1), np.int64)
-    np.add.at(table, (rows, columns), 1)
+    """How many data have each label (row) and category (column).
+
+    scikit-learn takes a second to import: here and below it waits until scores are asked for.
+    """
+    from sklearn.metrics.cluster import contingency_matrix
+
+    table: Labels = contingency_matrix(labels, categories)
     return table
-
-
-def _entropy(counts: Labels) -> float:
-    """Entropy in nats of the distribution that counts describe."""
-    p = counts[counts > 0] / counts.sum()
-    return float(-(p * np.log(p)).sum())
 
 
 def _share(correct: float, n: int) -> Estimate:
@@ -45,6 +41,8 @@ def accuracy(labels: Labels, categories: Labels) -> Estimate:
         >>> accuracy(np.array([0, 0, 1]), np.array([1, 1, 0])).value
         1.0
     """
+    from scipy.optimize import linear_sum_assignment
+
     table = _table(labels, categories)
     rows, columns = linear_sum_assignment(table, maximize=True)
     return _share(float(table[rows, columns].sum()), len(labels))
@@ -57,8 +55,7 @@ def purity(labels: Labels, categories: Labels) -> Estimate:
         >>> purity(np.array([0, 0, 1]), np.array([1, 1, 0])).value
         1.0
     """
-    table = _table(labels, categories)
-    return _share(float(table.max(axis=0).sum()), len(labels))
+    return _share(float(_table(labels, categories).max(axis=0).sum()), len(labels))
 
 
 def nmi(labels: Labels, categories: Labels) -> float:
@@ -68,6 +65,6 @@ def nmi(labels: Labels, categories: Labels) -> float:
         >>> nmi(np.array([0, 0, 1]), np.array([1, 1, 0]))
         1.0
     """
-    table = _table(labels, categories)
-    own = _entropy(table.sum(axis=1)) + _entropy(table.sum(axis=0))
-    return max(0.0, 2 * (own - _entropy(table)) / own) if own else 1.0
+    from sklearn.metrics import normalized_mutual_info_score
+
+    return float(normalized_mutual_info_score(labels, categories))

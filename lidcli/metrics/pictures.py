@@ -8,6 +8,7 @@ import torch
 
 from lidcli.metrics.evaluation import Evaluation, Split
 from lidcli.metrics.information import marginal_draw
+from lidcli.metrics.likelihood import MINIMUM_DRAWS
 from lidcli.models.base import Model
 
 __all__ = ["pictures"]
@@ -39,7 +40,13 @@ def pictures(
     if means is not None:
         out["prior_means"] = means.float().cpu().numpy()
     if kind == "points":
-        out["samples"] = model.sample(POINTS).float().cpu().numpy()
+        samples = model.sample(POINTS)
+        out["samples"] = samples.float().cpu().numpy()
+        q_c = model.category_probabilities(
+            model.posterior.draw(model.posterior.encode(samples), MINIMUM_DRAWS)
+        )
+        if q_c is not None:
+            out["samples_c"] = q_c.argmax(1).float().cpu().numpy()
     else:
         decoded = model.decode(model.sample_prior(SAMPLES))
         out["samples"] = model.likelihood.mean(decoded).float().cpu().numpy()

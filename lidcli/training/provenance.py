@@ -43,7 +43,7 @@ def describe(device: torch.device) -> dict[str, Any]:
     """Command line, commit, versions and device, as plain JSON values."""
     changed = _git("status", "--porcelain", "--untracked-files=no")
     return {
-        "argv": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "argv": ["lid", *sys.argv[1:]],
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": None if changed is None else bool(changed),
         "versions": {name: _version(name) for name in PACKAGES}
