@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lidcli.errors import ConfigError
-from lidcli.inference.exact import PRIOR
+from lidcli.inference.weight import PRIOR
 
 __all__ = [
     "RHAT",

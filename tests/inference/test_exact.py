@@ -11,13 +11,8 @@ from scipy.integrate import quad
 from scipy.special import polygamma
 from scipy.stats import beta
 
-from lidcli.inference.exact import (
-    ExactCategory,
-    ExactGaussian,
-    beta_log_prior,
-    weight_log_likelihood,
-    weight_posterior,
-)
+from lidcli.inference.exact import ExactCategory, ExactGaussian
+from lidcli.inference.weight import beta_log_prior, weight_log_likelihood, weight_posterior
 from lidcli.metrics.likelihood import bounds
 from lidcli.models.gmm import GMM
 from lidcli.models.ppca import PPCA

@@ -11,7 +11,7 @@ import torch
 
 from lidcli.errors import ConfigError
 from lidcli.inference import nuts
-from lidcli.inference.exact import weight_posterior
+from lidcli.inference.weight import weight_posterior
 from lidcli.models.ppca import fit_ppca
 
 pytest.importorskip("numpyro")

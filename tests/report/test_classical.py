@@ -15,8 +15,9 @@ import pytest
 
 from lidcli.cli.progress import Silent
 from lidcli.config.load import load_files, resolve
-from lidcli.report.classical import Unit, classical_figures, rank_correlation, units
+from lidcli.report.classical import classical_figures
 from lidcli.report.collect import Record, collect
+from lidcli.report.theorem1 import Unit, rank_correlation, units
 from lidcli.store.run import Run
 from lidcli.training.session import execute
 

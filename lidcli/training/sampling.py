@@ -1,0 +1,146 @@
+"""What NUTS draws for a run of a classical model, and the figures it stores of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from lidcli.config.schema import RunConfig
+from lidcli.inference import nuts
+from lidcli.metrics.closed_form import SHOWN
+from lidcli.models.base import Model
+from lidcli.models.gmm import GMM
+from lidcli.models.ppca import PPCA, principal_axes
+
+if TYPE_CHECKING:
+    from lidcli.data.dataset import Dataset
+
+__all__ = ["Sampled", "sample"]
+
+SAMPLED = 50
+"""Data whose latents NUTS draws: their posteriors are independent given the parameters."""
+KEPT = 2000
+"""Draws kept for the figures."""
+
+Sampled = tuple[dict[str, float], dict[str, Any], str]
+"""Scalars, arrays, and what was drawn, in words."""
+
+
+def sample(config: RunConfig, model: Model, data: Dataset) -> Sampled:
+    """Draw what `inference` asks for.
+
+    Args:
+        config: of a run with inference.kind nuts.
+        model: a fitted PPCA or GMM.
+        data: that it was fitted to.
+
+    Returns:
+        Diagnostics and moments under `nuts/`, draws for the figures, and a sentence.
+    """
+    x = data.train.x.astype(np.float64)
+    if isinstance(model, PPCA):
+        return _sample_ppca(config, model, x)
+    assert isinstance(model, GMM)
+    return _sample_gmm(config, model, x)
+
+
+def _settings(config: RunConfig) -> dict[str, int]:
+    wanted = config.inference
+    return {"chains": wanted.chains, "warmup": wanted.warmup, "draws": wanted.draws}
+
+
+def _thin(draws: Any) -> Any:
+    """The draws of all chains in one axis, at most `KEPT` of them."""
+    flat = draws.reshape(-1, *draws.shape[2:])
+    return flat[:: max(1, -(-len(flat) // KEPT))]
+
+
+def _diagnostics(config: RunConfig, summary: nuts.Summary, divergences: int) -> dict[str, float]:
+    return {
+        "nuts/rhat": float(np.max(summary.rhat)),
+        "nuts/ess": float(np.min(summary.ess)),
+        "nuts/divergences": float(divergences),
+        "nuts/chains": float(config.inference.chains),
+        "nuts/draws": float(config.inference.draws),
+    }
+
+
+def _sample_ppca(config: RunConfig, model: PPCA, x: Any) -> Sampled:
+    weight, bias = model.weight.numpy(), model.bias.numpy()
+    sigma = model.variance.sqrt().item()
+    if not config.inference.joint:
+        chains = nuts.ppca_latents(
+            x[:SAMPLED], weight, bias, sigma, seed=config.seed, **_settings(config)
+        )
+        z = chains.draws["z"]
+        summary = nuts.summarise(z)
+        exact_mean = model.posterior_mean(torch.from_numpy(x[:SAMPLED])).numpy()
+        exact_sd = model.posterior_covariance().diagonal().sqrt().numpy()
+        scalars = _diagnostics(config, summary, chains.divergences)
+        scalars["nuts/mean_error"] = _rms((summary.mean - exact_mean) / summary.mean_se)
+        scalars["nuts/sd_error"] = _rms((summary.sd - exact_sd) / summary.sd_se)
+        for k in range(model.latent):
+            scalars |= _moments(f"nuts/z/{k + 1}", summary, (SHOWN, k))
+        said = f"z of the first {len(x[:SAMPLED])} data at the parameters shown"
+        return scalars, {"nuts_z": _thin(z[:, :, SHOWN])}, said
+    chains = nuts.ppca_weights(x, model.latent, sigma, seed=config.seed, **_settings(config))
+    values, vectors = principal_axes(torch.from_numpy(x))
+    target = (vectors[:, : model.latent] * values[: model.latent].sqrt()).numpy()
+    w, _ = nuts.aligned(chains.draws["w"], target)
+    summary = nuts.summarise(w)
+    scalars = _diagnostics(config, summary, chains.divergences)
+    rng = np.random.default_rng(config.seed)
+    kept = _thin(w)
+    z = np.stack([_latent(one, x[SHOWN] - bias, sigma, rng) for one in kept])
+    for k in range(model.latent):
+        scalars[f"nuts/z/{k + 1}/mean"] = float(z[:, k].mean())
+        scalars[f"nuts/z/{k + 1}/sd"] = float(z[:, k].std(ddof=1))
+    said = (
+        "W with z integrated out, then z given W exactly; rotation and sign of the latents are"
+        " not identified and were taken out by aligning every draw of W to the principal axes"
+    )
+    return scalars, {"nuts_z": z, "nuts_w": kept}, said
+
+
+def _latent(weight: Any, x: Any, sigma: float, rng: np.random.Generator) -> Any:
+    """One draw of z given W."""
+    precision = np.eye(weight.shape[1]) + weight.T @ weight / sigma**2
+    factor = np.linalg.cholesky(precision)
+    mean = np.linalg.solve(precision, weight.T @ x / sigma**2)
+    return mean + np.linalg.solve(factor.T, rng.normal(size=len(mean)))
+
+
+def _rms(values: Any) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+def _moments(name: str, summary: nuts.Summary, at: tuple[int, ...] = ()) -> dict[str, float]:
+    return {
+        f"{name}/mean": float(summary.mean[at]),
+        f"{name}/mean_se": float(summary.mean_se[at]),
+        f"{name}/sd": float(summary.sd[at]),
+        f"{name}/sd_se": float(summary.sd_se[at]),
+    }
+
+
+def _sample_gmm(config: RunConfig, model: GMM, x: Any) -> Sampled:
+    if config.inference.joint:
+        start = np.concatenate(
+            [model.weights[:1], model.means[:, 0], model.factors[:, 0, 0].detach()]
+        )
+        chains = nuts.gmm_joint(x[:, 0], start, seed=config.seed, **_settings(config))
+        said = (
+            "weight, means and sds jointly; labels switch, and every draw is relabelled by its"
+            " means; the chains start around the parameters shown"
+        )
+    else:
+        log_densities = model.component_log_density(torch.from_numpy(x)).numpy()
+        chains = nuts.gmm_weight(log_densities, seed=config.seed, **_settings(config))
+        said = "the weight at the parameters shown"
+    parts = [draws.reshape(*draws.shape[:2], -1) for draws in chains.draws.values()]
+    everything = nuts.summarise(np.concatenate(parts, axis=-1))
+    scalars = _diagnostics(config, everything, chains.divergences)
+    scalars |= _moments("nuts/alpha", nuts.summarise(chains.draws["alpha"]))
+    return scalars, {f"nuts_{name}": _thin(draws) for name, draws in chains.draws.items()}, said
