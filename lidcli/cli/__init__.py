@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
+from typing import NoReturn
 
 import click
 
@@ -72,7 +74,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and turn errors into one sentence and an exit code."""
-    verbose = any(a in ("-v", "-vv", "--verbose") for a in sys.argv[1:])
+    verbose = any(a in ("-v", "--verbose") for a in sys.argv[1:])
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -81,24 +83,28 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        if verbose:
-            raise
         click.echo("lid: interrupted.", err=True)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
     except LidError as error:
-        if verbose:
-            raise
-        click.echo(f"lid: {error}", err=True)
-        sys.exit(error.exit_code)
-    except MemoryError:
-        click.echo("lid: out of memory; try a smaller --set runtime.batch=...", err=True)
-        sys.exit(1)
+        _fail(str(error), error.exit_code, verbose)
     except OSError as error:
-        if verbose:
-            raise
         place = f" ({error.filename})" if error.filename else ""
-        click.echo(f"lid: {error.strerror or error}{place}.", err=True)
-        sys.exit(1)
+        _fail(f"{error.strerror or error}{place}.", 1, verbose)
+    except Exception as error:
+        if isinstance(error, MemoryError) or "memory" in str(error).lower():
+            hint = "smaller nets, or smaller train.batch_size and runtime.batch (--set), need less."
+            _fail(f"Out of memory; {hint}", 1, verbose)
+        reason = " ".join(str(error).split())[:200]
+        kind = type(error).__name__
+        _fail(f"This is a defect of lid; -v shows where. {kind}: {reason}", 1, verbose)
+
+
+def _fail(sentence: str, code: int, verbose: bool) -> NoReturn:
+    """Say what went wrong, with the traceback if it was asked for, and leave."""
+    if verbose:
+        traceback.print_exc()
+    click.echo(f"lid: {sentence}", err=True)
+    sys.exit(code)

@@ -48,11 +48,12 @@ def evaluate(
     RUN is a folder or the beginning of a run id. The record is updated; nothing
     is trained. Everything is in nats per datum, AU a fraction.
     """
-    from lidcli.cli.train import print_result
+    from lidcli.cli.train import print_result, result_document
     from lidcli.config.schema import RunConfig
     from lidcli.store.run import Run, resolve
     from lidcli.training.session import evaluate_run
 
+    documents: list[dict[str, Any]] = []
     for folder in [resolve(results, text) for text in runs]:
         run = Run.open(folder)
         document: dict[str, Any] = copy.deepcopy(run.config)
@@ -72,4 +73,9 @@ def evaluate(
         if not quiet and not as_json:
             click.echo(f"evaluating {folder.name} on the {measured} split", err=True)
         evaluate_run(run, config)
-        print_result(Run.open(folder), measured, as_json)
+        if as_json:
+            documents.append(result_document(Run.open(folder), measured))
+        else:
+            print_result(Run.open(folder), measured)
+    if as_json:
+        options.print_json("evaluate", {"runs": documents})

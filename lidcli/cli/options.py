@@ -117,7 +117,7 @@ def experiments(config: tuple[Path, ...]) -> Experiments:
         ConfigError: no file at all, or an unreadable one.
     """
     here = Path("experiments.yaml")
-    shipped = Path(__file__).resolve().parents[2] / "experiments.yaml"
+    shipped = Path(__file__).parents[1] / "experiments.yaml"
     base = here if here.exists() else shipped
     files = [base] if base.exists() else []
     paths = [*files, *(path for path in config if path.resolve() != base.resolve())]

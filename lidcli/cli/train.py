@@ -15,7 +15,7 @@ from lidcli.errors import ConfigError
 if TYPE_CHECKING:
     from lidcli.store.run import Run
 
-__all__ = ["print_result", "train"]
+__all__ = ["print_result", "result_document", "train"]
 
 
 @click.command(no_args_is_help=True)
@@ -78,7 +78,10 @@ def train(
 
     with observer(quiet or as_json) as watcher:
         run = execute(resolved, results, folder, watcher, restart=restart)
-    print_result(run, resolved.evaluate.split, as_json)
+    if as_json:
+        options.print_json("train", result_document(run, resolved.evaluate.split))
+    else:
+        print_result(run, resolved.evaluate.split)
 
 
 def run_state(folder: Path) -> str:
@@ -138,26 +141,29 @@ HEADLINES = (
 )
 
 
-def print_result(run: Run, split: str, as_json: bool) -> None:
-    """Print a run's verdict and figures to stdout."""
+def _scalars(run: Run, split: str) -> dict[str, float]:
     if split not in run.evaluation:
         raise ConfigError(
             f"{run.folder.name} has no evaluation of {split!r}; {nearest(split, run.evaluation)}"
         )
-    scalars: dict[str, Any] = dict(run.evaluation[split])
-    if as_json:
-        options.print_json(
-            "train",
-            {
-                "run": run.folder.name,
-                "folder": run.folder,
-                "config": run.config,
-                "provenance": run.provenance,
-                "evaluation": {split: scalars},
-            },
-        )
-        return
-    provenance = run.provenance
+    return dict(run.evaluation[split])
+
+
+def result_document(run: Run, split: str) -> dict[str, Any]:
+    """A run's configuration, provenance and evaluation, for `--json`."""
+    return {
+        "run": run.folder.name,
+        "folder": run.folder,
+        "config": run.config,
+        "provenance": run.provenance,
+        "evaluation": {split: _scalars(run, split)},
+    }
+
+
+def print_result(run: Run, split: str) -> None:
+    """Print a run's verdict and figures to stdout."""
+    scalars = _scalars(run, split)
+    provenance = run.provenance | run.provenance.get("evaluated", {}).get(split, {})
     click.echo(f"{run.folder.name}: {provenance['verdict']} ({provenance['verdict_reason']})")
     if provenance.get("unused_prior"):
         click.echo("  and an unused prior: the KL exceeds the MI by more than half of it")

@@ -97,6 +97,8 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
 
 def _sections(entry: Mapping[str, Any], own: str | None, where: str) -> Tree:
     """An entry's keys sorted into sections; keys that name none belong to `own`."""
+    if not isinstance(entry, Mapping):
+        raise ConfigError(f"{where} must be a mapping of settings, not {entry!r}.")
     tree: Tree = {}
     for key, value in entry.items():
         if key in SECTIONS and isinstance(value, Mapping):
@@ -191,7 +193,9 @@ def _take_pairs(data: dict[str, Any], where: str) -> dict[tuple[str, str], Tree]
             if not isinstance(entry["models"], Mapping):
                 raise ConfigError(f"{place} must be a mapping from model to settings.")
             for model, settings in entry["models"].items():
-                pairs[str(model), str(name)] = _sections(settings, "model", f"{place}.{model}")
+                pairs[str(model), str(name)] = _sections(
+                    settings or {}, "model", f"{place}.{model}"
+                )
     return pairs
 
 

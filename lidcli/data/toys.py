@@ -122,7 +122,7 @@ def _log_density(x: NDArray[Any]) -> Floats:
     for arm in range(ARMS):
 
         def unwarp(radial: Floats, rows: Any, arm: int = arm) -> tuple[Floats, Floats]:
-            angle = _angle(radial, np.int64(arm))
+            angle = _angle(radial, np.asarray(arm))
             first, second = _turn(y[rows, 0], y[rows, 1], angle)
             return radial - first, second
 

@@ -27,6 +27,8 @@ class Bounds(NamedTuple):
     """Joint KL of every latent, (N,)."""
     ll: Tensor
     """Importance-weighted bound, log-mean-exp of the same draws' weights, (N,)."""
+    ll_half: Tensor
+    """The same bound at half the draws, the mean over two disjoint halves of the weights, (N,)."""
     q_c: Tensor | None
     """q(c | x), (N, C)."""
     mean: Tensor
@@ -61,6 +63,7 @@ def bounds(model: Model, x: Tensor, samples: int, batch: int = 10_000) -> Bounds
         reconstruction=torch.cat([part.reconstruction for part in parts]),
         kl=torch.cat([part.kl for part in parts]),
         ll=torch.cat([part.ll for part in parts]),
+        ll_half=torch.cat([part.ll_half for part in parts]),
         q_c=torch.cat(q_c) if q_c else None,
         mean=torch.cat([part.mean for part in parts], dim=1),
     )
@@ -70,18 +73,20 @@ def _stream(model: Model, x: Tensor, samples: int, chunk: int) -> Bounds:
     n = x.shape[0]
     parameters = model.posterior.encode(x)
     reconstruction, kl = x.new_zeros(n).double(), x.new_zeros(n).double()
-    log_sum = torch.full_like(kl, -math.inf)
+    log_sums = torch.full_like(kl, -math.inf).repeat(2, 1)
+    counts = (samples // 2, samples - samples // 2)
     means = x.new_zeros(2, n, model.latent).double()
     q_c: Tensor | None = None
     done = 0
-    for half, count in enumerate((samples // 2, samples - samples // 2)):
+    for half, count in enumerate(counts):
         for start in range(0, count, chunk):
             s = min(chunk, count - start)
             drawn = model.posterior.draw(parameters, s)
             terms = model.terms(x, drawn)
             reconstruction += terms.reconstruction.double().sum(0)
             kl += terms.kl.double().sum(0)
-            log_sum = torch.logaddexp(log_sum, terms.log_weights.double().logsumexp(0))
+            more_weight = terms.log_weights.double().logsumexp(0)
+            log_sums[half] = torch.logaddexp(log_sums[half], more_weight)
             latent = drawn.latent
             if drawn.log_q_c is not None:
                 latent = (drawn.log_q_c.exp()[..., None] * latent).sum(-2)
@@ -99,5 +104,7 @@ def _stream(model: Model, x: Tensor, samples: int, chunk: int) -> Bounds:
             q_c, done = q_c + more.double() * missing, MINIMUM_DRAWS
         q_c = q_c / done
     reconstruction, kl = reconstruction / samples, kl / samples
-    ll = log_sum - math.log(samples)
-    return Bounds(reconstruction - kl, reconstruction, kl, ll, q_c, means)
+    ll = log_sums.logsumexp(0) - math.log(samples)
+    size = torch.tensor(counts, dtype=kl.dtype, device=kl.device)[:, None]
+    ll_half = ((log_sums - size.log()) * size).sum(0) / samples
+    return Bounds(reconstruction - kl, reconstruction, kl, ll, ll_half, q_c, means)

@@ -52,7 +52,9 @@ def measured_modulus(
     smallest = float("inf")
     for part in torch.split(latents, chunk):
         jacobians = vmap(jacrev(decoder))(part).double()
-        smallest = min(smallest, torch.linalg.svdvals(jacobians)[:, -1].min().item())
+        wide = jacobians.shape[1] < jacobians.shape[2]
+        found = 0.0 if wide else torch.linalg.svdvals(jacobians)[:, -1].min().item()
+        smallest = min(smallest, found)
     with torch.no_grad():
         image = decoder(latents)
         half = len(latents) // 2

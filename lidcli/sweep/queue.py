@@ -113,9 +113,14 @@ def survey(
 
 
 def settled(job: Job) -> Outcome | None:
-    """The outcome of a run that needs no worker, because it is done or would diverge again."""
+    """The outcome of a run that needs no worker, because it is done or would diverge again.
+
+    A run on a file of the user's gets a worker, which looks whether the file is still the same.
+    """
     now = state(job.folder)
     if now not in ("done", "diverged"):
+        return None
+    if now == "done" and job.config.data.path is not None:
         return None
     run = Run.open(job.folder)
     if now == "done":

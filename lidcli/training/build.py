@@ -73,6 +73,10 @@ def build(config: RunConfig, data: Dataset) -> Model:
         raise ConfigError("A Bernoulli likelihood needs bits: leave data.binarise at true.")
     if data.kind == "points" and model.likelihood == "bernoulli":
         raise ConfigError("Points are real-valued: use model.likelihood=gaussian.")
+    if model.likelihood == "categorical":
+        raise ConfigError("The categorical likelihood is for text, which this version lacks.")
+    if model.means == "fixed" and model.learn_scale and model.max_scale is None:
+        raise ConfigError("Learned scales around fixed means need a bound: set model.max_scale.")
     try:
         decoder = _decoder(config, width)
         categories = None

@@ -26,6 +26,7 @@ from lidcli.training.signals import StopRequest
 __all__ = ["Observer", "Progress", "Trainer"]
 
 VALIDATION_DRAWS = 4
+AU_DRAWS = 64
 VALIDATION_SEED = 20211
 
 
@@ -205,7 +206,7 @@ class Trainer:
         with torch.random.fork_rng(devices):
             torch.manual_seed(VALIDATION_SEED)
             measured = bounds(self.model, self.valid, VALIDATION_DRAWS, config.runtime.batch)
-        w = self.model.symbol
+            halves = None if measured.q_c is not None else self._mean_halves()
         record = {
             "epoch": float(progress.epoch + 1),
             "step": float(progress.step),
@@ -215,8 +216,10 @@ class Trainer:
             "train/kl": kl,
             "valid/elbo": measured.elbo.mean().item(),
             "valid/kl/joint": measured.kl.mean().item(),
-            f"valid/au/{w}": information.active_units_of_halves(measured.mean),
         }
+        if halves is not None:
+            active = information.active_units_of_halves(halves)
+            record[f"valid/au/{self.model.symbol}"] = active
         if measured.q_c is not None:
             record["valid/kl/c"] = information.categorical_kl(measured.q_c).value
             record["valid/mi/c"] = information.categorical_mi(measured.q_c).value
@@ -229,6 +232,13 @@ class Trainer:
         else:
             progress.waited += config.train.validate_every
         self.observer.epoch(record)
+
+    @torch.no_grad()
+    def _mean_halves(self) -> Tensor:
+        """Two estimates (2, N, K) of the posterior means, from draws that are not decoded."""
+        parameters = self.model.posterior.encode(self.valid)
+        latent = self.model.posterior.draw(parameters, AU_DRAWS).latent
+        return latent.view(2, AU_DRAWS // 2, *latent.shape[1:]).mean(1)
 
     def _keep_best(self, criterion: float) -> None:
         progress = self.progress

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,12 @@ def execute(
         torch.set_num_threads(config.runtime.threads)
     folder = run_folder(results, experiment, config)
     finished = None if restart else _finished(folder)
-    if finished is not None:
+    if finished is not None and config.data.path is None:
         return finished
     data = load(config.data)
+    if finished is not None:
+        _check_data(finished, data)
+        return finished
     torch.manual_seed(config.seed)
     model = build(config, data).to(device)
     first = {"experiment": experiment}
@@ -96,6 +99,15 @@ def _chosen_device(config: RunConfig) -> torch.device:
     """The device asked for; the CPU for the classical models, which are in float64."""
     device = pick_device(config.runtime.device)
     return torch.device("cpu") if classical.handles(config) else device
+
+
+def _check_data(run: Run, data: Dataset) -> None:
+    known = run.provenance.get("data_sha256")
+    if known is not None and known != data.sha256:
+        raise DataError(
+            f"The data of {data.name} are not those this run was started with;"
+            " restore them, or use --restart."
+        )
 
 
 def _finished(folder: Path) -> Run | None:
@@ -127,15 +139,15 @@ def _train_and_evaluate(
     config: RunConfig, run: Run, model: Model, data: Dataset, observer: Observer
 ) -> None:
     device = _device(model)
-    known = run.provenance.get("data_sha256")
-    if known is not None and known != data.sha256:
-        raise DataError(
-            f"The data of {config.data.name} are not those this run was started with;"
-            " restore them, or use --restart."
-        )
+    _check_data(run, data)
+    threads = run.provenance.get("threads")
+    if threads is not None and config.runtime.threads is None:
+        torch.set_num_threads(threads)
     run.update(
         provenance={
             **describe(device),
+            "threads": torch.get_num_threads(),
+            "sessions": [*run.provenance.get("sessions", []), describe(device)],
             "status": "running",
             "message": "",
             "seed": config.seed,
@@ -154,10 +166,13 @@ def _train_and_evaluate(
         if classical.handles(config):
             facts = _facts(run, model, device, step=0, steps=1, warnings=[])
             observer.start(facts)
+            stop.immediate = True
             seconds = classical.infer(config, run, model, data)
         else:
             seconds = _optimise(config, run, model, data, observer, stop)
         stop.immediate = True
+        if stop.signum is not None:
+            raise Interrupted(stop.signum)
         observer.evaluating(config.evaluate.split)
         started = time.monotonic()
         _measure(config, run, model, data, config.evaluate.split)
@@ -259,16 +274,22 @@ def _measure(config: RunConfig, run: Run, model: Model, data: Dataset, name: str
             if config.evaluate.identifiability:
                 result.scalars |= identifiability(model, split.x, batch=config.runtime.batch)
     assert result.verdict is not None
+    judged = {
+        "verdict": result.verdict.label,
+        "verdict_reason": result.verdict.reason,
+        "unused_prior": result.verdict.unused_prior,
+        "verdict_notes": result.notes,
+        "checks": result.checks,
+    }
+    own = name == run.config["evaluate"]["split"]
+    measured = run.provenance.get("evaluated", {})
     run.update(
         provenance={
-            "verdict": result.verdict.label,
-            "verdict_reason": result.verdict.reason,
-            "unused_prior": result.verdict.unused_prior,
-            "verdict_notes": result.notes,
-            "checks": result.checks,
+            **(judged if own else {}),
+            "evaluated": {**measured, name: {**describe(device), **judged}},
         },
         evaluation=(name, result.scalars),
-        arrays=arrays,
+        arrays=arrays if own else None,
     )
     return result
 
@@ -296,8 +317,7 @@ def evaluate_run(run: Run, config: RunConfig) -> Evaluation:
     if config.runtime.threads is not None:
         torch.set_num_threads(config.runtime.threads)
     data = load(config.data)
-    if run.provenance.get("data_sha256") not in (None, data.sha256):
-        raise DataError(f"The data of {config.data.name} are not those the run was trained on.")
+    _check_data(run, data)
     with run.lock():
         state, _ = run.load_checkpoint()
         if state is None:
@@ -308,4 +328,4 @@ def evaluate_run(run: Run, config: RunConfig) -> Evaluation:
 
 
 def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")

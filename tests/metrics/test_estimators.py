@@ -225,6 +225,7 @@ def test_broken_invariants_are_named() -> None:
     good = {
         "elbo": -2.0,
         "ll": -1.0,
+        "ll_half": -1.5,
         "kl/joint": 1.0,
         "kl/joint_se": 0.01,
         "mi/c": 0.5,
@@ -236,6 +237,7 @@ def test_broken_invariants_are_named() -> None:
     assert broken_invariants(good, 2) == []
     for name, value, told in (
         ("elbo", 0.0, "ELBO exceeds LL"),
+        ("ll_half", -0.5, "LL falls"),
         ("mi/c", 0.65, "MI of c exceeds its KL"),
         ("kl/c", 0.8, "log C"),
         ("mi/w", 2.0, "MI of w exceeds the joint KL"),
