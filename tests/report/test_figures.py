@@ -79,7 +79,7 @@ def test_arrays_of_impossible_shape_are_a_warning(tmp_path: Path) -> None:
     pictures, warnings = drawn(tmp_path)
     assert "pinwheel-mixture-categories" not in pictures
     assert "pinwheel-mixture-curves" in pictures
-    assert "no figure categories" in warnings[0]
+    assert "no figure pinwheel-mixture-categories" in warnings[0]
 
 
 def test_colours_follow_the_labels_whatever_the_categories_are_called() -> None:
