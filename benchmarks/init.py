@@ -29,7 +29,9 @@ from lidcli.nn import MLP, InjectiveDecoder
 
 STORE = Path(__file__).parent.parent / "results" / ".bench" / "init.jsonl"
 LATENT, BATCH, RATE = 16, 100, 1e-3
-KEYS = ("data", "hidden", "layers", "setting", "optimiser", "seed", "steps")
+KEYS = ("data", "hidden", "layers", "setting", "optimiser", "rate", "seed", "steps")
+RATES = {"mlp": 2e-3, "leaky": 3e-3, "smooth": 3e-3}
+"""Learning rates of the decoders, each its best of 1e-3, 2e-3, 3e-3 (docs/PERFORMANCE.md)."""
 OPTIMISERS = {"Adam": torch.optim.Adam, "RMSprop": torch.optim.RMSprop}
 
 
@@ -82,7 +84,11 @@ def train(run: dict[str, object]) -> dict[str, object]:
     pixels = data.train.x.shape[1]
     decoder = build(str(run["setting"]), int(str(run["layers"])), int(str(run["hidden"])), pixels)
     model = GaussianVAE(decoder, pixels)
-    optimiser = OPTIMISERS[str(run["optimiser"])](model.parameters(), lr=RATE)
+    groups = [
+        {"params": model.encoder.parameters()},
+        {"params": decoder.parameters(), "lr": float(str(run["rate"]))},
+    ]
+    optimiser = OPTIMISERS[str(run["optimiser"])](groups, lr=RATE)
     grey, losses = torch.from_numpy(data.train.x), []
     for _ in range(int(str(run["steps"]))):
         rows = torch.from_numpy(rng.integers(0, len(grey), BATCH))
@@ -120,12 +126,12 @@ def summary(runs: list[dict[str, object]]) -> str:
         groups.setdefault(tuple(run[key] for key in KEYS if key != "seed"), []).append(run)
 
     def order(key: tuple[object, ...]) -> tuple[object, ...]:
-        data, hidden, layers, setting, optimiser, steps = key
-        return data, hidden, optimiser, setting, layers, steps
+        data, hidden, layers, setting, optimiser, rate, steps = key
+        return data, hidden, optimiser, setting, layers, rate, steps
 
     rows = []
     for key in sorted(groups, key=order):
-        data, hidden, layers, setting, optimiser, steps = key
+        data, hidden, layers, setting, optimiser, rate, steps = key
         group = groups[key]
         values = {
             name: [float(str(run[name])) for run in group]
@@ -133,12 +139,12 @@ def summary(runs: list[dict[str, object]]) -> str:
         }
         spread = f" ± {statistics.stdev(values['test']):.1f}" if len(group) > 1 else ""
         rows.append(
-            [data, hidden, optimiser, setting, layers, steps, len(group)]
+            [data, hidden, optimiser, setting, layers, f"{rate:g}", steps, len(group)]
             + [f"{statistics.fmean(values[name]):.1f}" for name in ("first", "last")]
             + [f"{statistics.fmean(values['test']):.1f}{spread}"]
             + [f"{statistics.fmean(values['active']):.2f}", f"{max(values['peak']):.0f}"]
         )
-    head = ["data", "H", "optimiser", "decoder", "L", "steps", "seeds", "first loss",
+    head = ["data", "H", "optimiser", "decoder", "L", "rate", "steps", "seeds", "first loss",
             "loss at the end", "test −ELBO", "active units", "highest loss seen"]  # fmt: skip
     return table(head, rows)
 
@@ -156,6 +162,7 @@ def main() -> None:
     )
     parser.add_argument("--optimisers", default="Adam,RMSprop")
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--rates", help="of the decoders; by default each its own")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--write", action="store_true", help="update docs/PERFORMANCE.md")
     options = parser.parse_args()
@@ -169,9 +176,11 @@ def main() -> None:
         map(int, options.layers.split(",")),
         options.settings.split(";"),
         options.optimisers.split(","),
+        [float(rate) for rate in options.rates.split(",")] if options.rates else [None],
     )
-    for seed, data, hidden, layers, setting, optimiser in grid if options.steps else ():
-        values = (data, hidden, layers, setting, optimiser, seed, options.steps)
+    for seed, data, hidden, layers, setting, optimiser, asked in grid if options.steps else ():
+        rate = asked or RATES[setting.partition(",")[0]]
+        values = (data, hidden, layers, setting, optimiser, rate, seed, options.steps)
         if values in done:
             continue
         result = train(dict(zip(KEYS, values, strict=True)))
@@ -181,7 +190,7 @@ def main() -> None:
     text = f"""## How deep decoders start
 
 `python -m benchmarks.init`: a VAE with {LATENT} Gaussian latents and Bernoulli pixels, batch
-{BATCH}, learning rate {RATE:g}, decoders of two maps with L layers an ICNN (L = 4 is `layers: 9`,
+{BATCH}, learning rate {RATE:g} for the encoder, decoders of two maps with L layers an ICNN (L = 4 is `layers: 9`,
 L = 9 is `layers: 19`), ε = 0.5 unless said otherwise; the MLP has as many affine stages and as many
 parameters. Losses are negative ELBOs in nats per datum, means over the seeds (± sd); the test
 bound on the binarised test set; active units by the variance of the posterior mean (>= 0.01).
