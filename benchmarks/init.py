@@ -190,10 +190,11 @@ def main() -> None:
     text = f"""## How deep decoders start
 
 `python -m benchmarks.init`: a VAE with {LATENT} Gaussian latents and Bernoulli pixels, batch
-{BATCH}, learning rate {RATE:g} for the encoder, decoders of two maps with L layers an ICNN (L = 4 is `layers: 9`,
-L = 9 is `layers: 19`), ε = 0.5 unless said otherwise; the MLP has as many affine stages and as many
-parameters. Losses are negative ELBOs in nats per datum, means over the seeds (± sd); the test
-bound on the binarised test set; active units by the variance of the posterior mean (>= 0.01).
+{BATCH}, learning rate {RATE:g} for the encoder and that of the column "rate" for the decoder: two
+maps with L layers an ICNN (L = 4 is `layers: 9`, L = 9 is `layers: 19`), ε = 0.5 unless said
+otherwise; the MLP has as many affine stages and as many parameters. Losses are negative ELBOs in
+nats per datum, means over the seeds (± sd); the test bound on the binarised test set; active units
+by the variance of the posterior mean (>= 0.01).
 
 {summary(finished())}
 """
