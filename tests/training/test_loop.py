@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from lidcli.cli.progress import Silent
 from lidcli.config.load import load_files, parse_override, resolve
 from lidcli.config.schema import InferenceConfig, RunConfig, TrainConfig
 from lidcli.data.registry import load
@@ -22,6 +23,7 @@ from lidcli.models.base import Model
 from lidcli.training.build import build, pick_device
 from lidcli.training.loop import Progress, Trainer
 from lidcli.training.optimisers import learning_rate, make_optimiser
+from lidcli.training.session import execute
 from lidcli.training.signals import StopRequest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -229,6 +231,14 @@ def test_the_decoder_may_learn_at_a_rate_of_its_own() -> None:
     assert decoder["lr"] == pytest.approx(10 * rest["lr"])
     known = {id(p) for group in made.optimiser.param_groups for p in group["params"]}
     assert known == {id(p) for p in made.model.parameters()}
+
+
+def test_a_run_flushes_numbers_too_small_to_be_fast(tmp_path: Path) -> None:
+    torch.set_flush_denormal(False)
+    settings = ["train.epochs=0", "evaluate.samples=2", "evaluate.outer=2", "data.test=50"]
+    execute(configuration(*settings), tmp_path, "small", Silent())
+    tiny = torch.full((1000,), 1e-39) * torch.ones(1000)
+    assert not tiny.any()
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "mps"])
