@@ -1,7 +1,7 @@
 """How deep decoders start and train: first loss, loss after 1,000 steps, active units, test ELBO.
 
     python -m benchmarks.init [--data digits] [--hidden 128] [--layers 2,4,6,9,13] [--seeds 0,1,2]
-    python -m benchmarks.init --steps 0 --write     # the table of what has been run so far
+    python -m benchmarks.init --table --write     # the table of what has been run so far
 
 Every finished run is a line of results/.bench/init.jsonl, and is not run again.
 """
@@ -15,6 +15,7 @@ import math
 import os
 import statistics
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,10 +29,11 @@ from lidcli.data.registry import load
 from lidcli.nn import MLP, InjectiveDecoder
 
 STORE = Path(__file__).parent.parent / "results" / ".bench" / "init.jsonl"
-LATENT, BATCH, RATE = 16, 100, 1e-3
-KEYS = ("data", "hidden", "layers", "setting", "optimiser", "rate", "seed", "steps")
-RATES = {"mlp": 2e-3, "leaky": 3e-3, "smooth": 3e-3}
-"""Learning rates of the decoders, each its best of 1e-3, 2e-3, 3e-3 (docs/PERFORMANCE.md)."""
+LATENT, BATCH, STEPS, RATE = 16, 100, 1000, 1e-3
+KEYS = ("data", "hidden", "layers", "setting", "optimiser", "rate", "seed")
+RATES = {"smooth": 3e-3, "leaky": 3e-3, "mlp": 2e-3}
+"""Learning rates of the decoders: on digits at L = 4, 1e-3 is worse for each of them, and 3e-3 is for
+the MLP under RMSprop."""
 OPTIMISERS = {"Adam": torch.optim.Adam, "RMSprop": torch.optim.RMSprop}
 
 
@@ -74,23 +76,23 @@ def build(setting: str, layers: int, hidden: int, pixels: int) -> nn.Module:
     return decoder
 
 
-def train(run: dict[str, object]) -> dict[str, object]:
+def train(run: dict[str, Any]) -> dict[str, Any]:
     """One run, its figures added to its description."""
     root = Path(os.environ.get("LID_MIRROR", "data"))
     few = 20_000 if run["data"] == "mnist" else None
-    data = load(DataConfig(name=str(run["data"]), kind="image", root=root, train=few))
-    torch.manual_seed(int(str(run["seed"])))
-    rng = np.random.default_rng(int(str(run["seed"])))
+    data = load(DataConfig(name=run["data"], kind="image", root=root, train=few))
+    torch.manual_seed(run["seed"])
+    rng = np.random.default_rng(run["seed"])
     pixels = data.train.x.shape[1]
-    decoder = build(str(run["setting"]), int(str(run["layers"])), int(str(run["hidden"])), pixels)
+    decoder = build(run["setting"], run["layers"], run["hidden"], pixels)
     model = GaussianVAE(decoder, pixels)
     groups = [
         {"params": model.encoder.parameters()},
-        {"params": decoder.parameters(), "lr": float(str(run["rate"]))},
+        {"params": decoder.parameters(), "lr": run["rate"]},
     ]
-    optimiser = OPTIMISERS[str(run["optimiser"])](groups, lr=RATE)
+    optimiser = OPTIMISERS[run["optimiser"]](groups, lr=RATE)
     grey, losses = torch.from_numpy(data.train.x), []
-    for _ in range(int(str(run["steps"]))):
+    for _ in range(STEPS):
         rows = torch.from_numpy(rng.integers(0, len(grey), BATCH))
         loss = model.loss(torch.bernoulli(grey[rows]))
         losses.append(loss.item())
@@ -112,40 +114,91 @@ def train(run: dict[str, object]) -> dict[str, object]:
     }
 
 
-def finished() -> list[dict[str, object]]:
+def finished() -> list[dict[str, Any]]:
     """The runs in the file."""
     if not STORE.exists():
         return []
     return [json.loads(line) for line in STORE.read_text().splitlines()]
 
 
-def summary(runs: list[dict[str, object]]) -> str:
-    """Means over seeds, a row for each combination, with how many seeds there are."""
-    groups: dict[tuple[object, ...], list[dict[str, object]]] = {}
+class Cell(NamedTuple):
+    """What shares a mean over seeds."""
+
+    data: str
+    hidden: int
+    optimiser: str
+    layers: int
+    setting: str
+    rate: float
+
+
+Figures = dict[str, list[float]]
+
+
+def grouped(runs: list[dict[str, Any]]) -> dict[Cell, Figures]:
+    """The figures of all seeds of each cell."""
+    groups: dict[Cell, Figures] = {}
     for run in runs:
-        groups.setdefault(tuple(run[key] for key in KEYS if key != "seed"), []).append(run)
+        group = groups.setdefault(Cell(*(run[name] for name in Cell._fields)), {})
+        for name in ("first", "test", "active"):
+            group.setdefault(name, []).append(run[name])
+    return groups
 
-    def order(key: tuple[object, ...]) -> tuple[object, ...]:
-        data, hidden, layers, setting, optimiser, rate, steps = key
-        return data, hidden, optimiser, setting, layers, rate, steps
 
-    rows = []
-    for key in sorted(groups, key=order):
-        data, hidden, layers, setting, optimiser, rate, steps = key
-        group = groups[key]
-        values = {
-            name: [float(str(run[name])) for run in group]
-            for name in ("first", "peak", "last", "test", "active")
-        }
-        spread = f" ± {statistics.stdev(values['test']):.1f}" if len(group) > 1 else ""
-        rows.append(
-            [data, hidden, optimiser, setting, layers, f"{rate:g}", steps, len(group)]
-            + [f"{statistics.fmean(values[name]):.1f}" for name in ("first", "last")]
-            + [f"{statistics.fmean(values['test']):.1f}{spread}"]
-            + [f"{statistics.fmean(values['active']):.2f}", f"{max(values['peak']):.0f}"]
+def described(group: Figures | None) -> list[str]:
+    """Seeds, first loss, test bound and active units, means over the seeds."""
+    if group is None:
+        return [""] * 4
+    test = f"{statistics.fmean(group['test']):.1f}"
+    if len(group["test"]) > 1:
+        test += f" ± {statistics.stdev(group['test']):.1f}"
+    means = [f"{statistics.fmean(group['first']):.0f}", test]
+    return [str(len(group["test"])), *means, f"{statistics.fmean(group['active']):.2f}"]
+
+
+def by_depth(groups: dict[Cell, Figures]) -> str:
+    """A table for each data set, width and optimiser: a row for each L, decoders side by side."""
+    chosen = {cell: group for cell, group in groups.items() if cell.rate == RATES.get(cell.setting)}
+    parts = []
+    for data, hidden, optimiser in sorted({cell[:3] for cell in chosen}):
+        same = sorted({cell.layers for cell in chosen if cell[:3] == (data, hidden, optimiser)})
+        rows = []
+        for layers in same:
+            where = data, hidden, optimiser, layers
+            found = [described(chosen.get(Cell(*where, name, RATES[name]))) for name in RATES]
+            seeds = sorted({cells[0] for cells in found if cells[0]})
+            rows.append(
+                [layers, "/".join(seeds), *itertools.chain(*(cells[1:] for cells in found))]
+            )
+        head = [f"{name}: {part}" for name in RATES for part in ("first loss", "test", "active")]
+        parts.append(
+            f"`{data}`, H = {hidden}, {optimiser}:\n\n{table(['L', 'seeds', *head], rows)}"
         )
-    head = ["data", "H", "optimiser", "decoder", "L", "rate", "steps", "seeds", "first loss",
-            "loss at the end", "test −ELBO", "active units", "highest loss seen"]  # fmt: skip
+    return "\n\n".join(parts)
+
+
+def by_rate(groups: dict[Cell, Figures]) -> str:
+    """What was run at several rates, and what the other table has no column for."""
+    rates: dict[tuple[Any, ...], int] = {}
+    for cell in groups:
+        rates[cell[:-1]] = rates.get(cell[:-1], 0) + 1
+    rows = [
+        [*cell[:-1], f"{cell.rate:g}", *described(groups[cell])]
+        for cell in sorted(groups)
+        if rates[cell[:-1]] > 1 or cell.setting not in RATES
+    ]
+    head = [
+        "data",
+        "H",
+        "optimiser",
+        "L",
+        "decoder",
+        "rate",
+        "seeds",
+        "first loss",
+        "test",
+        "active",
+    ]
     return table(head, rows)
 
 
@@ -163,7 +216,7 @@ def main() -> None:
     parser.add_argument("--optimisers", default="Adam,RMSprop")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--rates", help="of the decoders; by default each its own")
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--table", action="store_true", help="run nothing")
     parser.add_argument("--write", action="store_true", help="update docs/PERFORMANCE.md")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -178,25 +231,31 @@ def main() -> None:
         options.optimisers.split(","),
         [float(rate) for rate in options.rates.split(",")] if options.rates else [None],
     )
-    for seed, data, hidden, layers, setting, optimiser, asked in grid if options.steps else ():
+    for seed, data, hidden, layers, setting, optimiser, asked in () if options.table else grid:
         rate = asked or RATES[setting.partition(",")[0]]
-        values = (data, hidden, layers, setting, optimiser, rate, seed, options.steps)
+        values = (data, hidden, layers, setting, optimiser, rate, seed)
         if values in done:
             continue
         result = train(dict(zip(KEYS, values, strict=True)))
         STORE.parent.mkdir(parents=True, exist_ok=True)
         with STORE.open("a") as file:
             file.write(json.dumps(result, ensure_ascii=False) + "\n")
+    groups = grouped(finished())
+    rates = ", ".join(f"{rate:g} ({name})" for name, rate in RATES.items())
     text = f"""## How deep decoders start
 
-`python -m benchmarks.init`: a VAE with {LATENT} Gaussian latents and Bernoulli pixels, batch
-{BATCH}, learning rate {RATE:g} for the encoder and that of the column "rate" for the decoder: two
-maps with L layers an ICNN (L = 4 is `layers: 9`, L = 9 is `layers: 19`), ε = 0.5 unless said
-otherwise; the MLP has as many affine stages and as many parameters. Losses are negative ELBOs in
-nats per datum, means over the seeds (± sd); the test bound on the binarised test set; active units
-by the variance of the posterior mean (>= 0.01).
+`python -m benchmarks.init`: a VAE with {LATENT} Gaussian latents and Bernoulli pixels, {STEPS}
+steps, batch {BATCH}, learning rate {RATE:g} for the encoder and, for the decoders, {rates}: two
+maps with L layers an ICNN (L = 4 is `layers: 9`, L = 9 is `layers: 19`), ε = 0.5; the MLP has as
+many affine stages and as many parameters. Negative ELBOs in nats per datum, means over the seeds
+(± sd): at the first step, and on the binarised test set at the end; active units by the variance
+of the posterior mean (>= 0.01).
 
-{summary(finished())}
+{by_depth(groups)}
+
+Decoders at other learning rates (`--layers 4 --rates 1e-3,2e-3,3e-3`):
+
+{by_rate(groups)}
 """
     publish("init", text, options.write)
 
