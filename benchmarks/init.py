@@ -32,8 +32,7 @@ STORE = Path(__file__).parent.parent / "results" / ".bench" / "init.jsonl"
 LATENT, BATCH, STEPS, RATE = 16, 100, 1000, 1e-3
 KEYS = ("data", "hidden", "layers", "setting", "optimiser", "rate", "seed")
 RATES = {"smooth": 3e-3, "leaky": 3e-3, "mlp": 2e-3}
-"""Learning rates of the decoders: on digits at L = 4, 1e-3 is worse for each of them, and 3e-3 is for
-the MLP under RMSprop."""
+"""Of the decoders; at L = 4 on digits 1e-3 is worse for each, 3e-3 for the MLP with RMSprop."""
 OPTIMISERS = {"Adam": torch.optim.Adam, "RMSprop": torch.optim.RMSprop}
 
 
