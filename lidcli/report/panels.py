@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["categories", "components", "images", "matched"]
+__all__ = ["categories", "components", "images", "matching"]
 
 Array = npt.NDArray[np.floating[Any]]
 Shown = Sequence[tuple[Group, dict[str, Array]]]
@@ -40,20 +40,29 @@ def _scatter(axes: Axes, points: Array, category: Array | None) -> None:
         )
 
 
-def matched(category: Array, labels: Array | None) -> Array:
-    """Categories renamed so that as many as possible equal the labels."""
-    if labels is None or len(labels) != len(category):
-        return category
+def matching(category: Array, labels: Array | None) -> Array:
+    """The name of each category that makes as many data as possible equal their labels."""
     from scipy.optimize import linear_sum_assignment
 
-    c, y = category.astype(int), labels.astype(int)
+    c = category.astype(int)
+    if labels is None or len(labels) != len(c):
+        return np.arange(c.max() + 1)
+    y = labels.astype(int)
     size = int(max(c.max(), y.max())) + 1
-    if min(c.min(), y.min()) < 0 or size > 1000:
-        return category
+    if y.min() < 0 or size > 1000:
+        return np.arange(c.max() + 1)
     table = np.zeros((size, size))
     np.add.at(table, (c, y), 1)
-    _, names = linear_sum_assignment(-table)
-    return np.asarray(names[c], dtype=float)
+    return np.asarray(linear_sum_assignment(-table)[1])
+
+
+def _renamed(category: Array | None, names: Array) -> Array | None:
+    """Categories by their names; those that no datum has keep their numbers."""
+    if category is None:
+        return None
+    c = category.astype(int)
+    known = c < len(names)
+    return np.where(known, names[np.where(known, c, 0)], c)
 
 
 def categories(shown: Shown) -> Figure:
@@ -79,12 +88,13 @@ def categories(shown: Shown) -> Figure:
         elif i <= len(shown):
             group, arrays = shown[i - 1]
             category = arrays.get("category")
+            names = np.arange(0)
             if category is not None:
-                category = matched(category, arrays.get("labels"))
-            _scatter(above, arrays["x"], category)
+                names = matching(category, arrays.get("labels"))
+            _scatter(above, arrays["x"], _renamed(category, names))
             above.set_title(_title(group))
             if "samples" in arrays:
-                _scatter(below, arrays["samples"], arrays.get("samples_c"))
+                _scatter(below, arrays["samples"], _renamed(arrays.get("samples_c"), names))
                 below.set_title("samples")
     return figure
 

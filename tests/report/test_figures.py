@@ -14,7 +14,7 @@ import pytest
 from lidcli.report.collect import collect
 from lidcli.report.figures import Picture, draw, slug
 from lidcli.report.groups import blocks
-from lidcli.report.panels import matched
+from lidcli.report.panels import matching
 
 SYNTHETIC = runpy.run_path(str(Path(__file__).parent / "synthetic.py"))
 add: Callable[..., Any] = SYNTHETIC["add"]
@@ -84,7 +84,14 @@ def test_arrays_of_impossible_shape_are_a_warning(tmp_path: Path) -> None:
 
 def test_colours_follow_the_labels_whatever_the_categories_are_called() -> None:
     labels = np.array([0.0, 0, 1, 1, 2, 2])
-    assert matched((labels + 1) % 3, labels).tolist() == labels.tolist()
+    category = (labels.astype(int) + 1) % 3
+    assert matching(category, labels)[category].tolist() == labels.tolist()
+
+
+def test_a_category_that_no_datum_has_takes_the_label_that_is_left() -> None:
+    category, labels = np.array([2, 2, 0, 0]), np.array([0.0, 0, 1, 2])
+    assert matching(category, labels)[[2, 0]].tolist() in ([0, 1], [0, 2])
+    assert sorted(matching(category, labels)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("text", ["../../etc/passwd", "a b/c", "…", ""])
