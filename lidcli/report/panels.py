@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["categories", "components", "images", "matching"]
 
 Array = npt.NDArray[np.floating[Any]]
+Names = npt.NDArray[np.integer[Any]]
 Shown = Sequence[tuple[Group, dict[str, Array]]]
 
 
@@ -40,7 +41,7 @@ def _scatter(axes: Axes, points: Array, category: Array | None) -> None:
         )
 
 
-def matching(category: Array, labels: Array | None) -> Array:
+def matching(category: Array, labels: Array | None) -> Names:
     """The name of each category that makes as many data as possible equal their labels."""
     from scipy.optimize import linear_sum_assignment
 
@@ -56,13 +57,13 @@ def matching(category: Array, labels: Array | None) -> Array:
     return np.asarray(linear_sum_assignment(-table)[1])
 
 
-def _renamed(category: Array | None, names: Array) -> Array | None:
+def _renamed(category: Array | None, names: Names | None) -> Array | None:
     """Categories by their names; those that no datum has keep their numbers."""
-    if category is None:
-        return None
+    if category is None or names is None:
+        return category
     c = category.astype(int)
     known = c < len(names)
-    return np.where(known, names[np.where(known, c, 0)], c)
+    return np.where(known, names[np.where(known, c, 0)], c).astype(float)
 
 
 def categories(shown: Shown) -> Figure:
@@ -88,9 +89,7 @@ def categories(shown: Shown) -> Figure:
         elif i <= len(shown):
             group, arrays = shown[i - 1]
             category = arrays.get("category")
-            names = np.arange(0)
-            if category is not None:
-                names = matching(category, arrays.get("labels"))
+            names = None if category is None else matching(category, arrays.get("labels"))
             _scatter(above, arrays["x"], _renamed(category, names))
             above.set_title(_title(group))
             if "samples" in arrays:
