@@ -1,8 +1,10 @@
-"""The backward pass of a Brenier map written out: fewer saved activations, the same numbers.
+"""The backward pass of a Brenier map written out, in place: faster and leaner, the same numbers.
 
-It keeps pre-activations (their signs alone where the activation is leaky) and the slopes p, and
-recomputes what is elementwise. Where a graph of the gradient is wanted it starts again from the
-inputs, so that it can be differentiated as often as the plain form.
+It keeps one or two tensors (N, H) a layer and recomputes what is elementwise. It serves plain eager
+execution; a compiler and the function transforms (vmap, grad, jvp) differentiate the closed form
+themselves, and so does a backward pass that is to be differentiated again.
+
+Shape suffixes: N batch, K active inputs, D inputs, H hidden width, L layers.
 """
 
 from __future__ import annotations
@@ -12,110 +14,148 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
+from torch.autograd import forward_ad
+from torch.nn import functional as F
 
-from lidcli.nn.closed_form import (
-    Ascent,
-    Weights,
-    ascend,
-    collect,
-    descend,
-    first_slope,
-    leaky_times,
-    smooth_leaky,
-    top_slope,
-)
+from lidcli.nn.closed_form import Weights, closed_form, first_slope, leaky_times
 
 
-def by_hand(u: Tensor, weights: Weights, slope: float) -> Tensor:
-    """`closed_form` of u (N, K) with a hand-written backward: (N, D)."""
-    A, b, W, w, a, top = weights
-    inputs = [u, w, a, *A, *b, *W, *(top or ())]
+def transformed() -> bool:
+    """Whether a compiler or a function transform is looking at the operations."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or forward_ad._current_level >= 0
+    )
+
+
+def by_hand(u: Tensor, weights: Weights, slope: float, quadratic: float) -> Tensor:
+    """`closed_form` of u (N, K), with log W in place of W, plus quadratic * u: (N, D)."""
+    A, b, V, w, a, top = weights
+    inputs = [u, w, a, *A, *b, *(top or ())]
     if torch.is_autocast_enabled(u.device.type):
         dtype = torch.get_autocast_dtype(u.device.type)
         inputs = [tensor.to(dtype) for tensor in inputs]
-    out: Tensor = _ByHand.apply(slope, len(A), *inputs)[0]  # type: ignore[no-untyped-call]
+    out: Tensor = _ByHand.apply(slope, quadratic, len(A), *V, *inputs)  # type: ignore[no-untyped-call]
     return out
 
 
 class _ByHand(torch.autograd.Function):
-    """Forward and backward on flat lists of tensors."""
-
-    generate_vmap_rule = True
+    """Forward and backward on a flat list of tensors."""
 
     @staticmethod
-    def forward(slope: float, n: int, u: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """The value (N, D), then what the backward pass keeps."""
-        weights = _pack(n, tensors)
-        ascent = ascend(u, weights, slope)
-        down = descend(ascent, weights, slope)
-        out = collect(weights, ascent.sigma, down.delta)
-        return (out, *_keep(ascent, down.p).flat())
+    def forward(ctx: Any, slope: float, quadratic: float, n: int, *tensors: Tensor) -> Tensor:
+        """The value (N, D)."""
+        u, weights = _unpack(n, tensors)
+        W = [Vl.exp().to(u.dtype) for Vl in weights.W]
+        out, kept = _value(u, weights._replace(W=W), slope)
+        if quadratic:
+            out[:, : u.shape[1]].add_(u, alpha=quadratic)
+        ctx.slope, ctx.quadratic, ctx.n, ctx.count = slope, quadratic, n, len(tensors)
+        ctx.save_for_backward(*tensors, *W, *kept.flat())
+        return out
 
     @staticmethod
-    def setup_context(
-        ctx: FunctionCtx, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
-    ) -> None:
-        """Save inputs and kept tensors, which nobody differentiates."""
-        slope, n, *tensors = inputs
-        ctx.slope, ctx.n, ctx.count = slope, n, len(tensors)  # type: ignore[attr-defined]
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors, *output[1:])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, G: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of every input, None where it is not wanted or zero."""
-        count: int = ctx.count
-        if grads[0] is None:
-            return (None,) * (2 + count)
-        u, *rest = ctx.saved_tensors
-        weights = _pack(ctx.n, rest[: count - 1])
+        n, slope, quadratic = ctx.n, ctx.slope, ctx.quadratic
+        tensors, rest = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+        needed = ctx.needs_input_grad[3:]
         if torch.is_grad_enabled():
-            ascent = ascend(u, weights, ctx.slope)
-            kept = _keep(ascent, descend(ascent, weights, ctx.slope).p)
-        else:
-            kept = _Kept.unflatten(rest[count - 1 :], ctx.n, weights.top is not None)
-        found = _gradients(u, weights, kept, ctx.slope, grads[0], ctx.needs_input_grad[2:])
-        return None, None, *found
+            return None, None, None, *_again(tensors, n, slope, quadratic, G, needed)
+        u, weights = _unpack(n, tensors)
+        weights = weights._replace(W=rest[: n - 1])
+        kept = _Kept.unflatten(rest[n - 1 :], weights.top is not None, n)
+        return None, None, None, *_gradients(u, weights, kept, slope, quadratic, G, needed)
 
 
-def _pack(n: int, tensors: Sequence[Tensor]) -> Weights:
-    """Rebuild the weights of a network of n hidden layers from the flat list."""
-    w, a, *rest = tensors
-    top = rest[3 * n - 1 :]
-    return Weights(
-        A=rest[:n],
-        b=rest[n : 2 * n],
-        W=rest[2 * n : 3 * n - 1],
-        w=w,
-        a=a,
-        top=(top[0], top[1], top[2]) if top else None,
-    )
+def _unpack(n: int, tensors: Sequence[Tensor]) -> tuple[Tensor, Weights]:
+    """The input and the weights (log W for W) from the flat list."""
+    V, (u, w, a), rest = tensors[: n - 1], tensors[n - 1 : n + 2], tensors[n + 2 :]
+    top = (rest[2 * n], rest[2 * n + 1], rest[2 * n + 2]) if len(rest) > 2 * n else None
+    return u, Weights(rest[:n], rest[n : 2 * n], V, w, a, top)
 
 
 class _Kept(NamedTuple):
-    """t_0, then t_l (or their signs) of layers 1 … L-2, the slopes p below the top, and σ."""
+    """What the backward pass starts from.
 
-    t: Tensor
-    above: Sequence[Tensor]
+    t: pre-activations (N, H), layer 0's alone where the activation is leaky.
+    p: slopes above layers 0 … L-3, or above all of them and signed by t where it is leaky.
+    sigma: slope (N, 1) of the leaky scalar layer.
+    """
+
+    t: Sequence[Tensor]
     p: Sequence[Tensor]
     sigma: Tensor | None
 
     def flat(self) -> list[Tensor]:
         """All tensors in one list."""
-        return [self.t, *self.above, *self.p, *([] if self.sigma is None else [self.sigma])]
+        return [*self.t, *self.p, *([] if self.sigma is None else [self.sigma])]
 
     @classmethod
-    def unflatten(cls, flat: Sequence[Tensor], n: int, leaky: bool) -> _Kept:
+    def unflatten(cls, flat: Sequence[Tensor], leaky: bool, n: int) -> _Kept:
         """The inverse of `flat`."""
-        return cls(flat[0], flat[1:n], flat[n : 2 * n - 1], flat[-1] if leaky else None)
+        return cls(flat[:1], flat[1:-1], flat[-1]) if leaky else cls(flat[:n], flat[n:], None)
 
 
-def _keep(ascent: Ascent, p: list[Tensor]) -> _Kept:
-    """Reduce both passes of the closed form to what the backward pass needs."""
-    above = ascent.t[1:] if ascent.sigma is None else [t > 0 for t in ascent.t[1:]]
-    return _Kept(ascent.t[0], above, p[:-1], ascent.sigma)
+def _bend(t: Tensor, slope: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Smooth leaky ReLU at t (softplus as max(t, 0) - log σ(|t|)), its derivative, and σ(t)."""
+    s = torch.sigmoid(t)
+    z = torch.rsub(s, 1)
+    z = t.clamp(min=0).sub_(torch.maximum(z, s, out=z).log_())
+    return z.lerp_(t, slope), torch.mul(s, 1 - slope).add_(slope), s
+
+
+def _value(u: Tensor, weights: Weights, slope: float) -> tuple[Tensor, _Kept]:
+    """The gradient of the potential (N, D), both sweeps in place."""
+    A, b, W, w, a, top = weights
+    k, t, h = u.shape[1], [torch.addmm(b[0], u, A[0][:, : u.shape[1]].T)], []
+    z = F.leaky_relu(t[0], slope).square_()
+    for Wl, Al, bl in zip(W, A[1:], b[1:], strict=True):
+        t.append(torch.addmm(bl, u, Al[:, :k].T).addmm_(z, Wl.T))
+        if top is None:
+            z, rising, _ = _bend(t[-1], slope)
+            h.append(rising)
+        else:
+            z = F.leaky_relu(t[-1], slope)
+    if top is None:
+        p, out, sigma = w, a.expand(len(u), -1), None
+    else:
+        scalar = (z @ top[0] + u @ top[1][:k] + top[2]).unsqueeze(1)
+        sigma = leaky_times(torch.ones_like(scalar), scalar, slope)
+        p, out = sigma * w, sigma * a
+    kept: list[Tensor] = []
+    for layer in range(len(W), 0, -1):
+        if top is None:
+            delta = h[layer - 1].mul_(p)
+        else:
+            delta = leaky_times(p, t[layer], slope)
+            kept.append(torch.copysign(p, t[layer]))
+        out = torch.addmm(out, delta, A[layer]) if layer == len(W) else out.addmm_(delta, A[layer])
+        p = delta @ W[layer - 1]
+        if top is None or layer == 1:
+            kept.append(p)
+    delta = first_slope(t[0], slope).mul_(p)
+    out = out.addmm_(delta, A[0]) if W else torch.addmm(out, delta, A[0])
+    return out, _Kept(t if top is None else t[:1], kept[::-1], sigma)
+
+
+def _again(
+    tensors: Sequence[Tensor],
+    n: int,
+    slope: float,
+    quadratic: float,
+    G: Tensor,
+    needed: Sequence[bool],
+) -> list[Tensor | None]:
+    """The same gradients with a graph, from the inputs, cut off from each other."""
+    aliases = [tensor.view_as(tensor) for tensor in tensors]
+    u, weights = _unpack(n, aliases)
+    out = closed_form(u, weights._replace(W=[V.exp().to(u.dtype) for V in weights.W]), slope)
+    out = out + quadratic * F.pad(u, (0, out.shape[1] - u.shape[1]))
+    wanted = [alias for alias, need in zip(aliases, needed, strict=True) if need]
+    found = iter(torch.autograd.grad(out, wanted, G, create_graph=True, allow_unused=True))
+    return [next(found) if need else None for need in needed]
 
 
 def _gradients(
@@ -123,75 +163,75 @@ def _gradients(
     weights: Weights,
     kept: _Kept,
     slope: float,
+    quadratic: float,
     G: Tensor,
-    needed: tuple[bool, ...],
+    needed: Sequence[bool],
 ) -> list[Tensor | None]:
-    """Gradients of u, w, a, A, b, W and the leaky scalar layer, in that order."""
-    n, k, sigma = len(weights.A), u.shape[1], kept.sigma
-    need_u, need_w, need_a = needed[:3]
-    need_A, need_b, need_W = needed[3 : 3 + n], needed[3 + n : 3 + 2 * n], needed[3 + 2 * n :]
+    """Gradients of log W, u, w, a, A, b and the leaky scalar layer, in that order."""
+    A, _, W, w, _, top = weights
+    n, k, sigma, G = len(A), u.shape[1], kept.sigma, G.contiguous()
+    need_V, need_u, need_A = needed[: n - 1], needed[n - 1], needed[n + 2 : 2 * n + 2]
+    gV: list[Tensor | None] = [None] * (n - 1)
     gA: list[Tensor | None] = [None] * n
     gb: list[Tensor | None] = [None] * n
-    gW: list[Tensor | None] = [None] * (n - 1)
-    p = [*kept.p, top_slope(sigma, weights, kept.t)]
+    h: list[Tensor] = []
+    x: list[Tensor] = []
+    z: list[Tensor] = []
 
-    h = [first_slope(kept.t, slope)]
-    v = G @ weights.A[0].T
-    bend = [2 * leaky_times(v * p[0], kept.t, slope**2)]
-    tau = h[0] * v
+    t = kept.t[0]
+    p = kept.p[0] if W else _times(w, sigma)
+    h.append(first_slope(t, slope))
+    v = G @ A[0].T
+    x.append(leaky_times(v * p, t, slope**2).mul_(2))
     if need_A[0]:
-        gA[0] = (h[0] * p[0]).T @ G
+        gA[0] = (h[0] * p).T @ G
+    if W and sigma is None:
+        z.append(F.leaky_relu(t, slope).square_())
+    tau = v.mul_(h[0])
     for layer in range(1, n):
-        above = kept.above[layer - 1]
-        rising = torch.sigmoid(above) if sigma is None else above.to(v.dtype)
-        h.append(rising * (1 - slope) + slope)
-        v = torch.addmm(G @ weights.A[layer].T, tau, weights.W[layer - 1].T)
+        v = (G @ A[layer].T).addmm_(tau, W[layer - 1].T)
         if sigma is None:
-            bend.append(torch.ops.aten.sigmoid_backward(v * p[layer], rising))
-        delta = h[layer] * p[layer]
-        if need_W[layer - 1]:
-            gW[layer - 1] = delta.T @ tau
+            p = kept.p[layer] if layer < n - 1 else w
+            bent, rising, s = _bend(kept.t[layer], slope)
+            z.append(bent)
+            h.append(rising)
+            x.append(torch.ops.aten.sigmoid_backward(v * p, s))
+            delta = rising * p
+        else:
+            delta = F.leaky_relu(kept.p[layer], slope).abs_()
+        if need_V[layer - 1]:
+            gV[layer - 1] = delta.T @ tau
         if need_A[layer]:
             gA[layer] = delta.T @ G
-        tau = h[layer] * v
-    gw = _sum(tau, sigma) if need_w else None
-    ga = _sum(G, sigma) if need_a else None
+        tau = v.mul_(h[layer]) if sigma is None else leaky_times(v, kept.p[layer], slope)
+    gw, ga = _sum(tau, sigma), _sum(G, sigma)
 
-    gu: Tensor | None = None
+    gu = quadratic * G[:, :k] if need_u else None
     down: Tensor | None = None
-    for layer in range(len(bend) - 1, -1, -1):
-        x = bend[layer] * (1 - slope) if layer else bend[0]
-        if down is not None:
-            x = torch.addcmul(x, h[layer], down)
-        if need_b[layer]:
-            gb[layer] = x.sum(0)
-        gA[layer] = _add_columns(gA[layer], x, u)
-        if need_u:
-            A = weights.A[layer][:, :k]
-            gu = x @ A if gu is None else torch.addmm(gu, x, A)
+    for layer in range(len(x) - 1, -1, -1):
+        scale = 1 - slope if layer else 1.0
+        if down is None:
+            xl = x[layer].mul_(scale)
+        else:
+            xl = down.mul_(h[layer]).add_(x[layer], alpha=scale)
+        gb[layer] = xl.sum(0)
+        if (found := gA[layer]) is not None:
+            found[:, :k].addmm_(xl.T, u)
+        if gu is not None:
+            gu.addmm_(xl, A[layer][:, :k])
         if layer:
-            z = smooth_leaky(kept.above[layer - 2], slope) if layer > 1 else kept.t * h[0] / 2
-            gW[layer - 1] = _add_product(gW[layer - 1], x, z)
-            down = x @ weights.W[layer - 1]
-    return [gu, gw, ga, *gA, *gb, *gW, *[None] * (3 if weights.top else 0)]
+            if (found := gV[layer - 1]) is not None:
+                found.addmm_(xl.T, z[layer - 1])
+            down = xl @ W[layer - 1]
+    gV = [None if g is None else g.mul_(Wl) for g, Wl in zip(gV, W, strict=True)]
+    return [*gV, gu, gw, ga, *gA, *gb, *[None] * (3 if top else 0)]
+
+
+def _times(w: Tensor, sigma: Tensor | None) -> Tensor:
+    """w, row by row times σ where there is one."""
+    return w if sigma is None else sigma * w
 
 
 def _sum(rows: Tensor, sigma: Tensor | None) -> Tensor:
     """Σ over rows (N, M), each times σ where there is one."""
-    return rows.sum(0) if sigma is None else (sigma * rows).sum(0)
-
-
-def _add_product(found: Tensor | None, x: Tensor, y: Tensor) -> Tensor | None:
-    """Add xᵀ y where the sum is wanted."""
-    return None if found is None else torch.addmm(found, x.T, y)
-
-
-def _add_columns(gA: Tensor | None, x: Tensor, u: Tensor) -> Tensor | None:
-    """Add xᵀ u (H, K) to the first K columns of gA (H, D)."""
-    if gA is None:
-        return None
-    k = u.shape[1]
-    if k == gA.shape[1]:
-        return torch.addmm(gA, x.T, u)
-    gA[:, :k] += x.T @ u
-    return gA
+    return rows.sum(0) if sigma is None else (sigma.T @ rows).squeeze(0)

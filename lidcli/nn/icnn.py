@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lidcli.nn.by_hand import by_hand
+from lidcli.nn.by_hand import by_hand, transformed
 from lidcli.nn.closed_form import Weights, closed_form, smooth_leaky
 
 Activation = Literal["smooth", "leaky"]
@@ -124,8 +124,8 @@ class ICNN(nn.Module):
             f"activation={self.activation}, backward={self.backward}"
         )
 
-    def weights(self) -> Weights:
-        """The tensors the formulas of docs/BRENIER.md are written in.
+    def weights(self, W: list[Tensor] | None = None) -> Weights:
+        """The tensors the formulas of docs/BRENIER.md are written in, with W unless it is given.
 
         A sharper activation h(k t) / k is h itself between pre-activations k times as large: layer
         0, which squares, takes √k, the layers above take k, and the scalar layer gives it back.
@@ -137,7 +137,7 @@ class ICNN(nn.Module):
         return Weights(
             A=_scaled(self.input_weights, scales),
             b=_scaled(self.biases, scales),
-            W=[v.exp() for v in self.log_weights],
+            W=[v.exp() for v in self.log_weights] if W is None else W,
             w=(self.log_scalar + self.log_gain).exp() / k,
             a=self.scalar_input * self.log_gain.exp(),
             top=top,
@@ -161,10 +161,12 @@ class ICNN(nn.Module):
         """The gradient of the potential plus quadratic ‖u‖² / 2, (..., K) -> (..., D)."""
         self.check_input(u)
         rows = u.reshape(-1, self.active)
-        formula = by_hand if self.backward == "by-hand" else closed_form
-        out = formula(rows, self.weights(), self.slope)
-        if quadratic:
-            out = torch.add(out, F.pad(rows, (0, self.dim - self.active)), alpha=quadratic)
+        if self.backward == "by-hand" and not transformed():
+            out = by_hand(rows, self.weights(list(self.log_weights)), self.slope, quadratic)
+        else:
+            out = closed_form(rows, self.weights(), self.slope)
+            if quadratic:
+                out = torch.add(out, F.pad(rows, (0, self.dim - self.active)), alpha=quadratic)
         return out.reshape(*u.shape[:-1], self.dim)
 
     def check_input(self, u: Tensor) -> None:
