@@ -136,8 +136,8 @@ def main() -> None:
     text = f"""## Padding, rotations and batching
 
 `python -m benchmarks.decoder`: D = {OUT}, H = {HIDDEN}, batch {BATCH} unless said otherwise,
-plain backward; a step is forward and backward. Medians of {rounds} interleaved rounds of each
-round's ratio, in milliseconds of processor time. {machine()}.
+backward by hand (plain under vmap); a step is forward and backward. Medians of {rounds}
+interleaved rounds of each round's ratio, in milliseconds of processor time. {machine()}.
 
 The last map (K active inputs of D) against the same map on zero-padded input:
 

@@ -19,7 +19,7 @@ from benchmarks.reference import DoubleBackpropagation
 from benchmarks.timing import Step, flops, interleave, machine, publish, table
 from lidcli.nn import BrenierMap, FactoredBrenierMap, count_parameters
 
-VOCABULARY, HIDDEN, LAYERS, STATE, LATENT, TOKENS, CHUNK = 20_000, 1024, 3, 1024, 32, 2560, 512
+VOCABULARY, HIDDEN, LAYERS, STATE, LATENT, TOKENS, CHUNK = 20_000, 1024, 3, 1024, 32, 2560, 1280
 ACTIVE = STATE + LATENT
 
 

@@ -25,7 +25,7 @@ class BrenierMap(nn.Module):
         slope: smallest slope α of the activations, in (0, 1].
         sharpness: k > 0 of the smooth activation softplus(k t) / k.
         gain: standard deviation of ∇φ that `calibrate` sets, > 0.
-        backward: "plain" or "by-hand".
+        backward: "by-hand" or "plain".
 
     Raises:
         ValueError: when a size is out of range, ε < 0, or ε = 0 with H < K (not injective).
@@ -53,7 +53,7 @@ class BrenierMap(nn.Module):
         slope: float = 0.2,
         sharpness: float = 1.0,
         gain: float = 0.3,
-        backward: Backward = "plain",
+        backward: Backward = "by-hand",
     ) -> None:
         super().__init__()
         self.icnn = ICNN(

@@ -119,7 +119,7 @@ def _value(u: Tensor, weights: Weights, slope: float) -> tuple[Tensor, _Kept]:
         else:
             z = F.leaky_relu(t[-1], slope)
     if top is None:
-        p, out, sigma = w, a.expand(len(u), -1), None
+        p, out, sigma = w, a, None
     else:
         scalar = (z @ top[0] + u @ top[1][:k] + top[2]).unsqueeze(1)
         sigma = leaky_times(torch.ones_like(scalar), scalar, slope)
@@ -130,14 +130,18 @@ def _value(u: Tensor, weights: Weights, slope: float) -> tuple[Tensor, _Kept]:
             delta = h[layer - 1].mul_(p)
         else:
             delta = leaky_times(p, t[layer], slope)
-            kept.append(torch.copysign(p, t[layer]))
-        out = torch.addmm(out, delta, A[layer]) if layer == len(W) else out.addmm_(delta, A[layer])
+            kept.append(torch.copysign(p, t[layer], out=t[layer]))
+        out = _grow(out, delta, A[layer])
         p = delta @ W[layer - 1]
         if top is None or layer == 1:
             kept.append(p)
-    delta = first_slope(t[0], slope).mul_(p)
-    out = out.addmm_(delta, A[0]) if W else torch.addmm(out, delta, A[0])
+    out = _grow(out, first_slope(t[0], slope).mul_(p), A[0])
     return out, _Kept(t if top is None else t[:1], kept[::-1], sigma)
+
+
+def _grow(total: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Total + x y, in place unless total is a row (D,) that all share."""
+    return torch.addmm(total, x, y) if total.ndim == 1 else total.addmm_(x, y)
 
 
 def _again(

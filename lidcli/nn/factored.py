@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from lidcli.nn.brenier import calibrate_gain, check_epsilon
+from lidcli.nn.by_hand import transformed
 from lidcli.nn.certificate import MapCertificate, certify
 from lidcli.nn.icnn import ICNN, Activation, Backward
 
@@ -32,7 +35,7 @@ class FactoredBrenierMap(nn.Module):
         slope: smallest slope α of the activations.
         sharpness: k > 0 of the smooth activation softplus(k t) / k.
         gain: standard deviation of Eᵀ∇φ that `calibrate` sets, > 0.
-        backward: "plain" or "by-hand", of φ.
+        backward: "by-hand" or "plain", of φ.
 
     Raises:
         ValueError: when a size is out of range, or ε = 0 with H or H' < K (not injective).
@@ -62,7 +65,7 @@ class FactoredBrenierMap(nn.Module):
         slope: float = 0.2,
         sharpness: float = 1.0,
         gain: float = 0.3,
-        backward: Backward = "plain",
+        backward: Backward = "by-hand",
     ) -> None:
         super().__init__()
         active = dim if active is None else active
@@ -106,12 +109,18 @@ class FactoredBrenierMap(nn.Module):
         self.check_input(u)
         rows = u.reshape(-1, self.active)
         weighted = rows * self.strengths
-        quadratic = weighted[:, self.dense :]
-        if self.dense or self.active < self.dim:
-            spread = weighted[:, : self.dense] @ self.mixing().T @ self.signs.T
-            quadratic = torch.cat([spread, quadratic], dim=1)
+        spread, rest = weighted[:, : self.dense] @ self.mixing().T, weighted[:, self.dense :]
         inner = self.icnn.gradient(rows @ self.project(self.embedding).T)
-        out = torch.addmm(quadratic, inner, self.embedding) + self.tilt
+        terms = [inner, self.embedding, self.tilt, spread, self.signs, rest]
+        if torch.is_autocast_enabled(u.device.type):
+            dtype = torch.get_autocast_dtype(u.device.type)
+            terms = [term.to(dtype) for term in terms]
+        if transformed():
+            inner, embedding, tilt, spread, signs, rest = terms
+            quadratic = torch.cat([spread @ signs.T, rest], dim=1)
+            out = torch.addmm(tilt, inner, embedding) + quadratic
+        else:
+            out = _Output.apply(*terms)  # type: ignore[no-untyped-call]
         return out.reshape(*u.shape[:-1], self.dim)
 
     def mixing(self, dtype: torch.dtype | None = None) -> Tensor:
@@ -156,6 +165,35 @@ class FactoredBrenierMap(nn.Module):
         dtype = self.tilt.dtype
         if u.dtype != dtype and not torch.is_autocast_enabled(u.device.type):
             raise ValueError(f"expected an input of {dtype}, got {u.dtype} {tuple(u.shape)}")
+
+
+class _Output(torch.autograd.Function):
+    """inner E + tilt + [spread signsᵀ, rest], with one tensor of the output's size each way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        inner: Tensor,
+        embedding: Tensor,
+        tilt: Tensor,
+        spread: Tensor,
+        signs: Tensor,
+        rest: Tensor,
+    ) -> Tensor:
+        """The output (N, D)."""
+        ctx.save_for_backward(inner, embedding, signs)
+        out = torch.addmm(tilt, inner, embedding)
+        out[:, : len(signs)].addmm_(spread, signs.T)
+        out[:, len(signs) :].add_(rest)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, G: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of every input but the signs."""
+        inner, embedding, signs = ctx.saved_tensors
+        G, reached = G.contiguous(), len(signs)
+        grown = inner.T @ G if ctx.needs_input_grad[1] else None
+        return G @ embedding.T, grown, G.sum(0), G[:, :reached] @ signs, None, G[:, reached:]
 
 
 def _independent_signs(rows: int, columns: int) -> Tensor:

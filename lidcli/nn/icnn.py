@@ -46,7 +46,8 @@ class ICNN(nn.Module):
             leaky scalar layer: the paper's).
         slope: smallest slope of the activations, in (0, 1].
         sharpness: k > 0 of the smooth activation softplus(k t) / k; the leaky one has no scale.
-        backward: "plain" (autograd of the closed form) or "by-hand" (fewer saved activations).
+        backward: "by-hand" (faster, fewer saved activations) or "plain" (autograd of the closed
+            form); the latter under a compiler and function transforms in any case.
 
     Raises:
         ValueError: when a size is out of range.
@@ -71,7 +72,7 @@ class ICNN(nn.Module):
         activation: Activation = "smooth",
         slope: float = 0.2,
         sharpness: float = 1.0,
-        backward: Backward = "plain",
+        backward: Backward = "by-hand",
     ) -> None:
         super().__init__()
         active = dim if active is None else active

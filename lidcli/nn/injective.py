@@ -59,7 +59,7 @@ class InjectiveDecoder(nn.Module):
         factor: H', width of the embedding the last map goes through (`FactoredBrenierMap`), for
             very large D; None for an ordinary last map.
         dense: how many leading latents the factored map gives dense columns.
-        backward: "plain" or "by-hand".
+        backward: "by-hand" or "plain".
 
     Raises:
         ValueError: for sizes that give no injective map, and for a depth no n gives.
@@ -91,7 +91,7 @@ class InjectiveDecoder(nn.Module):
         gain: float = 0.3,
         factor: int | None = None,
         dense: int = 0,
-        backward: Backward = "plain",
+        backward: Backward = "by-hand",
     ) -> None:
         super().__init__()
         if not 1 <= latent <= out:
