@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad, stack_module_state, vmap
+from torch.autograd import forward_ad
+from torch.func import functional_call, grad, jvp, stack_module_state, vmap
 from torch.nn import functional as F
 
 from lidcli.nn import BrenierMap
@@ -123,6 +124,52 @@ def test_first_and_second_derivatives_pass_gradcheck(
 
     assert torch.autograd.gradcheck(call, (u, *values))
     assert torch.autograd.gradgradcheck(call, (u, *values), atol=1e-4)
+
+
+@pytest.mark.parametrize("activation", SETTINGS)
+def test_by_hand_a_graph_can_be_differentiated_twice_over(activation: str) -> None:
+    g = some_map(activation=activation, backward="by-hand")
+    u = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    out = g(u).square().sum()
+    wanted = [u, *g.icnn.input_weights, *g.icnn.log_weights]
+    once = torch.autograd.grad(out, wanted, retain_graph=True)
+    for first, again in zip(once, torch.autograd.grad(out, wanted), strict=True):
+        assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize("backward", BACKWARDS)
+@pytest.mark.parametrize("activation", SETTINGS)
+def test_a_penalty_on_the_gradient_reaches_an_input_that_depends_on_the_weights(
+    activation: str, backward: str
+) -> None:
+    g, twin = (some_map(activation=activation, backward=kind) for kind in (backward, "plain"))
+    found = []
+    for chosen, formula in ((g, g), (twin, lambda u: reference(twin, u))):
+        u = torch.ones(4, 3, dtype=torch.float64) * chosen.icnn.input_weights[0][:4, :3]
+        (slope,) = torch.autograd.grad(formula(u).square().sum(), u, create_graph=True)
+        slope.square().sum().backward()
+        found.append([0 * p if p.grad is None else p.grad for p in chosen.parameters()])
+    for mine, theirs in zip(*found, strict=True):
+        assert (mine - theirs).abs().max() <= 1e-11 * max(p.abs().max() for p in found[1])
+
+
+@pytest.mark.parametrize("backward", BACKWARDS)
+@pytest.mark.parametrize("activation", SETTINGS)
+def test_forward_mode_and_batched_gradients_give_the_jacobian(
+    activation: str, backward: str
+) -> None:
+    g = some_map(activation=activation, backward=backward)
+    u = torch.randn(2, 3, dtype=torch.float64)
+    expected = torch.autograd.functional.jacobian(lambda v: reference(g, v).sum(0), u)
+    direction = torch.randn_like(u)
+    assert_close(jvp(g, (u,), (direction,))[1].sum(0), (expected * direction).sum((1, 2)))
+    with forward_ad.dual_level():
+        dual = forward_ad.unpack_dual(g(forward_ad.make_dual(u, direction)))
+        assert_close(dual.tangent.sum(0), (expected * direction).sum((1, 2)))
+    rows = torch.eye(7, dtype=torch.float64)[:, None].expand(7, 2, 7)
+    u.requires_grad_()
+    (batched,) = torch.autograd.grad(g(u), u, rows, is_grads_batched=True)
+    assert_close(batched, expected)
 
 
 @pytest.mark.parametrize("backward", BACKWARDS)
