@@ -63,7 +63,7 @@ def compare(activation: str, layers: int, batch: int, rounds: int, compiled: boo
         layers,
         batch,
         f"{count_parameters(plain) / 1e6:.2f} M",
-        1e3 * times.median("plain"),
+        1e3 * times.median("by hand"),
         times.ratio("double", "plain"),
         times.ratio("double", "by hand"),
         times.ratio("double", "compiled") if compiled else "–",
@@ -81,7 +81,7 @@ def scaling(activation: str, rounds: int) -> list[object]:
     widths = [256, 512, 1024, 2048]
     u = torch.randn(BATCH, LATENT, requires_grad=True)
     weight = torch.randn(BATCH, OUT)
-    nets = {str(width): decoder(5, activation, "plain", width) for width in widths}
+    nets = {str(width): decoder(5, activation, "by-hand", width) for width in widths}
     steps = {name: train_step(net, u, weight, net) for name, net in nets.items()}
     times = interleave(steps, rounds, warmup=1)
     sizes = [float(count_parameters(net)) for net in nets.values()]
@@ -98,7 +98,7 @@ def main() -> None:
         for batch in (BATCH, MANY)
         for layers in (2, 5, 9)
     ]
-    head = ["setting", "L", "batch", "parameters", "plain, ms", "double / plain",
+    head = ["setting", "L", "batch", "parameters", "by hand, ms", "double / plain",
             "double / by hand", "double / compiled", "plain / MLP", "by hand / MLP",
             "FLOPs, plain / double", "FLOPs, plain / MLP", "saved, double / plain",
             "saved, double / by hand"]  # fmt: skip
@@ -112,12 +112,12 @@ def main() -> None:
 `{command}`: two maps of L layers each, K = {LATENT}, D = {OUT}, H = {HIDDEN}, rotations on; a
 step is forward and backward for the input and every parameter. Medians of {options.rounds}
 interleaved rounds of each round's ratio, in milliseconds of processor time. "Double" is double
-backpropagation with the padding materialised; the MLP has as many affine stages and as many
-parameters. {machine()}.
+backpropagation with the padding materialised; "compiled" is the plain form; the MLP has as many
+affine stages and as many parameters. {machine()}.
 
 {table(head, rows)}
 
-Time of a step (plain, L = 5, batch {BATCH}) against the number of parameters:
+Time of a step (by hand, L = 5, batch {BATCH}) against the number of parameters:
 
 {table(widths_head, widths)}
 """

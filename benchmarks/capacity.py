@@ -184,8 +184,8 @@ units, outputs of sd 1 with noise 0.1, or logits of sd 3), another for every see
 `layers: {STAGES}` (smooth, ε = 0.1, rotations) and with an MLP of as many stages and parameters,
 {options.steps} steps of Adam at {RATE:g} with a cosine schedule, diagonal Gaussian posterior. Start
 "plain": sharpness 1, gain 0.3, the same learning rate for all; "sharp": sharpness 4, gain 1, the
-decoder learning six times as fast. Test LL: importance-weighted bound with {SAMPLES} samples, in nats
-per datum.
+decoder learning six times as fast. Test LL: importance-weighted bound with {SAMPLES} samples, in
+nats per datum.
 
 {table(head, rows)}
 """
