@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lidcli.nn.brenier import calibrate_gain, check_epsilon
 from lidcli.nn.by_hand import transformed
 from lidcli.nn.certificate import MapCertificate, certify
-from lidcli.nn.icnn import ICNN, Activation, Backward
+from lidcli.nn.icnn import ICNN, Activation, Backward, check_input
 
 
 class FactoredBrenierMap(nn.Module):
@@ -106,7 +106,7 @@ class FactoredBrenierMap(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         """Map (..., K) to (..., D)."""
-        self.check_input(u)
+        check_input(u, self.active, self.tilt.dtype)
         rows = u.reshape(-1, self.active)
         weighted = rows * self.strengths
         spread, rest = weighted[:, : self.dense] @ self.mixing().T, weighted[:, self.dense :]
@@ -136,7 +136,7 @@ class FactoredBrenierMap(nn.Module):
 
     def potential(self, u: Tensor) -> Tensor:
         """The convex function (...,) at β u, for u (..., K); its gradient in u is βᵀ g."""
-        self.check_input(u)
+        check_input(u, self.active, self.tilt.dtype)
         phi: Tensor = self.icnn(u @ self.project(self.embedding).T)
         tilt = self.project(self.tilt.unsqueeze(0)).squeeze(0)
         return phi + (u.square() @ self.strengths) / 2 + u @ tilt
@@ -144,7 +144,7 @@ class FactoredBrenierMap(nn.Module):
     @torch.no_grad()
     def calibrate(self, u: Tensor) -> Tensor:
         """Scale Eᵀ∇φ to the standard deviation `gain` on a batch (N, K); return the output."""
-        self.check_input(u)
+        check_input(u, self.active, self.tilt.dtype)
         gradient = self.icnn.gradient(u @ self.project(self.embedding).T) @ self.embedding
         calibrate_gain(self.icnn, gradient, self.gain)
         out: Tensor = self(u)
@@ -157,14 +157,6 @@ class FactoredBrenierMap(nn.Module):
             raise ValueError(f"no certificate: the embedding {shape} is not finite")
         with torch.no_grad():
             return certify(self.icnn, self.strengths, self.project(self.embedding.double()))
-
-    def check_input(self, u: Tensor) -> None:
-        """Raise ValueError unless u is (..., K) of the parameters' dtype."""
-        if u.ndim == 0 or u.shape[-1] != self.active:
-            raise ValueError(f"expected an input (..., {self.active}), got {tuple(u.shape)}")
-        dtype = self.tilt.dtype
-        if u.dtype != dtype and not torch.is_autocast_enabled(u.device.type):
-            raise ValueError(f"expected an input of {dtype}, got {u.dtype} {tuple(u.shape)}")
 
 
 class _Output(torch.autograd.Function):

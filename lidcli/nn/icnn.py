@@ -146,7 +146,7 @@ class ICNN(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         """The potential itself, (..., K) -> (...), gain included."""
-        self.check_input(u)
+        check_input(u, self.active, self.log_gain.dtype)
         k, alpha = self.active, self.slope
         weights = self.weights()
         z = F.leaky_relu(F.linear(u, weights.A[0][:, :k], weights.b[0]), alpha).square()
@@ -160,7 +160,7 @@ class ICNN(nn.Module):
 
     def gradient(self, u: Tensor, quadratic: float = 0.0) -> Tensor:
         """The gradient of the potential plus quadratic ‖u‖² / 2, (..., K) -> (..., D)."""
-        self.check_input(u)
+        check_input(u, self.active, self.log_gain.dtype)
         rows = u.reshape(-1, self.active)
         if self.backward == "by-hand" and not transformed():
             out = by_hand(rows, self.weights(list(self.log_weights)), self.slope, quadratic)
@@ -170,15 +170,15 @@ class ICNN(nn.Module):
                 out = torch.add(out, F.pad(rows, (0, self.dim - self.active)), alpha=quadratic)
         return out.reshape(*u.shape[:-1], self.dim)
 
-    def check_input(self, u: Tensor) -> None:
-        """Raise ValueError unless u is (..., K) of the parameters' dtype."""
-        if u.ndim == 0 or u.shape[-1] != self.active:
-            raise ValueError(f"expected an input (..., {self.active}), got {tuple(u.shape)}")
-        dtype = self.log_gain.dtype
-        if u.dtype != dtype and not torch.is_autocast_enabled(u.device.type):
-            raise ValueError(f"expected an input of {dtype}, got {u.dtype} {tuple(u.shape)}")
-        if not u.is_floating_point():
-            raise ValueError(f"expected a floating-point input, got {u.dtype} {tuple(u.shape)}")
+
+def check_input(u: Tensor, active: int, dtype: torch.dtype) -> None:
+    """Raise ValueError unless u is (..., active) of the parameters' dtype, or under autocast."""
+    if u.ndim == 0 or u.shape[-1] != active:
+        raise ValueError(f"expected an input (..., {active}), got {tuple(u.shape)}")
+    if u.dtype != dtype and not torch.is_autocast_enabled(u.device.type):
+        raise ValueError(f"expected an input of {dtype}, got {u.dtype} {tuple(u.shape)}")
+    if not u.is_floating_point():
+        raise ValueError(f"expected a floating-point input, got {u.dtype} {tuple(u.shape)}")
 
 
 def _scaled(tensors: nn.ParameterList, scales: list[float]) -> list[Tensor]:
