@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,20 @@ def run_folder(results: Path, experiment: str, config: RunConfig) -> Path:
     return results / experiment / config.run_id
 
 
+@contextmanager
+def _flushing() -> Iterator[None]:
+    """Take numbers too small for a normal float as zero.
+
+    Saturated pixels give many, and a processor is ten times slower with them.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@_flushing()
 def execute(
     config: RunConfig,
     results: Path,
@@ -94,12 +110,8 @@ def execute(
 
 
 def _prepare(config: RunConfig) -> torch.device:
-    """The device asked for (the CPU for the classical models, in float64), processor set up.
-
-    Numbers too small for a normal float, which saturated pixels give, would slow it ten times.
-    """
+    """The device asked for (the CPU for the classical models, in float64), its threads set."""
     device = pick_device(config.runtime.device)
-    torch.set_flush_denormal(True)
     if config.runtime.threads is not None:
         torch.set_num_threads(config.runtime.threads)
     return torch.device("cpu") if classical.handles(config) else device
@@ -306,6 +318,7 @@ def _split(data: Dataset, name: str, device: torch.device) -> Split:
     return Split(x.to(device), part.labels)
 
 
+@_flushing()
 def evaluate_run(run: Run, config: RunConfig) -> Evaluation:
     """Measure a trained run again from its stored weights.
 

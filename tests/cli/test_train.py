@@ -166,6 +166,7 @@ def test_twenty_kills_at_random_moments_end_in_the_bits_of_a_run_never_killed(tm
             assert child.returncode == 0, child.communicate()[1]
             assert contents(only_run(tmp_path / "killed")) == contents(only_run(tmp_path / "whole"))
             shutil.rmtree(tmp_path / "killed")
+            length *= 0.8  # the machine has become faster
         finally:
             child.communicate()
         for file in (tmp_path / "killed").rglob("*.h5"):

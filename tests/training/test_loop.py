@@ -233,12 +233,17 @@ def test_the_decoder_may_learn_at_a_rate_of_its_own() -> None:
     assert known == {id(p) for p in made.model.parameters()}
 
 
-def test_a_run_flushes_numbers_too_small_to_be_fast(tmp_path: Path) -> None:
-    torch.set_flush_denormal(False)
+def test_a_run_flushes_numbers_too_small_to_be_fast_and_leaves_no_trace(tmp_path: Path) -> None:
+    def kept() -> bool:
+        return bool((torch.full((1000,), 1e-39) * torch.ones(1000)).any())
+
+    class Probe(Silent):
+        def evaluating(self, split: str) -> None:
+            assert not kept()
+
     settings = ["train.epochs=0", "evaluate.samples=2", "evaluate.outer=2", "data.test=50"]
-    execute(configuration(*settings), tmp_path, "small", Silent())
-    tiny = torch.full((1000,), 1e-39) * torch.ones(1000)
-    assert not tiny.any()
+    execute(configuration(*settings), tmp_path, "small", Probe())
+    assert kept()
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "mps"])
