@@ -109,9 +109,9 @@ def main() -> None:
     command = "python -m benchmarks.brenier" + (" --compile 1" if options.compile else "")
     text = f"""## The image decoder
 
-`{command}`: two maps of L layers each, K = {LATENT}, D = {OUT}, H = {HIDDEN}, rotations on; a
-step is forward and backward for the input and every parameter. Medians of {options.rounds}
-interleaved rounds of each round's ratio, in milliseconds of processor time. "Double" is double
+`{command} --rounds {options.rounds}`: two maps of L layers each, K = {LATENT}, D = {OUT},
+H = {HIDDEN}, rotations on; a step is forward and backward for the input and every parameter.
+Medians of {options.rounds} interleaved rounds of each round's ratio, in milliseconds of processor time. "Double" is double
 backpropagation with the padding materialised; "compiled" is the plain form; the MLP has as many
 affine stages and as many parameters. {machine()}.
 

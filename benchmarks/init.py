@@ -268,7 +268,8 @@ of the posterior mean (>= 0.01).
 
 {by_depth(groups)}
 
-Decoders at other learning rates (`--layers 4 --rates 1e-3,2e-3,3e-3`):
+Decoders at several learning rates (`--rates 1e-3,2e-3,3e-3`), and without ε
+(`--settings "smooth, ε = 0;leaky, ε = 0"`):
 
 {by_rate(groups)}
 """
