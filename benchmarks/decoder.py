@@ -135,7 +135,8 @@ def main() -> None:
     )
     text = f"""## Padding, rotations and batching
 
-`python -m benchmarks.decoder --rounds {rounds}`: D = {OUT}, H = {HIDDEN}, batch {BATCH} unless said otherwise,
+`python -m benchmarks.decoder --rounds {rounds}`:
+D = {OUT}, H = {HIDDEN}, batch {BATCH} unless said otherwise,
 backward by hand (plain under vmap); a step is forward and backward. Medians of {rounds}
 interleaved rounds of each round's ratio, in milliseconds of processor time. {machine()}.
 

@@ -133,7 +133,8 @@ def main() -> None:
             "FLOPs, it / linear", "peak, MiB", "peak, it / double"]  # fmt: skip
     text = f"""## A vocabulary's output layer
 
-`python -m benchmarks.vocabulary --rounds {options.rounds}`: V = {VOCABULARY:,} logits, H = H' = {HIDDEN}, L = {LAYERS},
+`python -m benchmarks.vocabulary --rounds {options.rounds}`:
+V = {VOCABULARY:,} logits, H = H' = {HIDDEN}, L = {LAYERS},
 K = {ACTIVE} inputs ({LATENT} of them the latent's), {TOKENS:,} tokens; a step is forward,
 cross-entropy and backward for the input and every parameter. "In chunks" runs {CHUNK} tokens at a
 time. Medians of {options.rounds} interleaved rounds of each round's ratio, in seconds of processor
