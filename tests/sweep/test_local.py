@@ -33,7 +33,8 @@ def end(status, message=""):
 what = dict(pair.split(":") for pair in os.environ["WHAT"].split(",") if pair).get(str(seed), "ok")
 open(os.path.join(place, f"began-{seed}"), "w").write(json.dumps(
     [job["config"]["runtime"], {k: v for k, v in os.environ.items() if "THREADS" in k}]))
-open(os.path.join(place, f"pid-{seed}"), "w").write(str(os.getpid()))
+with open(os.path.join(place, f"pid-{seed}"), "w") as pid:
+    pid.write(str(os.getpid()))
 if what == "fail":
     end("failed", "It failed.")
 if what == "kill":
@@ -47,6 +48,7 @@ if what in ("wait", "stubborn"):
             end("interrupted", "Stopped after a checkpoint.")
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
+    open(os.path.join(place, f"ready-{seed}"), "w").close()
     say("start", steps=10)
     while True:
         time.sleep(0.01)
@@ -189,14 +191,22 @@ def test_a_signal_is_passed_on_once_and_no_run_is_begun_after_it(
     assert signal.getsignal(signum) is before
 
 
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    last = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < last, "it never happened"
+        time.sleep(0.01)
+
+
 def test_a_third_signal_ends_workers_that_will_not_stop(sweep: Sweep, tmp_path: Path) -> None:
+    signals = tmp_path / "signals-0"
+
     def insist() -> None:
-        while not (tmp_path / "began-0").exists():
-            time.sleep(0.01)
-        time.sleep(0.3)
-        for _ in range(3):
+        wait_until((tmp_path / "ready-0").exists)
+        for heard in ("2 ", "2 2 "):
             os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.4)
+            wait_until(lambda heard=heard: signals.exists() and signals.read_text() == heard)
+        os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=insist)
     thread.start()
@@ -204,22 +214,21 @@ def test_a_third_signal_ends_workers_that_will_not_stop(sweep: Sweep, tmp_path: 
     thread.join()
     assert ended == signal.SIGINT
     assert statuses(outcomes) == ["interrupted"]
-    assert (tmp_path / "signals-0").read_text() == "2 2 "
+    assert signals.read_text() == "2 2 "
 
 
 def test_an_error_in_the_sweep_itself_leaves_no_process_behind(
     sweep: Sweep, tmp_path: Path
 ) -> None:
     def fail() -> None:
+        wait_until(lambda: all((tmp_path / f"ready-{seed}").exists() for seed in (0, 1)))
         raise KeyError("in the display")
 
     with pytest.raises(KeyError):
         sweep("0:wait,1:stubborn", runs=2, watcher=Recorder(fail))
-    pids = [int(path.read_text()) for path in tmp_path.glob("pid-*")]
-    assert pids
-    for pid in pids:
+    for seed in (0, 1):
         with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
+            os.kill(int((tmp_path / f"pid-{seed}").read_text()), 0)
 
 
 def test_the_default_is_a_worker_for_every_core_and_a_gpu_takes_as_many_as_allowed() -> None:
