@@ -131,8 +131,9 @@ class FactoredBrenierMap(nn.Module):
     def project(self, rows: Tensor) -> Tensor:
         """Multiply rows (M, D) by β: (M, K)."""
         reached = self.dim - (self.active - self.dense)
-        dense = rows[:, :reached] @ self.signs.to(rows) @ self.mixing(rows.dtype)
-        return torch.cat([dense, rows[:, reached:]], dim=1)
+        leading, trailing = rows.split([reached, self.dim - reached], dim=1)
+        dense = leading @ self.signs.to(rows) @ self.mixing(rows.dtype)
+        return torch.cat([dense, trailing], dim=1)
 
     def potential(self, u: Tensor) -> Tensor:
         """The convex function (...,) at β u, for u (..., K); its gradient in u is βᵀ g."""
