@@ -1,9 +1,9 @@
-"""Networks: Brenier maps and what they are compared with; nothing here knows of VAEs."""
+"""Networks: Brenier maps and what they are compared with, of use without a VAE too."""
 
 from lidcli.nn.brenier import BrenierMap
-from lidcli.nn.certificate import Certificate, MapCertificate
+from lidcli.nn.certificate import Certificate, MapCertificate, certify
 from lidcli.nn.factored import FactoredBrenierMap
-from lidcli.nn.icnn import ICNN
+from lidcli.nn.icnn import ICNN, Activation, Backward
 from lidcli.nn.injective import InjectiveDecoder, brenier_depth
 from lidcli.nn.mlp import MLP, count_parameters
 from lidcli.nn.modulus import Modulus, measured_modulus
@@ -12,6 +12,8 @@ from lidcli.nn.orthogonal import Rotation
 __all__ = [
     "ICNN",
     "MLP",
+    "Activation",
+    "Backward",
     "BrenierMap",
     "Certificate",
     "FactoredBrenierMap",
@@ -20,6 +22,7 @@ __all__ = [
     "Modulus",
     "Rotation",
     "brenier_depth",
+    "certify",
     "count_parameters",
     "measured_modulus",
 ]

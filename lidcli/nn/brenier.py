@@ -15,7 +15,7 @@ class BrenierMap(nn.Module):
     g(u) = ∇φ(u) + ε u, with φ an ICNN. The input lives on the first K of D coordinates (zero
     padding, never materialised).
 
-    Arguments:
+    Args:
         dim: D, size of the output.
         hidden: H, units of each of the L - 1 hidden layers.
         layers: L >= 2, layers of the ICNN, the scalar one included.
@@ -72,7 +72,7 @@ class BrenierMap(nn.Module):
                 f"with hidden H={hidden} < active K={self.icnn.active} and inverse_lipschitz=0 the "
                 "map is not injective: raise hidden or inverse_lipschitz"
             )
-        self.inverse_lipschitz, self.gain = inverse_lipschitz, gain
+        self.inverse_lipschitz, self.gain = float(inverse_lipschitz), gain
 
     @property
     def active(self) -> int:
@@ -102,7 +102,8 @@ class BrenierMap(nn.Module):
 
     def certificate(self) -> MapCertificate:
         """The proven modulus of monotonicity, from the weights (docs/BRENIER.md)."""
-        return certify(self.icnn, torch.full((self.active,), float(self.inverse_lipschitz)))
+        epsilon = torch.full((self.active,), self.inverse_lipschitz, dtype=torch.float64)
+        return certify(self.icnn, epsilon)
 
 
 def check_epsilon(inverse_lipschitz: float, gain: float) -> None:

@@ -33,7 +33,7 @@ def by_hand(u: Tensor, weights: Weights, slope: float, quadratic: float) -> Tens
     """`closed_form` of u (N, K), with log W in place of W, plus quadratic * u: (N, D)."""
     A, b, V, w, a, top = weights
     inputs = [u, w, a, *A, *b, *(top or ())]
-    if torch.is_autocast_enabled(u.device.type):
+    if torch.is_autocast_enabled(u.device.type) and u.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(u.device.type)
         inputs = [tensor.to(dtype) for tensor in inputs]
     out: Tensor = _ByHand.apply(slope, quadratic, len(A), *V, *inputs)  # type: ignore[no-untyped-call]
@@ -59,7 +59,8 @@ class _ByHand(torch.autograd.Function):
     def backward(ctx: Any, G: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of every input, None where it is not wanted or zero."""
         n, slope, quadratic = ctx.n, ctx.slope, ctx.quadratic
-        tensors, rest = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+        saved = ctx.saved_tensors
+        tensors, rest = saved[: ctx.count], saved[ctx.count :]
         needed = ctx.needs_input_grad[3:]
         if torch.is_grad_enabled():
             return None, None, None, *_again(tensors, n, slope, quadratic, G, needed)
@@ -130,7 +131,7 @@ def _value(u: Tensor, weights: Weights, slope: float) -> tuple[Tensor, _Kept]:
             delta = h[layer - 1].mul_(p)
         else:
             delta = leaky_times(p, t[layer], slope)
-            kept.append(torch.copysign(p, t[layer], out=t[layer]))
+            kept.append(torch.where(t[layer] > 0, p, -p, out=t[layer]))
         out = _grow(out, delta, A[layer])
         p = delta @ W[layer - 1]
         if top is None or layer == 1:
@@ -210,7 +211,7 @@ def _gradients(
         tau = v.mul_(h[layer]) if sigma is None else leaky_times(v, kept.p[layer], slope)
     gw, ga = _sum(tau, sigma), _sum(G, sigma)
 
-    gu = quadratic * G[:, :k] if need_u else None
+    gu = quadratic * leading(G, k) if need_u else None
     down: Tensor | None = None
     for layer in range(len(x) - 1, -1, -1):
         scale = 1 - slope if layer else 1.0
@@ -220,7 +221,7 @@ def _gradients(
             xl = down.mul_(h[layer]).add_(x[layer], alpha=scale)
         gb[layer] = xl.sum(0)
         if (found := gA[layer]) is not None:
-            found[:, :k].addmm_(xl.T, u)
+            leading(found, k).addmm_(xl.T, u)
         if gu is not None:
             gu.addmm_(xl, A[layer][:, :k])
         if layer:
@@ -229,6 +230,11 @@ def _gradients(
             down = xl @ W[layer - 1]
     gV = [None if g is None else g.mul_(Wl) for g, Wl in zip(gV, W, strict=True)]
     return [*gV, gu, gw, ga, *gA, *gb, *[None] * (3 if top else 0)]
+
+
+def leading(x: Tensor, columns: int) -> Tensor:
+    """The leading columns of x (N, M); all of them are x itself, which a batched gradient needs."""
+    return x if columns == x.shape[1] else x[:, :columns]
 
 
 def _times(w: Tensor, sigma: Tensor | None) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from lidcli.nn.checks import check_finite
 from lidcli.nn.icnn import ICNN
 
 
@@ -26,6 +28,11 @@ class MapCertificate:
     log_bound: float
     direction: Tensor
 
+    @property
+    def modulus(self) -> float:
+        """exp(log_modulus), 0 or infinite where the logarithm is out of a float's range."""
+        return _exp(self.log_modulus)
+
 
 @dataclass(frozen=True)
 class Certificate:
@@ -40,8 +47,12 @@ class Certificate:
 
     @property
     def modulus(self) -> float:
-        """exp(log_modulus), which may underflow to 0 where the logarithm does not."""
-        return math.exp(self.log_modulus)
+        """exp(log_modulus), 0 or infinite where the logarithm is out of a float's range."""
+        return _exp(self.log_modulus)
+
+
+def _exp(x: float) -> float:
+    return math.exp(x) if x < math.log(sys.float_info.max) else math.inf
 
 
 def log_path_weights(phi: ICNN) -> Tensor:
@@ -55,7 +66,7 @@ def log_path_weights(phi: ICNN) -> Tensor:
 def certify(phi: ICNN, quadratic: Tensor, embedding: Tensor | None = None) -> MapCertificate:
     """Certify u -> Bᵀ ∇φ(B u) + diag(quadratic) u, B = `embedding` (D, K) or the padding.
 
-    Arguments:
+    Args:
         phi: the network.
         quadratic: (K,), weights >= 0 of the quadratic term ½ Σ m_k u_k².
         embedding: (D, K), or None for phi's own zero padding.
@@ -63,9 +74,7 @@ def certify(phi: ICNN, quadratic: Tensor, embedding: Tensor | None = None) -> Ma
     Raises:
         ValueError: when a weight is not finite.
     """
-    for name, parameter in phi.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
-            raise ValueError(f"no certificate: {name} {tuple(parameter.shape)} is not finite")
+    check_finite(phi)
     if embedding is not None and not bool(torch.isfinite(embedding).all()):
         raise ValueError(f"no certificate: the embedding {tuple(embedding.shape)} is not finite")
     first = phi.input_weights[0].detach().double()
@@ -81,14 +90,17 @@ def certify(phi: ICNN, quadratic: Tensor, embedding: Tensor | None = None) -> Ma
 
     m = quadratic.detach().double().cpu()
     log_quadratic = m.min().log().item()
+    parts = torch.tensor([log_quadratic, log_curvature], dtype=torch.float64)
+    log_modulus = float(torch.logsumexp(parts, dim=0))
     if bool((m == m[0]).all()):
-        parts = torch.tensor([log_quadratic, log_curvature], dtype=torch.float64)
-        log_modulus = float(torch.logsumexp(parts, dim=0))
         direction = torch.linalg.svd(scaled, full_matrices=True).Vh[-1]
     else:
-        curved = scaled.cpu() * math.exp((log_scale + peak.item()) / 2)
-        total = torch.cat([curved, m.sqrt().diag()])
-        log_modulus = 2 * _log_smallest_singular(total)
+        log_curved, log_roots = (log_scale + peak.item()) / 2, m.log() / 2
+        unit = max(log_curved, log_roots.max().item())
+        total = torch.cat(
+            [scaled.cpu() * math.exp(log_curved - unit), (log_roots - unit).exp().diag()]
+        )
+        log_modulus = max(log_modulus, 2 * (unit + _log_smallest_singular(total)))
         direction = torch.linalg.svd(total, full_matrices=False).Vh[-1]
     return MapCertificate(log_modulus, log_quadratic, log_curvature, log_bound, direction.cpu())
 

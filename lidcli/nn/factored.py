@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from lidcli.nn.brenier import calibrate_gain, check_epsilon
-from lidcli.nn.by_hand import transformed
+from lidcli.nn.by_hand import leading, transformed
 from lidcli.nn.certificate import MapCertificate, certify
-from lidcli.nn.icnn import ICNN, Activation, Backward, check_input
+from lidcli.nn.checks import check_finite, check_input
+from lidcli.nn.icnn import ICNN, Activation, Backward
 
 
 class FactoredBrenierMap(nn.Module):
@@ -21,7 +22,7 @@ class FactoredBrenierMap(nn.Module):
     signs, made orthogonal, over the leading outputs), the others are zero-padded to the trailing
     outputs. M is ε on the padded block and `dense_inverse_lipschitz` on the dense one.
 
-    Arguments:
+    Args:
         dim: D, size of the output.
         hidden: H, units of each of φ's L - 1 hidden layers.
         layers: L >= 2, layers of φ, the scalar one included.
@@ -48,7 +49,6 @@ class FactoredBrenierMap(nn.Module):
 
     signs: Tensor
     gram: Tensor
-    strengths: Tensor
 
     def __init__(
         self,
@@ -74,17 +74,26 @@ class FactoredBrenierMap(nn.Module):
                 "a factored map needs 0 <= dense <= active <= dim, "
                 f"not dense={dense}, active={active}, dim={dim}"
             )
-        self.dim, self.active, self.dense, self.gain = dim, active, dense, gain
+        if width < 1:
+            raise ValueError(f"a factored map needs width >= 1, not {width}")
         reached = dim - (active - dense)
         if dense_inverse_lipschitz is None:
             dense_inverse_lipschitz = inverse_lipschitz * reached**0.5
-        for epsilon in (inverse_lipschitz, dense_inverse_lipschitz):
+        self.dim, self.active, self.dense, self.gain = dim, active, dense, gain
+        self.inverse_lipschitz = float(inverse_lipschitz)
+        self.dense_inverse_lipschitz = float(dense_inverse_lipschitz)
+        sizes = {f"width H'={width}": width, f"hidden H={hidden}": hidden}
+        small = [name for name, size in sizes.items() if size < active]
+        for name, columns in (
+            ("inverse_lipschitz", active - dense),
+            ("dense_inverse_lipschitz", dense),
+        ):
+            epsilon = getattr(self, name)
             check_epsilon(epsilon, gain)
-            used = epsilon == 0 and (dense < active or epsilon is dense_inverse_lipschitz)
-            if used and min(width, hidden) < active:
+            if epsilon == 0 and columns and small:
                 raise ValueError(
-                    f"with width H'={width} or hidden H={hidden} < active K={active} and an "
-                    "inverse_lipschitz of 0 the map is not injective: raise one of them"
+                    f"with {' and '.join(small)} < active K={active} and {name}=0 the map is not "
+                    f"injective: raise {' and '.join(size.split()[0] for size in small)} or {name}"
                 )
         self.icnn = ICNN(
             width,
@@ -100,16 +109,14 @@ class FactoredBrenierMap(nn.Module):
         signs = _independent_signs(reached, dense)
         self.register_buffer("signs", signs)
         self.register_buffer("gram", signs.T @ signs)
-        strengths = torch.full((active,), float(inverse_lipschitz))
-        strengths[:dense] = dense_inverse_lipschitz
-        self.register_buffer("strengths", strengths)
 
     def forward(self, u: Tensor) -> Tensor:
         """Map (..., K) to (..., D)."""
         check_input(u, self.active, self.tilt.dtype)
         rows = u.reshape(-1, self.active)
-        weighted = rows * self.strengths
-        spread, rest = weighted[:, : self.dense] @ self.mixing().T, weighted[:, self.dense :]
+        first, rest = torch.split(rows, [self.dense, self.active - self.dense], dim=1)
+        spread = self.dense_inverse_lipschitz * first @ self.mixing().T
+        rest = self.inverse_lipschitz * rest
         inner = self.icnn.gradient(rows @ self.project(self.embedding).T)
         terms = [inner, self.embedding, self.tilt, spread, self.signs, rest]
         if torch.is_autocast_enabled(u.device.type):
@@ -124,14 +131,14 @@ class FactoredBrenierMap(nn.Module):
         return out.reshape(*u.shape[:-1], self.dim)
 
     def mixing(self, dtype: torch.dtype | None = None) -> Tensor:
-        """R⁻¹ with signs R⁻¹ orthonormal, from the Gram matrix, which is exact at any precision."""
-        inverse: Tensor = torch.linalg.inv(torch.linalg.cholesky(self.gram.to(dtype))).T
-        return inverse
+        """R⁻¹ with signs R⁻¹ orthonormal, from the Gram matrix, which is exact."""
+        inverse: Tensor = torch.linalg.inv(torch.linalg.cholesky(self.gram.double())).T
+        return inverse.to(self.gram.dtype if dtype is None else dtype)
 
     def project(self, rows: Tensor) -> Tensor:
         """Multiply rows (M, D) by β: (M, K)."""
         reached = self.dim - (self.active - self.dense)
-        leading, trailing = rows.split([reached, self.dim - reached], dim=1)
+        leading, trailing = torch.split(rows, [reached, self.dim - reached], dim=1)
         dense = leading @ self.signs.to(rows) @ self.mixing(rows.dtype)
         return torch.cat([dense, trailing], dim=1)
 
@@ -140,7 +147,13 @@ class FactoredBrenierMap(nn.Module):
         check_input(u, self.active, self.tilt.dtype)
         phi: Tensor = self.icnn(u @ self.project(self.embedding).T)
         tilt = self.project(self.tilt.unsqueeze(0)).squeeze(0)
-        return phi + (u.square() @ self.strengths) / 2 + u @ tilt
+        return phi + u.square() @ self.strengths().to(u) / 2 + u @ tilt
+
+    def strengths(self) -> Tensor:
+        """The diagonal (K,) of M on the inputs, in float64."""
+        epsilons = [self.dense_inverse_lipschitz] * self.dense
+        epsilons += [self.inverse_lipschitz] * (self.active - self.dense)
+        return torch.tensor(epsilons, dtype=torch.float64)
 
     @torch.no_grad()
     def calibrate(self, u: Tensor) -> Tensor:
@@ -153,11 +166,9 @@ class FactoredBrenierMap(nn.Module):
 
     def certificate(self) -> MapCertificate:
         """The proven modulus of monotonicity of βᵀ g, from the weights."""
-        if not bool(torch.isfinite(self.embedding).all()):
-            shape = tuple(self.embedding.shape)
-            raise ValueError(f"no certificate: the embedding {shape} is not finite")
+        check_finite(self)
         with torch.no_grad():
-            return certify(self.icnn, self.strengths, self.project(self.embedding.double()))
+            return certify(self.icnn, self.strengths(), self.project(self.embedding.double()))
 
 
 class _Output(torch.autograd.Function):
@@ -186,7 +197,8 @@ class _Output(torch.autograd.Function):
         inner, embedding, signs = ctx.saved_tensors
         G, reached = G.contiguous(), len(signs)
         grown = inner.T @ G if ctx.needs_input_grad[1] else None
-        return G @ embedding.T, grown, G.sum(0), G[:, :reached] @ signs, None, G[:, reached:]
+        rest = G[:, reached:] if reached else G
+        return G @ embedding.T, grown, G.sum(0), leading(G, reached) @ signs, None, rest
 
 
 def _independent_signs(rows: int, columns: int) -> Tensor:

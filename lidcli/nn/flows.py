@@ -1,4 +1,4 @@
-"""Conditional RealNVP: the flexible part of the posterior of w and z."""
+"""Conditional RealNVP."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lidcli.nn.by_hand import by_hand, transformed
+from lidcli.nn.checks import check_input
 from lidcli.nn.closed_form import Weights, closed_form, smooth_leaky
 
 Activation = Literal["smooth", "leaky"]
@@ -37,7 +38,7 @@ class ICNN(nn.Module):
     Layer 0 is leaky-ReLU squared, the layers above it non-decreasing and convex, their weights
     exp(V); the potential is multiplied by a learned gain.
 
-    Arguments:
+    Args:
         dim: D, size of the space the function lives on.
         hidden: H, units of each of the L - 1 hidden layers.
         layers: L >= 2, hidden layers and the scalar one.
@@ -162,23 +163,16 @@ class ICNN(nn.Module):
         """The gradient of the potential plus quadratic ‖u‖² / 2, (..., K) -> (..., D)."""
         check_input(u, self.active, self.log_gain.dtype)
         rows = u.reshape(-1, self.active)
-        if self.backward == "by-hand" and not transformed():
-            out = by_hand(rows, self.weights(list(self.log_weights)), self.slope, quadratic)
+        written = self.backward == "by-hand" and not transformed()
+        mixed = torch.is_autocast_enabled(u.device.type)
+        if written:
+            weights = self.weights(list(self.log_weights))
+            out = by_hand(rows, weights, self.slope, 0.0 if mixed else quadratic)
         else:
             out = closed_form(rows, self.weights(), self.slope)
-            if quadratic:
-                out = torch.add(out, F.pad(rows, (0, self.dim - self.active)), alpha=quadratic)
+        if quadratic and (mixed or not written):
+            out = torch.add(out, F.pad(rows, (0, self.dim - self.active)), alpha=quadratic)
         return out.reshape(*u.shape[:-1], self.dim)
-
-
-def check_input(u: Tensor, active: int, dtype: torch.dtype) -> None:
-    """Raise ValueError unless u is (..., active) of the parameters' dtype, or under autocast."""
-    if u.ndim == 0 or u.shape[-1] != active:
-        raise ValueError(f"expected an input (..., {active}), got {tuple(u.shape)}")
-    if u.dtype != dtype and not torch.is_autocast_enabled(u.device.type):
-        raise ValueError(f"expected an input of {dtype}, got {u.dtype} {tuple(u.shape)}")
-    if not u.is_floating_point():
-        raise ValueError(f"expected a floating-point input, got {u.dtype} {tuple(u.shape)}")
 
 
 def _scaled(tensors: nn.ParameterList, scales: list[float]) -> list[Tensor]:

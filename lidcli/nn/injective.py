@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lidcli.nn.brenier import BrenierMap
 from lidcli.nn.certificate import Certificate
+from lidcli.nn.checks import check_finite
 from lidcli.nn.factored import FactoredBrenierMap
 from lidcli.nn.icnn import Activation, Backward
 from lidcli.nn.orthogonal import Rotation
@@ -44,11 +45,11 @@ class InjectiveDecoder(nn.Module):
     f = g_m ∘ βᵀ ∘ Q_m ∘ g_{m-1} ∘ … ∘ g_1 ∘ Q_1, where g_1 … g_{m-1} act on the latent space, βᵀ
     pads with zeros and the Q are learned rotations (one more follows g_m where D = K).
 
-    Arguments:
+    Args:
         latent: K, size of the input.
         out: D >= K, size of the output.
         hidden: H, units of each hidden layer.
-        layers: affine stages maps (n + 2) - 1 with n >= 1 hidden layers an ICNN.
+        layers: affine stages, maps × (n + 2) - 1 where each ICNN has n >= 1 hidden layers.
         maps: how many Brenier maps, >= 1.
         activation: "smooth" (default) or "leaky", the paper's.
         inverse_lipschitz: ε >= 0 of every map, or one for each.
@@ -95,9 +96,11 @@ class InjectiveDecoder(nn.Module):
     ) -> None:
         super().__init__()
         if not 1 <= latent <= out:
-            raise ValueError(f"an injective decoder needs 1 <= latent <= out, not {latent} > {out}")
+            raise ValueError(
+                f"an injective decoder needs 1 <= latent <= out, not latent={latent}, out={out}"
+            )
         depth = brenier_depth(layers, maps)
-        if isinstance(inverse_lipschitz, (int, float)):
+        if not isinstance(inverse_lipschitz, Sequence):
             inverse_lipschitz = [float(inverse_lipschitz)] * maps
         if len(inverse_lipschitz) != maps:
             raise ValueError(f"{len(inverse_lipschitz)} values of inverse_lipschitz, {maps} maps")
@@ -168,6 +171,7 @@ class InjectiveDecoder(nn.Module):
 
     def certificate(self) -> Certificate:
         """The proven inverse-Lipschitz constant, from the weights: those of the maps multiply."""
+        check_finite(self)
         maps = tuple(g.certificate() for g in self.brenier_maps())
         direction, first = maps[0].direction, self.stages()[0]
         if isinstance(first, Rotation):

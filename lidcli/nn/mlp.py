@@ -14,7 +14,7 @@ LEAK = 0.2
 class MLP(nn.Module):
     """A perceptron of `layers` affine stages, `layers - 1` of them hidden, started after He.
 
-    Arguments:
+    Args:
         inputs: size of the input, >= 1.
         outputs: size of the output, >= 1.
         hidden: H, units of each hidden layer, >= 1.

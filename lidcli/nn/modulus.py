@@ -27,7 +27,7 @@ def measured_modulus(
 ) -> Modulus:
     """Measure how close a map brings points.
 
-    Arguments:
+    Args:
         decoder: a map (..., K) -> (..., D) that torch.func can transform.
         latents: (N, K), N >= 2, the points to measure at.
         directions: (R, K), unit vectors along which further pairs are laid, at distances 1e-2, 1
@@ -35,7 +35,8 @@ def measured_modulus(
         chunk: points whose Jacobian is held at once, >= 1.
 
     Raises:
-        ValueError: when latents is not (N, K) with N >= 2, or directions not (R, K).
+        ValueError: when latents is not (N, K) with N >= 2 points, not all the same, directions is
+            not (R, K), chunk < 1, or the decoder is not finite at the latents.
 
     Example:
         >>> round(measured_modulus(lambda u: 3 * u, torch.randn(8, 2)).secant, 3)
@@ -43,12 +44,18 @@ def measured_modulus(
     """
     if latents.ndim != 2 or len(latents) < 2:
         raise ValueError(f"latents must be (N, K) with N >= 2, got {tuple(latents.shape)}")
+    if chunk < 1:
+        raise ValueError(f"chunk must be >= 1, not {chunk}")
     if directions is None:
         directions = _own_directions(decoder, latents)
     if directions.ndim != 2 or directions.shape[1] != latents.shape[1]:
         raise ValueError(
             f"directions must be (R, {latents.shape[1]}), got {tuple(directions.shape)}"
         )
+    with torch.no_grad():
+        image = decoder(latents)
+    if not bool(torch.isfinite(image).all()):
+        raise ValueError(f"the decoder is not finite at the latents {tuple(latents.shape)}")
     smallest = float("inf")
     for part in torch.split(latents, chunk):
         jacobians = vmap(jacrev(decoder))(part).double()
@@ -56,14 +63,16 @@ def measured_modulus(
         found = 0.0 if wide else torch.linalg.svdvals(jacobians)[:, -1].min().item()
         smallest = min(smallest, found)
     with torch.no_grad():
-        image = decoder(latents)
         half = len(latents) // 2
         slopes = [_secants(latents[:half], latents[-half:], image[:half], image[-half:])]
         for direction in directions.to(latents):
             for step in (1e-2, 1.0, 10.0):
                 moved = latents + step * direction
                 slopes.append(_secants(latents, moved, image, decoder(moved)))
-    return Modulus(smallest, torch.cat(slopes).min().item())
+    pairs = torch.cat(slopes)
+    if not len(pairs):
+        raise ValueError(f"the latents {tuple(latents.shape)} hold no pair of different points")
+    return Modulus(smallest, pairs.min().item())
 
 
 def _secants(a: Tensor, b: Tensor, image_a: Tensor, image_b: Tensor) -> Tensor:
@@ -80,4 +89,6 @@ def _own_directions(decoder: Callable[[Tensor], Tensor], latents: Tensor) -> Ten
     if certificate is None:
         return latents.new_empty(0, latents.shape[1])
     direction: Tensor = certificate().direction
+    if latents.shape[1] != len(direction):
+        raise ValueError(f"latents must be (N, {len(direction)}), got {tuple(latents.shape)}")
     return direction.unsqueeze(0)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lidcli.nn.checks import check_input
+
 
 class Rotation(nn.Module):
     """An orthogonal matrix with determinant 1, learned through Cayley's transform.
@@ -14,7 +16,7 @@ class Rotation(nn.Module):
     the identity, where a decoder is the paper's; the Gaussian input weights of a Brenier map are
     already turned at random, so a random start would add nothing.
 
-    Arguments:
+    Args:
         dim: K >= 1.
 
     Raises:
@@ -45,10 +47,12 @@ class Rotation(nn.Module):
     def matrix(self) -> Tensor:
         """The matrix (K, K)."""
         skew = self.skew[self._index] * self._sign
-        eye = torch.eye(self.dim, dtype=skew.dtype, device=skew.device)
-        turned: Tensor = torch.linalg.solve(eye - skew, eye + skew)
-        return turned
+        exact = skew.to(torch.promote_types(skew.dtype, torch.float32))
+        eye = torch.eye(self.dim, dtype=exact.dtype, device=exact.device)
+        turned: Tensor = torch.linalg.solve(eye - exact, eye + exact)
+        return turned.to(skew.dtype)
 
     def forward(self, u: Tensor) -> Tensor:
         """Turn the rows of u (..., K)."""
+        check_input(u, self.dim, self.skew.dtype)
         return F.linear(u, self.matrix())

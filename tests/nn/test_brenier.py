@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, jvp, stack_module_state, vmap
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from lidcli.nn import BrenierMap
 
@@ -153,12 +154,13 @@ def test_a_penalty_on_the_gradient_reaches_an_input_that_depends_on_the_weights(
         assert (mine - theirs).abs().max() <= 1e-11 * max(p.abs().max() for p in found[1])
 
 
+@pytest.mark.parametrize("dim", [3, 7])
 @pytest.mark.parametrize("backward", BACKWARDS)
 @pytest.mark.parametrize("activation", SETTINGS)
 def test_forward_mode_and_batched_gradients_give_the_jacobian(
-    activation: str, backward: str
+    activation: str, backward: str, dim: int
 ) -> None:
-    g = some_map(activation=activation, backward=backward)
+    g = some_map(dim, activation=activation, backward=backward)
     u = torch.randn(2, 3, dtype=torch.float64)
     expected = torch.autograd.functional.jacobian(lambda v: reference(g, v).sum(0), u)
     direction = torch.randn_like(u)
@@ -166,10 +168,40 @@ def test_forward_mode_and_batched_gradients_give_the_jacobian(
     with forward_ad.dual_level():
         dual = forward_ad.unpack_dual(g(forward_ad.make_dual(u, direction)))
         assert_close(dual.tangent.sum(0), (expected * direction).sum((1, 2)))
-    rows = torch.eye(7, dtype=torch.float64)[:, None].expand(7, 2, 7)
+    rows = torch.eye(dim, dtype=torch.float64)[:, None].expand(dim, 2, dim)
     u.requires_grad_()
-    (batched,) = torch.autograd.grad(g(u), u, rows, is_grads_batched=True)
-    assert_close(batched, expected)
+    wanted = [u, *g.parameters()]
+    batched = torch.autograd.grad(g(u), wanted, rows, is_grads_batched=True, allow_unused=True)
+    assert_close(batched[0], expected)
+    for row in range(dim):
+        alone = torch.autograd.grad(g(u), wanted, rows[row], allow_unused=True)
+        for one, many in zip(alone, batched, strict=True):
+            assert (one is None) == (many is None)
+            if one is not None:
+                assert_close(many[row], one)
+
+
+@pytest.mark.parametrize("activation", SETTINGS)
+def test_checkpointing_by_hand_gives_the_same_gradients(activation: str) -> None:
+    g = some_map(activation=activation, backward="by-hand")
+    u = torch.randn(9, 3, dtype=torch.float64, requires_grad=True)
+    expected = torch.autograd.grad(g(u).square().sum(), u)[0]
+    out = checkpoint(g, u, use_reentrant=False)
+    assert_close(torch.autograd.grad(out.square().sum(), u)[0], expected)
+
+
+def test_a_pre_activation_of_zero_has_the_lower_slope_in_every_form() -> None:
+    found = []
+    for backward in BACKWARDS:
+        g = some_map(activation="leaky", backward=backward)
+        with torch.no_grad():
+            for bias in g.icnn.biases:
+                bias.zero_()
+        u = torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
+        out = g(u)
+        found.append([out, *gradients(out, torch.ones_like(out), u, g)])
+    for plain, by_hand in zip(*found, strict=True):
+        assert_close(by_hand, plain)
 
 
 @pytest.mark.parametrize("backward", BACKWARDS)
@@ -244,6 +276,27 @@ def test_bf16_autocast_trains_close_to_float32(layers: int, activation: str, bac
     assert found.dtype == torch.float32
     expected = torch.autograd.grad(full.square().sum(), g.icnn.input_weights[0])[0]
     assert (found - expected).norm() < 0.1 * expected.norm()
+
+
+@pytest.mark.parametrize("backward", BACKWARDS)
+def test_under_autocast_the_quadratic_term_keeps_the_inputs_precision(backward: str) -> None:
+    g = BrenierMap(2, 8, 2, inverse_lipschitz=0.5, backward=backward)
+    with torch.no_grad():
+        g.icnn.log_gain.fill_(-40.0)
+    u = torch.tensor([[1.0, 0.0], [1.003, 0.0]])
+    with torch.autocast("cpu", torch.bfloat16):
+        out = g(u)
+    torch.testing.assert_close(out, 0.5 * u)
+
+
+@pytest.mark.parametrize("backward", BACKWARDS)
+def test_under_autocast_double_stays_double_and_does_not_mix(backward: str) -> None:
+    g = some_map(backward=backward)
+    u = torch.randn(9, 3, dtype=torch.float64, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_close(g(u), reference(g, u))
+        with pytest.raises(ValueError, match=r"input of torch.float32, got torch.float64 \(9, 3\)"):
+            g.float()(u)
 
 
 @pytest.mark.parametrize("backward", BACKWARDS)

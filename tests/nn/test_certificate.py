@@ -197,10 +197,40 @@ def test_it_is_computed_in_log_space() -> None:
     assert math.exp(certificate.log_modulus) == 0.0
 
 
-def test_a_network_without_full_rank_certifies_epsilon_alone() -> None:
-    g = BrenierMap(8, 3, 3, inverse_lipschitz=0.5)
-    assert g.certificate().log_modulus == pytest.approx(math.log(0.5))
+@pytest.mark.parametrize("epsilon", [0.01, 0.1, 0.2, 0.5])
+def test_a_network_without_full_rank_certifies_epsilon_alone(epsilon: float) -> None:
+    g = BrenierMap(8, 3, 3, inverse_lipschitz=epsilon)
+    assert g.certificate().modulus == pytest.approx(epsilon, rel=1e-14)
     assert g.certificate().log_curvature == -math.inf
+    f = FactoredBrenierMap(20, 3, 3, width=6, active=4, inverse_lipschitz=epsilon)
+    assert f.certificate().modulus == pytest.approx(epsilon, rel=1e-14)
+
+
+@pytest.mark.parametrize("log_gain", [-1500.0, 75.0, 1500.0])
+def test_blocks_of_unequal_epsilon_are_certified_in_log_space(log_gain: float) -> None:
+    torch.manual_seed(0)
+    arguments = {"width": 8, "active": 5, "dense": 2, "inverse_lipschitz": 0.5}
+    low_rank = FactoredBrenierMap(30, 4, 3, **arguments).double()
+    full_rank = FactoredBrenierMap(30, 8, 3, **arguments).double()
+    for g in (low_rank, full_rank):
+        with torch.no_grad():
+            g.icnn.log_gain.fill_(log_gain)
+    assert math.log(0.5) <= low_rank.certificate().log_modulus < 100
+    certificate = full_rank.certificate()
+    assert certificate.log_modulus >= max(math.log(0.5), certificate.log_curvature)
+    assert (certificate.modulus == math.inf) == (log_gain > 1000)
+
+
+def test_without_epsilon_on_one_block_the_curvature_is_still_certified() -> None:
+    torch.manual_seed(0)
+    g = FactoredBrenierMap(
+        30, 8, 3, width=8, active=5, dense=2, activation="leaky",
+        inverse_lipschitz=0.0, dense_inverse_lipschitz=1.0,
+    ).double()  # fmt: skip
+    with torch.no_grad():
+        g.icnn.log_gain.fill_(-80.0)
+    certificate = g.certificate()
+    assert -math.inf < certificate.log_curvature <= certificate.log_modulus
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -215,3 +245,9 @@ def test_weights_that_are_not_finite_are_refused_by_name(value: float) -> None:
         f.embedding[0, 0] = value
     with pytest.raises(ValueError, match=r"embedding \(6, 20\) is not finite"):
         f.certificate()
+    for name in ("rotations.1.skew", "maps.1.icnn.log_gain"):
+        decoder = InjectiveDecoder(3, 8, 16, 9)
+        with torch.no_grad():
+            decoder.get_parameter(name).fill_(value)
+        with pytest.raises(ValueError, match=f"{name} .* is not finite"):
+            decoder.certificate()

@@ -39,14 +39,14 @@ def some_map(
 
 def padding(g: FactoredBrenierMap) -> Tensor:
     """β (D, K)."""
-    return g.project(torch.eye(DIM, dtype=torch.float64))
+    return g.project(torch.eye(g.dim, dtype=torch.float64))
 
 
 def reference(g: FactoredBrenierMap, u: Tensor) -> Tensor:
     """∇T at β u by double backpropagation, T written on all of R^D."""
     beta = padding(g)
     v = u @ beta.T
-    potential = g.icnn(v @ g.embedding.T) + (v @ beta).square() @ g.strengths / 2 + v @ g.tilt
+    potential = g.icnn(v @ g.embedding.T) + (v @ beta).square() @ g.strengths() / 2 + v @ g.tilt
     return torch.autograd.grad(potential.sum(), v, create_graph=True)[0]
 
 
@@ -147,15 +147,52 @@ def test_calibration_sets_the_standard_deviation_of_the_network_part() -> None:
         ({"dense": 6}, "dense=6, active=5"),
         ({"inverse_lipschitz": 0.0, "width": 4}, "width H'=4 .*not injective"),
         ({"inverse_lipschitz": 0.0, "hidden": 4}, "hidden H=4 .*not injective"),
-        ({"dense": 2, "dense_inverse_lipschitz": 0.0, "width": 4}, "not injective"),
+        (
+            {"dense": 2, "dense_inverse_lipschitz": 0.0, "width": 4},
+            "width H'=4 < .* dense_inverse_lipschitz=0 .* raise width or dense_inverse_lipschitz",
+        ),
+        (
+            {"inverse_lipschitz": 0.0, "width": 4, "hidden": 3},
+            "width H'=4 and hidden H=3 < active K=5 .* raise width and hidden or inverse_lipschitz",
+        ),
         ({"inverse_lipschitz": -1.0}, "inverse_lipschitz must be >= 0"),
-        ({"width": 0}, "dim=0"),
+        ({"width": 0}, "width >= 1, not 0"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, object], said: str) -> None:
     values = {"dim": 30, "hidden": 16, "layers": 3, "width": 12, "active": 5} | arguments
     with pytest.raises(ValueError, match=said):
         FactoredBrenierMap(**values)
+
+
+def test_without_dense_inputs_their_epsilon_is_of_no_account() -> None:
+    FactoredBrenierMap(30, 16, 3, width=4, active=5, dense_inverse_lipschitz=0.0)
+    g = FactoredBrenierMap(9, 8, 3, width=6).double()
+    u = torch.randn(4, 9, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(g(u), reference(g, u))
+
+
+@pytest.mark.parametrize("dense", [0, 2, 5])
+@pytest.mark.parametrize("dim", [5, 30])
+def test_batched_gradients_equal_one_at_a_time(dim: int, dense: int) -> None:
+    torch.manual_seed(0)
+    g = FactoredBrenierMap(dim, 16, 3, width=12, active=5, dense=dense, backward="by-hand").double()
+    u = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    out, wanted = g(u), [u, *g.parameters()]
+    rows = torch.randn(2, 3, dim, dtype=torch.float64)
+    batched = torch.autograd.grad(out, wanted, rows, is_grads_batched=True, retain_graph=True)
+    for i, row in enumerate(rows):
+        alone = torch.autograd.grad(out, wanted, row, retain_graph=True)
+        for one, many in zip(alone, batched, strict=True):
+            torch.testing.assert_close(many[i], one)
+
+
+def test_dense_columns_are_orthonormal_even_where_the_signs_are_nearly_dependent() -> None:
+    for seed in range(8):
+        torch.manual_seed(seed)
+        g = FactoredBrenierMap(40, 8, 2, width=8, active=40, dense=40)
+        beta = g.project(torch.eye(40))
+        torch.testing.assert_close(beta.T @ beta, torch.eye(40), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("u", [torch.zeros(3, 4), torch.zeros(3, 5, dtype=torch.float64)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch.func import functional_call, stack_module_state, vmap
@@ -119,8 +120,8 @@ def test_it_can_be_differentiated_twice() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"latent": 9}, "9 > 8"),
-        ({"latent": 0}, "0 > 8"),
+        ({"latent": 9}, "latent=9, out=8"),
+        ({"latent": 0}, "latent=0, out=8"),
         ({"maps": 0}, "maps >= 1"),
         ({"inverse_lipschitz": [0.5]}, "1 values of inverse_lipschitz, 2 maps"),
         ({"inverse_lipschitz": 0.0, "hidden": 2}, "not injective"),
@@ -131,3 +132,30 @@ def test_wrong_arguments_are_named(arguments: dict[str, object], said: str) -> N
     values = {"latent": 3, "out": 8, "hidden": 16, "layers": 9} | arguments
     with pytest.raises(ValueError, match=said):
         InjectiveDecoder(**values)
+
+
+@pytest.mark.parametrize("rotations", [True, False])
+@pytest.mark.parametrize(
+    "u",
+    [torch.zeros(5, 4), torch.tensor(1.0), torch.zeros(5, 3).double(), torch.zeros(5, 3).long()],
+)
+def test_wrong_inputs_are_named(u: torch.Tensor, rotations: bool) -> None:
+    f = InjectiveDecoder(3, 8, 16, 9, rotations=rotations)
+    for call in (f, f.calibrate):
+        with pytest.raises(ValueError, match=r"expected an input .*, got"):
+            call(u)
+
+
+def test_one_epsilon_may_be_any_real_number() -> None:
+    f = InjectiveDecoder(3, 8, 16, 9, inverse_lipschitz=np.float32(0.25))
+    assert [g.inverse_lipschitz for g in f.brenier_maps()] == [0.25, 0.25]
+
+
+def test_every_map_tells_its_epsilon() -> None:
+    f = InjectiveDecoder(3, 8, 16, 9, inverse_lipschitz=[0.1, 0.2], factor=6, dense=1)
+    assert [g.inverse_lipschitz for g in f.brenier_maps()] == [0.1, 0.2]
+
+
+def test_it_works_in_half_the_precision() -> None:
+    f = InjectiveDecoder(3, 8, 16, 9).to(torch.bfloat16)
+    assert f(torch.randn(5, 3, dtype=torch.bfloat16)).isfinite().all()

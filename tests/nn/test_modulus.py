@@ -54,6 +54,26 @@ def test_wrong_latents_are_named(latents: torch.Tensor) -> None:
         measured_modulus(lambda u: u, latents)
 
 
+def test_a_decoders_width_is_asked_of_the_latents() -> None:
+    with pytest.raises(ValueError, match=r"latents must be \(N, 2\), got \(4, 3\)"):
+        measured_modulus(BrenierMap(5, 8, 3, active=2), torch.randn(4, 3))
+
+
+def test_latents_that_are_all_the_same_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(4, 2\) hold no pair of different points"):
+        measured_modulus(MLP(2, 5, 8, 3), torch.zeros(4, 2))
+
+
+def test_a_chunk_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="chunk must be >= 1, not 0"):
+        measured_modulus(MLP(2, 5, 8, 3), torch.randn(4, 2), chunk=0)
+
+
+def test_a_decoder_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"not finite at the latents \(4, 2\)"):
+        measured_modulus(lambda u: u * torch.nan, torch.randn(4, 2))
+
+
 def test_wrong_directions_are_named() -> None:
     with pytest.raises(ValueError, match=r"directions must be \(R, 3\), got \(1, 2\)"):
         measured_modulus(lambda u: u, torch.randn(4, 3), directions=torch.zeros(1, 2))
