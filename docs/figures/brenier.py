@@ -5,8 +5,8 @@ python docs/figures/brenier.py [grid] [slope] [start]
 
 from __future__ import annotations
 
+import argparse
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -195,6 +195,11 @@ def start() -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    chosen = sys.argv[1:] or ["grid", "slope", "start"]
-    for figure_name in chosen:
-        {"grid": grid, "slope": slope, "start": start}[figure_name]()
+    figures = {"grid": grid, "slope": slope, "start": start}
+    parser = argparse.ArgumentParser(description="The figures of docs/BRENIER.md.")
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(figures)}; all by default")
+    names = parser.parse_args().names
+    if unknown := set(names) - set(figures):
+        parser.error(f"no figure {', '.join(sorted(unknown))}: there are {', '.join(figures)}")
+    for name in names or figures:
+        figures[name]()
