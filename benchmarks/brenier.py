@@ -111,8 +111,8 @@ def main() -> None:
 
 `{command} --rounds {options.rounds}`: two maps of L layers each, K = {LATENT}, D = {OUT},
 H = {HIDDEN}, rotations on; a step is forward and backward for the input and every parameter.
-Medians of {options.rounds} interleaved rounds of each round's ratio, in milliseconds of processor
-time. "Double" is double backpropagation with the padding materialised; "compiled" is the plain
+Ratios are medians over {options.rounds} interleaved rounds, times milliseconds of processor time.
+"Double" is double backpropagation with the padding materialised; "compiled" is the plain
 form; the MLP has as many affine stages and as many parameters. {machine()}.
 
 {table(head, rows)}

@@ -137,8 +137,8 @@ def main() -> None:
 
 `python -m benchmarks.decoder --rounds {rounds}`:
 D = {OUT}, H = {HIDDEN}, batch {BATCH} unless said otherwise,
-backward by hand (plain under vmap); a step is forward and backward. Medians of {rounds}
-interleaved rounds of each round's ratio, in milliseconds of processor time. {machine()}.
+backward by hand (plain under vmap); a step is forward and backward. Ratios are medians over
+{rounds} interleaved rounds, times milliseconds of processor time. {machine()}.
 
 The last map (K active inputs of D) against the same map on zero-padded input:
 

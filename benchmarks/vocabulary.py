@@ -137,8 +137,8 @@ def main() -> None:
 V = {VOCABULARY:,} logits, H = H' = {HIDDEN}, L = {LAYERS},
 K = {ACTIVE} inputs ({LATENT} of them the latent's), {TOKENS:,} tokens; a step is forward,
 cross-entropy and backward for the input and every parameter. "In chunks" runs {CHUNK} tokens at a
-time. Medians of {options.rounds} interleaved rounds of each round's ratio, in seconds of processor
-time; peak resident memory of one step in a process of its own. {machine()}.
+time. Ratios are medians over {options.rounds} interleaved rounds, times seconds of processor time;
+peak resident memory of one step in a process of its own. {machine()}.
 
 {table(head, rows)}
 """
