@@ -271,10 +271,11 @@ def main() -> None:
 `python -m benchmarks.init`: a VAE with {LATENT} Gaussian latents and Bernoulli pixels, {STEPS}
 steps, batch {BATCH}. Learning rates: {RATE:g} for the encoder, 3e-3 for Brenier decoders (1.5e-3
 with RMSprop above H = 128), for the MLP 2e-3 (Adam) and 1e-3 (RMSprop, whose rates all rise over
-the first 100 steps). Decoders: two maps with L layers an ICNN (L = 4 is `layers: 9`, L = 9 is `layers: 19`), ε = 0.5; the MLP has as many
-affine stages and as many parameters. Negative ELBOs in nats per datum, means over the seeds
-(± sd): at the first step, and on the binarised test set at the end; active units by the variance
-of the posterior mean (>= 0.01). Seeds: of smooth/leaky/MLP where their numbers differ.
+the first 100 steps). Decoders: two maps with L layers an ICNN (L = 4 is `layers: 9`, L = 9 is
+`layers: 19`), ε = 0.5; the MLP has as many affine stages and as many parameters. Negative ELBOs in
+nats per datum, means over the seeds (± sd): at the first step, and on the binarised test set at the
+end; active units by the variance of the posterior mean (>= 0.01). Seeds: of smooth/leaky/MLP where
+their numbers differ.
 
 {by_depth(groups)}
 
