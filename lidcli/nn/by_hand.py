@@ -131,13 +131,19 @@ def _value(u: Tensor, weights: Weights, slope: float) -> tuple[Tensor, _Kept]:
             delta = h[layer - 1].mul_(p)
         else:
             delta = leaky_times(p, t[layer], slope)
-            kept.append(torch.where(t[layer] > 0, p, -p, out=t[layer]))
+            kept.append(_signed(p, t[layer]))
         out = _grow(out, delta, A[layer])
         p = delta @ W[layer - 1]
         if top is None or layer == 1:
             kept.append(p)
     out = _grow(out, first_slope(t[0], slope).mul_(p), A[0])
     return out, _Kept(t if top is None else t[:1], kept[::-1], sigma)
+
+
+def _signed(p: Tensor, t: Tensor) -> Tensor:
+    """p where t > 0, else -p, written over t: by the slopes 1 and -1, as fast as copysign."""
+    signed: Tensor = torch.ops.aten.leaky_relu_backward.grad_input(p, t, -1.0, False, grad_input=t)
+    return signed
 
 
 def _grow(total: Tensor, x: Tensor, y: Tensor) -> Tensor:
