@@ -141,7 +141,7 @@ def _value(u: Tensor, weights: Weights, slope: float) -> tuple[Tensor, _Kept]:
 
 
 def _signed(p: Tensor, t: Tensor) -> Tensor:
-    """p where t > 0, else -p, written over t: by the slopes 1 and -1, as fast as copysign."""
+    """p where t > 0, else -p, written over t in one operation."""
     signed: Tensor = torch.ops.aten.leaky_relu_backward.grad_input(p, t, -1.0, False, grad_input=t)
     return signed
 
