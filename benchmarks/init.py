@@ -163,7 +163,8 @@ def described(group: Figures | None) -> list[str]:
     """Seeds, first loss, test bound and active units, means over the seeds."""
     if group is None:
         return [""] * 4
-    test = f"{statistics.fmean(group['test']):.1f}"
+    mean = statistics.fmean(group["test"])
+    test = f"{mean:.1f}" if mean < 1e4 else f"{mean:.0e}"
     if len(group["test"]) > 1:
         test += f" ± {statistics.stdev(group['test']):.1f}"
     means = [f"{statistics.fmean(group['first']):.0f}", test]
