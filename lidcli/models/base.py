@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -76,7 +77,7 @@ class Posterior(Protocol):
         ...
 
 
-class Model(nn.Module):
+class Model(nn.Module, ABC):
     """A prior, a decoder and a likelihood, with a posterior q attached as `posterior`.
 
     Args:
@@ -98,13 +99,13 @@ class Model(nn.Module):
 
     posterior: Posterior
 
+    @abstractmethod
     def log_prior(self, latent: Tensor) -> Tensor:
         """log p(latent) in nats for latents (..., M)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sample_prior(self, n: int) -> Tensor:
         """n latents (n, M) from the prior."""
-        raise NotImplementedError
 
     def prior_means(self) -> Tensor | None:
         """Means (C, M) of the prior's components; None without a category."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -13,20 +14,20 @@ __all__ = ["Bernoulli", "Gaussian", "Likelihood"]
 LOG_2PI = math.log(2 * math.pi)
 
 
-class Likelihood(nn.Module):
+class Likelihood(nn.Module, ABC):
     """log p(x | parameters), summed over the D dimensions of a datum, and draws from it."""
 
+    @abstractmethod
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
         """Log-density in nats of x (N, D) under parameters (..., D) that broadcast with it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def mean(self, parameters: Tensor) -> Tensor:
         """Expected datum (..., D)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sample(self, parameters: Tensor) -> Tensor:
         """One datum for each row of parameters (..., D)."""
-        raise NotImplementedError
 
 
 class Gaussian(Likelihood):

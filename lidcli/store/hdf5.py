@@ -116,9 +116,10 @@ def write_temporary(path: Path, write: Callable[[h5py.File], None]) -> Path:
                 with h5py.File(sink, "w", libver=FORMAT, userblock_size=HEADER) as file:
                     file.attrs["schema_version"] = SCHEMA_VERSION
                     write(file)
-            except Exception:
+            except Exception as error:
                 if sink.failure is None:
                     raise
+                raise sink.failure from error
             if sink.failure is None:
                 header = _header(sink)
                 sink.seek(0)
