@@ -138,9 +138,9 @@ class FactoredBrenierMap(nn.Module):
     def project(self, rows: Tensor) -> Tensor:
         """Multiply rows (M, D) by β: (M, K)."""
         reached = self.dim - (self.active - self.dense)
-        leading, trailing = torch.split(rows, [reached, self.dim - reached], dim=1)
-        dense = leading @ self.signs.to(rows) @ self.mixing(rows.dtype)
-        return torch.cat([dense, trailing], dim=1)
+        first, rest = torch.split(rows, [reached, self.dim - reached], dim=1)
+        dense = first @ self.signs.to(rows) @ self.mixing(rows.dtype)
+        return torch.cat([dense, rest], dim=1)
 
     def potential(self, u: Tensor) -> Tensor:
         """The convex function (...,) at β u, for u (..., K); its gradient in u is βᵀ g."""
