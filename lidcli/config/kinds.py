@@ -1,0 +1,140 @@
+"""Sections that come in kinds: which settings each kind has, and where the code is that it names."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from lidcli.errors import ConfigError
+
+__all__ = ["Kinds", "Part", "Section", "allow", "locate"]
+
+_allowed: set[str] = set()
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses unknown keys."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
+
+
+class Part(Section):
+    """The settings of one kind of a section, and the code that they are handed to.
+
+    A kind of your own is a subclass that overrides `build`; a kind of ours names its `code`.
+    """
+
+    code: ClassVar[str] = ""
+    """`module:function`, called with these settings and what `build` is given."""
+
+    def build(self, *args: Any, **named: Any) -> Any:
+        """What these settings describe; the section's page says from what and to what."""
+        return locate(self.code)(self, *args, **named)
+
+    def completed(self, config: Any) -> dict[str, Any]:
+        """Settings that follow from other sections of a run, in place of those left open.
+
+        Args:
+            config: the whole run, each section validated by itself.
+
+        Raises:
+            ValueError: settings of different sections that do not go together.
+        """
+        return {}
+
+
+def locate(code: str) -> Any:
+    """The object that `module:name` names.
+
+    Example:
+        >>> locate("math:sqrt")(9.0)
+        3.0
+    """
+    module, _, name = code.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def allow(names: Iterable[str]) -> None:
+    """Let `module:name` be imported: only what this command line's own configuration named."""
+    _allowed.update(names)
+
+
+def _import(code: str, base: type[Part]) -> type[Part]:
+    if code not in _allowed:
+        raise ConfigError(
+            f"{code} is code, and nothing named on this command line allows it to be imported;"
+            " name the file that says so with -c."
+        )
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = locate(code)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{code} cannot be imported: {error}.") from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ConfigError(f"{code} must be a class derived from lidcli.extend.{base.__name__}.")
+    return found
+
+
+class Kinds:
+    """The kinds of one section by name.
+
+    Args:
+        section: its key in a configuration.
+        tag: the setting that names the kind.
+        base: class that every kind derives from, one of your own too.
+        kinds: ours; each has the tag as a field whose default is the kind's name.
+
+    Example:
+        >>> from lidcli.config.sections import DECODERS
+        >>> DECODERS["mlp"].__name__
+        'MLPDecoder'
+    """
+
+    def __init__(self, section: str, tag: str, base: type[Part], *kinds: type[Part]) -> None:
+        self.section, self.tag, self.base = section, tag, base
+        self._kinds: dict[str, type[Part]] = {}
+        for kind in kinds:
+            self.add(kind)
+
+    def add(self, kind: type[Part]) -> type[Part]:
+        """Register a kind; usable as a decorator."""
+        self._kinds[kind.model_fields[self.tag].default] = kind
+        return kind
+
+    def remove(self, name: str) -> None:
+        """Forget a kind that was registered."""
+        del self._kinds[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kinds)
+
+    def __getitem__(self, name: str) -> type[Part]:
+        """The settings class of a kind, `module:name` for one of the user's.
+
+        Raises:
+            ConfigError: no such kind, or code that may not be imported.
+        """
+        if ":" in name:
+            return _import(name, self.base)
+        if name not in self._kinds:
+            raise ConfigError(
+                f"{self.section}.{self.tag} = {name!r} is none of {', '.join(self._kinds)}."
+            )
+        return self._kinds[name]
+
+    def holders(self, key: str) -> list[str]:
+        """The kinds that have a setting."""
+        return [name for name, kind in self._kinds.items() if key in kind.model_fields]
+
+    def keys(self) -> list[str]:
+        """Every setting of any kind."""
+        return list(dict.fromkeys(key for kind in self._kinds.values() for key in kind.model_fields))

@@ -1,0 +1,191 @@
+"""The configuration of one run: a kind of each section that its model has, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
+
+from lidcli.config.kinds import Part, Section
+from lidcli.config.sections import (
+    KINDS,
+    Data,
+    Decoder,
+    Encoder,
+    Evaluate,
+    Inference,
+    Likelihood,
+    Model,
+    Runtime,
+    Training,
+)
+from lidcli.errors import ConfigError
+from lidcli.names import nearest
+
+__all__ = ["PLAIN", "RunConfig", "read_section"]
+
+PLAIN: dict[str, type[Section]] = {"evaluate": Evaluate, "runtime": Runtime}
+"""The sections without kinds."""
+
+
+class RunConfig(Section):
+    """One fully resolved run; sections that its model does not have are None.
+
+    Example:
+        >>> points = {"name": "pinwheel", "kind": "points"}
+        >>> run = {"method": "ppca", "model": {"family": "ppca"}, "inference": {"kind": "exact"}}
+        >>> RunConfig.of(run | {"data": points}).decoder is None
+        True
+    """
+
+    method: str = Field(description="what --model named")
+    seed: int = Field(0, ge=0)
+    model: SerializeAsAny[Model]
+    decoder: SerializeAsAny[Decoder] | None = None
+    likelihood: SerializeAsAny[Likelihood] | None = None
+    encoder: SerializeAsAny[Encoder] | None = None
+    inference: SerializeAsAny[Inference]
+    train: SerializeAsAny[Training] | None = None
+    evaluate: Evaluate = Evaluate()
+    data: SerializeAsAny[Data]
+    runtime: Runtime = Runtime()
+
+    @classmethod
+    def of(cls, tree: Mapping[str, Any]) -> Self:
+        """A run from plain values, whose every section is checked against the others.
+
+        Args:
+            tree: `method`, `seed` and the sections, each with the setting that names its kind.
+
+        Raises:
+            ConfigError: a value of the wrong type or range, a setting or section that the kinds
+                do not have, or kinds that do not go together; one sentence.
+        """
+        content = {key: value for key, value in tree.items() if value is not None}
+        for name in {*KINDS, *PLAIN} & set(content):
+            content[name] = read_section(name, content[name])
+        try:
+            config = cls.model_validate(content)
+        except ValidationError as error:
+            raise ConfigError(_explain(error, cls, "")) from None
+        _check_sections(config)
+        try:
+            return config._completed()
+        except ValueError as error:
+            raise ConfigError(f"{error}.") from None
+
+    def _completed(self) -> Self:
+        changes = {}
+        for name in KINDS:
+            part = getattr(self, name)
+            found = part.completed(self) if part is not None else {}
+            if found:
+                changes[name] = part.model_copy(update=found)
+        return self.model_copy(update=changes)
+
+    def replaced(self, **sections: Mapping[str, Any]) -> Self:
+        """The same run with some settings of some sections changed, checked again."""
+        tree = self.document()
+        for name, settings in sections.items():
+            tree[name] = {**tree.get(name, {}), **settings}
+        return self.of(tree)
+
+    def document(self) -> dict[str, Any]:
+        """The configuration as plain JSON values, for the run store; absent sections left out."""
+        content = self.model_dump(mode="json")
+        return {name: value for name, value in content.items() if value is not None}
+
+
+def read_section(name: str, value: Any) -> Section:
+    """One section of a run from plain values.
+
+    Args:
+        name: of the section.
+        value: its settings, or the section itself.
+
+    Raises:
+        ConfigError: no mapping, an unknown kind, a setting that the kind does not have, or a
+            value of the wrong type or range.
+
+    Example:
+        >>> read_section("decoder", {"kind": "mlp", "layers": 5}).layers
+        5
+    """
+    if isinstance(value, Section):
+        return value
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} must be a mapping of settings, not {value!r}.")
+    kind: type[Section]
+    if name in PLAIN:
+        kind = PLAIN[name]
+    else:
+        tag = KINDS[name].tag
+        if not isinstance(value.get(tag), str):
+            raise ConfigError(f"{name}.{tag} is missing or no name: {value.get(tag)!r}.")
+        kind = KINDS[name][value[tag]]
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, kind, name)) from None
+
+
+def _check_sections(config: RunConfig) -> None:
+    model, inference, data = config.model, config.inference, config.data
+    if inference.procedure not in model.procedures:
+        fitting = [
+            name
+            for name in KINDS["inference"]
+            if getattr(KINDS["inference"][name], "procedure", "") in model.procedures
+        ]
+        raise ConfigError(
+            f"inference.kind = {inference.kind!r} does not go with model.family ="
+            f" {model.family!r}, which takes {' or '.join(fitting)}."
+        )
+    needed = {*model.needs, *inference.needs}
+    for name in ("decoder", "likelihood", "encoder", "train"):
+        if name in needed and getattr(config, name) is None:
+            raise ConfigError(f"{name} is missing.")
+        if name not in needed and getattr(config, name) is not None:
+            raise ConfigError(
+                f"{name} does nothing for model.family = {model.family!r} with inference.kind ="
+                f" {inference.kind!r}."
+            )
+    for name in ("likelihood", "encoder"):
+        part = getattr(config, name)
+        if part is not None and data.form not in part.forms:
+            fitting = [k for k in KINDS[name] if data.form in KINDS[name][k].forms]  # type: ignore[attr-defined]
+            raise ConfigError(
+                f"{name}.kind = {part.kind!r} is not for {data.form} data;"
+                f" use {' or '.join(fitting)}."
+            )
+
+
+def _explain(error: ValidationError, kind: type[BaseModel], section: str) -> str:
+    """The first problem of a validation, as one sentence."""
+    first = error.errors()[0]
+    place = ".".join([*([section] if section else []), *map(str, first["loc"])])
+    if first["type"] == "extra_forbidden":
+        return _foreign(section, str(first["loc"][-1]), kind)
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"{message}."
+    if first["type"] == "missing":
+        return f"{place} is missing."
+    message = message[0].lower() + message[1:]
+    return f"{place} = {first['input']!r} is not usable: {message}."
+
+
+def _foreign(section: str, key: str, kind: type[BaseModel]) -> str:
+    """What to say of a setting that a section's kind does not have."""
+    place = f"{section}.{key}" if section else key
+    if section in KINDS:
+        kinds = KINDS[section]
+        holders = kinds.holders(key)
+        if holders and issubclass(kind, Part):
+            own = kind.model_fields[kinds.tag].default
+            return (
+                f"{place} does nothing for {section}.{kinds.tag} = {own!r};"
+                f" {', '.join(holders)} {'has' if len(holders) == 1 else 'have'} it."
+            )
+    return f"unknown key {place!r}; {nearest(key, kind.model_fields)}"
