@@ -137,4 +137,6 @@ class Kinds:
 
     def keys(self) -> list[str]:
         """Every setting of any kind."""
-        return list(dict.fromkeys(key for kind in self._kinds.values() for key in kind.model_fields))
+        return list(
+            dict.fromkeys(key for kind in self._kinds.values() for key in kind.model_fields)
+        )

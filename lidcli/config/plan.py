@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lidcli.config.load import Experiments, nearest, resolve
-from lidcli.config.schema import RunConfig
+from lidcli.config.read import Experiments
+from lidcli.config.resolve import resolve_loosely
+from lidcli.config.run import RunConfig
 from lidcli.errors import ConfigError
+from lidcli.names import nearest
 
-__all__ = ["Plan", "parse_seeds", "plan_experiment", "plan_grid"]
+__all__ = ["LIMIT", "Plan", "parse_seeds", "plan_experiment", "plan_grid"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,33 @@ class Plan:
 
     experiment: str
     runs: tuple[RunConfig, ...]
+
+
+LIMIT = 100_000
+"""The most runs of one plan."""
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Models times data times settings times seeds."""
+
+    experiment: str | None
+    models: Sequence[str]
+    data: Sequence[str]
+    settings: Mapping[str, Sequence[Any]]
+    seeds: Sequence[int]
+
+    @property
+    def number(self) -> int:
+        """How many combinations there are."""
+        sizes = map(len, (self.models, self.data, self.seeds, *self.settings.values()))
+        return math.prod(sizes)
+
+    def points(self) -> Iterator[tuple[str, str, list[tuple[str, Any]]]]:
+        """Model, data and settings."""
+        values = itertools.product(*self.settings.values())
+        for model, data, chosen in itertools.product(self.models, self.data, values):
+            yield model, data, list(zip(self.settings, chosen, strict=True))
 
 
 def parse_seeds(text: str | Iterable[int]) -> tuple[int, ...]:
@@ -32,18 +62,30 @@ def parse_seeds(text: str | Iterable[int]) -> tuple[int, ...]:
         >>> parse_seeds("0-2,7")
         (0, 1, 2, 7)
     """
-    seeds: list[int] = []
-    if not isinstance(text, str):
-        seeds = list(text)
-    else:
-        for part in text.split(","):
-            first, dash, last = part.strip().partition("-")
-            if not first.isdecimal() or (dash and not last.isdecimal()):
-                raise ConfigError(f"Seeds are written like 0-4 or 0,3,7, not {text!r}.")
-            seeds.extend(range(int(first), int(last or first) + 1))
+    seeds: dict[int, None] = {}
+    for first, last in _ranges(text):
+        if len(seeds) + last - first >= LIMIT:
+            raise ConfigError(f"{text!r} names more than {LIMIT:,} seeds.")
+        seeds |= dict.fromkeys(range(first, last + 1))
     if not seeds:
         raise ConfigError(f"{text!r} names no seed.")
-    return tuple(dict.fromkeys(seeds))
+    return tuple(seeds)
+
+
+def _ranges(text: str | Iterable[int]) -> Iterator[tuple[int, int]]:
+    """First and last seed of each part of a list."""
+    if not isinstance(text, str):
+        yield from ((seed, seed) for seed in text)
+        return
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not _is_seed(first) or (dash and not _is_seed(last)):
+            raise ConfigError(f"Seeds are written like 0-4 or 0,3,7, not {text[:60]!r}.")
+        yield int(first), int(last or first)
+
+
+def _is_seed(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 18
 
 
 def plan_experiment(
@@ -54,40 +96,26 @@ def plan_experiment(
     overrides: Sequence[tuple[str, Any]] = (),
     seeds: str | None = None,
 ) -> Plan:
-    """The runs of a named experiment.
+    """The runs of a named experiment, and of those that it takes in with `also`.
 
     Args:
         experiments: what `load_files` returned.
         name: a name of `experiments`.
         profile: a name of `profiles`, over the experiment's settings.
-        overrides: pairs of dotted key and value, over everything.
+        overrides: pairs of dotted key and value, over everything; each has to do something for
+            one run at least.
         seeds: in place of the experiment's own.
 
     Raises:
-        ConfigError: an unknown name, or a run that does not validate.
+        ConfigError: an unknown name, a setting that does nothing, a run that does not validate,
+            or more than `LIMIT` runs.
     """
-    if name not in experiments.experiments:
-        raise ConfigError(f"Unknown experiment {name!r}; {nearest(name, experiments.experiments)}")
-    spec = experiments.experiments[name]
-    others = [
-        run
-        for other in spec.also
-        for run in plan_experiment(
-            experiments, other, profile=profile, overrides=overrides, seeds=seeds
-        ).runs
-    ]
-    own = plan_grid(
-        experiments,
-        name,
-        models=spec.models,
-        data=spec.data,
-        grid=spec.grid,
-        seeds=parse_seeds(seeds if seeds is not None else spec.seeds),
-        experiment=name,
-        profile=profile,
-        overrides=overrides,
-    )
-    return Plan(name, tuple({run.run_id: run for run in (*own.runs, *others)}.values()))
+    grids = []
+    for part in _parts(experiments, name):
+        spec = experiments.experiments[part]
+        chosen = parse_seeds(seeds if seeds is not None else spec.seeds)
+        grids.append(_Grid(part, spec.models, spec.data, spec.grid, chosen))
+    return _plan(experiments, name, grids, profile, overrides)
 
 
 def plan_grid(
@@ -98,7 +126,6 @@ def plan_grid(
     data: Sequence[str],
     grid: Mapping[str, Sequence[Any]],
     seeds: Sequence[int],
-    experiment: str | None = None,
     profile: str | None = None,
     overrides: Sequence[tuple[str, Any]] = (),
 ) -> Plan:
@@ -109,29 +136,65 @@ def plan_grid(
         folder: where the runs go below the results folder.
         models: names of `models`.
         data: names of `data`.
-        grid: dotted key to the values it takes.
+        grid: dotted key to the values it takes; each has to do something for one model at least.
         seeds: run seeds.
-        experiment: a named experiment whose `set` applies.
         profile: a name of `profiles`.
-        overrides: pairs of dotted key and value, over everything but the grid.
+        overrides: pairs of dotted key and value, over everything but the grid; likewise.
 
     Raises:
-        ConfigError: a run that does not validate.
+        ConfigError: a setting that does nothing, a run that does not validate, or more than
+            `LIMIT` runs.
     """
+    only = _Grid(None, models, data, grid, seeds)
+    return _plan(experiments, folder, [only], profile, overrides)
+
+
+def _parts(experiments: Experiments, name: str) -> list[str]:
+    """An experiment and those that it takes in, each once."""
+    known, found, waiting = experiments.experiments, dict[str, None](), [name]
+    while waiting:
+        part = waiting.pop()
+        if part not in known:
+            raise ConfigError(f"Unknown experiment {part!r}; {nearest(part, known)}")
+        if part not in found:
+            found[part] = None
+            waiting.extend(reversed(known[part].also))
+    return list(found)
+
+
+def _plan(
+    experiments: Experiments,
+    name: str,
+    grids: Sequence[_Grid],
+    profile: str | None,
+    overrides: Sequence[tuple[str, Any]],
+) -> Plan:
+    """The runs of some grids; what does nothing for all of them is an error."""
+    number = sum(grid.number for grid in grids)
+    if number > LIMIT:
+        raise ConfigError(f"{name} has {number:,} runs; the limit is {LIMIT:,} for one sweep.")
     runs: dict[str, RunConfig] = {}
-    for model, datum, values, seed in itertools.product(
-        models, data, itertools.product(*grid.values()), seeds
-    ):
-        config = resolve(
-            experiments,
-            model=model,
-            data=datum,
-            experiment=experiment,
-            profile=profile,
-            overrides=[*overrides, *zip(grid, values, strict=True)],
-            seed=seed,
-        )
-        runs.setdefault(config.run_id, config)
+    used: set[str] = set()
+    idle: dict[str, str] = {}
+    for grid in grids:
+        for model, data, values in grid.points():
+            settings = [*overrides, *values]
+            for seed in grid.seeds:
+                config, unused = resolve_loosely(
+                    experiments,
+                    model=model,
+                    data=data,
+                    experiment=grid.experiment,
+                    profile=profile,
+                    overrides=settings,
+                    seed=seed,
+                )
+                runs.setdefault(config.run_id, config)
+            used |= {key for key, _ in settings} - set(unused)
+            idle = unused | idle
     if not runs:
-        raise ConfigError(f"{folder} names no run: give it models, data and seeds.")
-    return Plan(folder, tuple(runs.values()))
+        raise ConfigError(f"{name} names no run: give it models, data and seeds.")
+    for key, reason in idle.items():
+        if key not in used:
+            raise ConfigError(reason)
+    return Plan(name, tuple(runs.values()))

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
 
+from lidcli.config.identity import identity
 from lidcli.config.kinds import Part, Section
 from lidcli.config.sections import (
     KINDS,
@@ -23,7 +24,7 @@ from lidcli.config.sections import (
 from lidcli.errors import ConfigError
 from lidcli.names import nearest
 
-__all__ = ["PLAIN", "RunConfig", "read_section"]
+__all__ = ["PLAIN", "RunConfig", "does_nothing", "read_section"]
 
 PLAIN: dict[str, type[Section]] = {"evaluate": Evaluate, "runtime": Runtime}
 """The sections without kinds."""
@@ -68,7 +69,7 @@ class RunConfig(Section):
         try:
             config = cls.model_validate(content)
         except ValidationError as error:
-            raise ConfigError(_explain(error, cls, "")) from None
+            raise ConfigError(_explain(error, cls)) from None
         _check_sections(config)
         try:
             return config._completed()
@@ -83,6 +84,11 @@ class RunConfig(Section):
             if found:
                 changes[name] = part.model_copy(update=found)
         return self.model_copy(update=changes)
+
+    @property
+    def run_id(self) -> str:
+        """Short hash of what the run computes, then the seed; see `identity`."""
+        return identity(self)
 
     def replaced(self, **sections: Mapping[str, Any]) -> Self:
         """The same run with some settings of some sections changed, checked again."""
@@ -127,7 +133,9 @@ def read_section(name: str, value: Any) -> Section:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        raise ConfigError(_explain(error, kind, name)) from None
+        raise ConfigError(
+            _explain(error, kind, name, str(value.get(KINDS[name].tag)) if name in KINDS else "")
+        ) from None
 
 
 def _check_sections(config: RunConfig) -> None:
@@ -161,12 +169,14 @@ def _check_sections(config: RunConfig) -> None:
             )
 
 
-def _explain(error: ValidationError, kind: type[BaseModel], section: str) -> str:
+def _explain(
+    error: ValidationError, kind: type[BaseModel], section: str = "", name: str = ""
+) -> str:
     """The first problem of a validation, as one sentence."""
     first = error.errors()[0]
     place = ".".join([*([section] if section else []), *map(str, first["loc"])])
     if first["type"] == "extra_forbidden":
-        return _foreign(section, str(first["loc"][-1]), kind)
+        return _foreign(section, str(first["loc"][-1]), name, kind)
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"{message}."
@@ -176,16 +186,35 @@ def _explain(error: ValidationError, kind: type[BaseModel], section: str) -> str
     return f"{place} = {first['input']!r} is not usable: {message}."
 
 
-def _foreign(section: str, key: str, kind: type[BaseModel]) -> str:
+def does_nothing(section: str, key: str, chosen: Mapping[str, str]) -> str:
+    """One sentence on a setting that a run does not have.
+
+    Args:
+        section: of the setting.
+        key: of the setting.
+        chosen: the run's kind of each section that it has.
+
+    Example:
+        >>> does_nothing("decoder", "maps", {"decoder": "mlp"})
+        "decoder.maps does nothing for decoder.kind = 'mlp'; brenier has it."
+    """
+    place = f"{section}.{key}"
+    if section not in chosen:
+        return (
+            f"{place} does nothing for model.family = {chosen['model']!r} with inference.kind ="
+            f" {chosen['inference']!r}."
+        )
+    holders = KINDS[section].holders(key)
+    has = "has" if len(holders) == 1 else "have"
+    return (
+        f"{place} does nothing for {section}.{KINDS[section].tag} = {chosen[section]!r};"
+        f" {', '.join(holders)} {has} it."
+    )
+
+
+def _foreign(section: str, key: str, name: str, kind: type[BaseModel]) -> str:
     """What to say of a setting that a section's kind does not have."""
+    if section in KINDS and KINDS[section].holders(key):
+        return does_nothing(section, key, {section: name})
     place = f"{section}.{key}" if section else key
-    if section in KINDS:
-        kinds = KINDS[section]
-        holders = kinds.holders(key)
-        if holders and issubclass(kind, Part):
-            own = kind.model_fields[kinds.tag].default
-            return (
-                f"{place} does nothing for {section}.{kinds.tag} = {own!r};"
-                f" {', '.join(holders)} {'has' if len(holders) == 1 else 'have'} it."
-            )
     return f"unknown key {place!r}; {nearest(key, kind.model_fields)}"

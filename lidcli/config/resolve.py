@@ -1,0 +1,189 @@
+"""From experiment files to one run: which kind of each section it has, and which settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from lidcli.config.kinds import Section
+from lidcli.config.read import SECTIONS, Experiments, Tree, merge, section_keys
+from lidcli.config.run import PLAIN, RunConfig, does_nothing
+from lidcli.config.sections import KINDS
+from lidcli.errors import ConfigError
+from lidcli.names import nearest
+
+__all__ = ["Resolved", "resolve", "resolve_loosely"]
+
+Choice = dict[str, tuple[str, type[Section]]]
+"""The kind, by name and class, of each section that a run has."""
+
+
+class Resolved(NamedTuple):
+    """A run, and why each override that does nothing for it does nothing."""
+
+    config: RunConfig
+    unused: dict[str, str]
+
+
+def resolve(
+    experiments: Experiments,
+    *,
+    model: str,
+    data: str,
+    experiment: str | None = None,
+    profile: str | None = None,
+    overrides: Iterable[tuple[str, Any]] = (),
+    seed: int = 0,
+) -> RunConfig:
+    """Resolve one run: defaults < model < data < pair < experiment < profile < overrides.
+
+    The kinds of the sections are decided first. Settings of the shared levels (defaults, data,
+    experiment, profile) apply where those kinds have them; those of the model, of the pair of
+    model and data and of the overrides have to apply.
+
+    Args:
+        experiments: what `load_files` returned.
+        model: a name of `models`.
+        data: a name of `data`.
+        experiment: a name of `experiments` whose `set` applies.
+        profile: a name of `profiles`.
+        overrides: pairs of dotted key and value, in order.
+        seed: run seed, at least 0.
+
+    Raises:
+        ConfigError: an unknown name or key, a setting that does nothing, or a value of the
+            wrong type or range.
+    """
+    config, unused = resolve_loosely(
+        experiments,
+        model=model,
+        data=data,
+        experiment=experiment,
+        profile=profile,
+        overrides=overrides,
+        seed=seed,
+    )
+    for reason in unused.values():
+        raise ConfigError(reason)
+    return config
+
+
+def resolve_loosely(
+    experiments: Experiments,
+    *,
+    model: str,
+    data: str,
+    experiment: str | None = None,
+    profile: str | None = None,
+    overrides: Iterable[tuple[str, Any]] = (),
+    seed: int = 0,
+) -> Resolved:
+    """As `resolve`, but overrides that do nothing for this run are left out and named.
+
+    Raises:
+        ConfigError: as `resolve` does, except for those overrides.
+    """
+    for kind, name, known in (
+        ("model", model, experiments.models),
+        ("data", data, experiments.data),
+        ("experiment", experiment, experiments.experiments),
+        ("profile", profile, experiments.profiles),
+    ):
+        if name is not None and name not in known:
+            raise ConfigError(f"Unknown {kind} {name!r}; {nearest(name, known)}")
+    own = [experiments.models[model], experiments.pairs.get((model, data), {})]
+    levels = [{"data": {"name": data}}, experiments.defaults, own[0], experiments.data[data]]
+    levels += [own[1]]
+    base = _merged(levels)
+    levels += [experiments.experiments[experiment].set] if experiment is not None else []
+    levels += [experiments.profiles[profile]] if profile is not None else []
+    asked = list(overrides)
+    merged = _merged([*levels, *(_nest(key, value) for key, value in asked)])
+    chosen = _choose(merged)
+    _check_own(own, base, chosen)
+    unused = {
+        key: does_nothing(*key.split(".", 1), _names(chosen))
+        for key, _ in asked
+        if not _applies(chosen, *key.split(".", 1))
+    }
+    tree: Tree = {"method": model, "seed": seed}
+    for section, (name, kind) in chosen.items():
+        settings = merged.get(section, {})
+        tree[section] = {key: settings[key] for key in kind.model_fields if key in settings}
+        if section in KINDS:
+            tree[section][KINDS[section].tag] = name
+    return Resolved(RunConfig.of(tree), unused)
+
+
+def _merged(levels: Iterable[Mapping[str, Any]]) -> Tree:
+    tree: Tree = {}
+    for level in levels:
+        tree = merge(tree, level)
+    return tree
+
+
+def _nest(key: str, value: Any) -> Tree:
+    """The tree of one dotted setting."""
+    section, dot, name = key.partition(".")
+    if section not in SECTIONS or not dot:
+        valid = [f"{known}.{name}" for known in SECTIONS for name in section_keys(known)]
+        raise ConfigError(f"Unknown setting {key!r}; {nearest(key, valid)}")
+    fields = section_keys(section)
+    if name not in fields:
+        valid = [f"{section}.{known}" for known in fields]
+        raise ConfigError(f"Unknown setting {key!r}; {nearest(key, valid)}")
+    return {section: {name: value}}
+
+
+def _choose(merged: Tree) -> Choice:
+    """The kind of every section that the family and the procedure need."""
+
+    def kind(section: str, default: str | None) -> tuple[str, type[Section]]:
+        tag = KINDS[section].tag
+        name = merged.get(section, {}).get(tag)
+        name = default if name is None else name
+        if not isinstance(name, str):
+            problem = "is missing" if name is None else f"= {name!r} is no name"
+            raise ConfigError(f"{section}.{tag} {problem}; {nearest('', KINDS[section])}.")
+        return name, KINDS[section][name]
+
+    chosen = {"data": kind("data", None)}
+    data: Any = chosen["data"][1]
+    chosen["model"] = kind("model", data.family)
+    chosen["inference"] = kind("inference", "amortized")
+    model: Any = chosen["model"][1]
+    inference: Any = chosen["inference"][1]
+    defaults = {
+        "decoder": "mlp",
+        "likelihood": data.likelihood,
+        "encoder": data.encoder,
+        "train": "adam",
+    }
+    needed = {*model.needs, *inference.needs}
+    chosen |= {name: kind(name, usual) for name, usual in defaults.items() if name in needed}
+    return chosen | {name: ("", section) for name, section in PLAIN.items()}
+
+
+def _names(chosen: Choice) -> dict[str, str]:
+    return {section: name for section, (name, _) in chosen.items()}
+
+
+def _applies(chosen: Choice, section: str, key: str) -> bool:
+    return section in chosen and key in chosen[section][1].model_fields
+
+
+def _check_own(own: Iterable[Tree], base: Tree, chosen: Choice) -> None:
+    """A model's own settings apply, or would if nothing above had changed the kinds."""
+    idle = [
+        (section, key)
+        for tree in own
+        for section, settings in tree.items()
+        for key in settings
+        if not _applies(chosen, section, key)
+    ]
+    if not idle:
+        return
+    before = _choose(base)
+    for section, key in idle:
+        if not _applies(before, section, key):
+            raise ConfigError(does_nothing(section, key, _names(before)))
