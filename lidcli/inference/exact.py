@@ -1,27 +1,73 @@
-"""Exact posteriors of the classical models, in the interface of an amortized one."""
+"""Exact posteriors, in the interface of an amortized one."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lidcli.models.base import Draws, Parameters, normal_log_prob
-from lidcli.models.gmm import GMM
+from lidcli.models.batch import Batch, DenseBatch
+from lidcli.models.latent import CategoryDraws, Draws, LatentModel, Posterior
 from lidcli.models.likelihoods import LOG_2PI
-from lidcli.models.mixture import Mixture
+from lidcli.models.observations import DenseObservation
 from lidcli.models.ppca import PPCA
+from lidcli.models.priors import normal_log_prob
 from lidcli.models.transport import Identity, TransportDecoder
 
-__all__ = [
-    "ExactCategory",
-    "ExactClusters",
-    "ExactGaussian",
-]
+__all__ = ["ExactClusters", "ExactGaussian"]
 
 
-class ExactGaussian(nn.Module):
+def _rows(x: Batch) -> Tensor:
+    assert isinstance(x, DenseBatch)
+    return x.x
+
+
+@dataclass(frozen=True)
+class _Gaussian:
+    """Normal posteriors of N data that share one covariance."""
+
+    mean: Tensor
+    factor: Tensor
+    decodings = 1
+    category_draws = 0
+
+    def draw(self, samples: int) -> Draws:
+        """Draws (S, N, K)."""
+        mean, factor = self.mean, self.factor
+        noise = torch.randn(samples, *mean.shape, dtype=mean.dtype, device=mean.device)
+        zero = mean.new_zeros(())
+        log_q = normal_log_prob(noise, zero, zero) - factor.diagonal().log().sum()
+        return Draws(mean + noise @ factor.T, log_q)
+
+    def log_prob(self, latent: Tensor) -> Tensor:
+        """log p(z_b | x_n), (B, N), for z (B, K)."""
+        centred = latent[:, None] - self.mean
+        standard = torch.linalg.solve_triangular(self.factor, centred.mT, upper=False)
+        log_det = self.factor.diagonal().log().sum()
+        quadratic = standard.square().sum(-2) + latent.shape[-1] * LOG_2PI
+        log_prob: Tensor = -quadratic / 2 - log_det
+        return log_prob
+
+    def latent_kl(self, joint: Tensor, q_c: Tensor | None) -> Tensor:
+        """The joint KL."""
+        return joint
+
+    def rows(self, index: slice | Tensor) -> _Gaussian:
+        """The posteriors of some of the data."""
+        return _Gaussian(self.mean[index], self.factor)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The means."""
+        return (self.mean,)
+
+    def replace(self, *tensors: Tensor) -> _Gaussian:
+        """The same covariance around other means."""
+        return _Gaussian(*tensors, self.factor)
+
+
+class ExactGaussian(Posterior):
     """p(z | x) of a PPCA, in the interface of an amortized posterior.
 
     Its importance weights are all equal to p(x), so that every bound is exact to rounding.
@@ -34,82 +80,95 @@ class ExactGaussian(nn.Module):
         >>> model = fit_ppca(torch.randn(50, 3), latent=1)
         >>> model.posterior = ExactGaussian(model)
         >>> x = torch.randn(4, 3, dtype=torch.float64)
-        >>> torch.allclose(model.log_weights(x, 2), model.log_marginal(x).expand(2, 4))
+        >>> torch.allclose(model.log_weights(DenseBatch(x), 2), model.log_marginal(x).expand(2, 4))
         True
     """
 
-    explicit = False
+    decodings = 1
 
     def __init__(self, model: PPCA) -> None:
         super().__init__()
         self._of = (model,)
 
-    def encode(self, x: Tensor) -> Parameters:
-        """Means and marginal sds (N, 1, K) of data x (N, D)."""
+    def forward(self, x: Batch) -> _Gaussian:
+        """p(z | x) of data x."""
         (model,) = self._of
-        mean = model.posterior_mean(x)[:, None]
-        log_sd = 0.5 * model.posterior_covariance().diagonal().log().expand_as(mean)
-        return Parameters(x.new_zeros(len(x), 1), mean, log_sd, mean[..., :0])
-
-    def draw(self, parameters: Parameters, samples: int) -> Draws:
-        """Draws (S, N, K)."""
-        factor = torch.linalg.cholesky(self._of[0].posterior_covariance())
-        mean = parameters.loc[:, 0]
-        noise = torch.randn(samples, *mean.shape, dtype=mean.dtype, device=mean.device)
-        zero = mean.new_zeros(())
-        log_q = normal_log_prob(noise, zero, zero) - factor.diagonal().log().sum()
-        return Draws(mean + noise @ factor.T, log_q, None)
-
-    def log_prob(self, latent: Tensor, parameters: Parameters) -> Tensor:
-        """log p(z_b | x_n), (B, N), for z (B, K)."""
-        factor = torch.linalg.cholesky(self._of[0].posterior_covariance())
-        centred = latent[:, None] - parameters.loc[:, 0]
-        standard = torch.linalg.solve_triangular(factor, centred.mT, upper=False)
-        log_det = factor.diagonal().log().sum()
-        quadratic = standard.square().sum(-2) + latent.shape[-1] * LOG_2PI
-        log_prob: Tensor = -quadratic / 2 - log_det
-        return log_prob
+        factor = torch.linalg.cholesky(model.posterior_covariance())
+        return _Gaussian(model.posterior_mean(_rows(x)), factor)
 
 
-class ExactCategory(nn.Module):
-    """p(c | x) of a Gaussian mixture model, in the interface of an amortized posterior.
+@dataclass(frozen=True)
+class _Clusters:
+    """p(c, w | x) of `two_cluster_gmvae`: y = f(w) is a mixture of Gaussians given x.
 
-    Args:
-        model: whose posterior this is.
-
-    Example:
-        >>> from lidcli.models.gmm import shared_gmm
-        >>> model = shared_gmm(torch.randn(50, 1), 2)
-        >>> model.posterior = ExactCategory(model)
-        >>> model.elbo_terms(torch.zeros(3, 1, dtype=torch.float64), 2).shape
-        torch.Size([2, 3])
+    Attributes:
+        logits: log weights of y's Gaussians, unnormalised, (N, J).
+        loc: their means, (N, J, M).
+        log_sd: their log sd.
+        decoder: f.
+        shared: whether both categories share the distribution of all data.
     """
 
-    explicit = True
+    logits: Tensor
+    loc: Tensor
+    log_sd: float
+    decoder: TransportDecoder | Identity
+    shared: bool
+    decodings = 2
+    category_draws = 0
 
-    def __init__(self, model: GMM) -> None:
-        super().__init__()
-        self._of = (model,)
+    def draw(self, samples: int) -> CategoryDraws:
+        """Draws of w for each category, (S, 2, N, M)."""
+        logits, loc = self.logits, self.loc
+        if self.shared:
+            logits = torch.zeros(len(loc), 2, dtype=loc.dtype)
+            chosen = torch.multinomial(self.logits.softmax(1), 2 * samples, replacement=True)
+            index = chosen.view(len(loc), samples, 2).transpose(0, 1)[..., None]
+            shape = (*index.shape[:-1], loc.shape[-1])
+            loc = loc.expand(samples, *loc.shape).gather(2, index.expand(shape))
+        else:
+            loc = loc.expand(samples, *loc.shape)
+        y = loc + math.exp(self.log_sd) * torch.randn_like(loc)
+        w: Tensor = self.decoder.inverse(y)
+        log_y = normal_log_prob(y[..., None, :], self.loc[:, None], self._log_scale())
+        if self.shared:
+            log_q = (log_y + torch.log_softmax(self.logits, 1)[:, None]).logsumexp(-1)
+        else:
+            log_q = log_y.diagonal(dim1=-2, dim2=-1)
+        log_q = log_q + self.decoder.log_slope(w, y)
+        log_q_c = torch.log_softmax(logits, dim=-1)
+        return CategoryDraws(w.movedim(2, 1), log_q.movedim(2, 1), log_q_c)
 
-    def encode(self, x: Tensor) -> Parameters:
-        """Unnormalised log p(c | x), (N, C), and a one-hot latent for each c, (N, C, C)."""
-        (model,) = self._of
-        logits = model.component_log_density(x) + model.log_pi.detach()
-        latent = torch.eye(model.latent, dtype=x.dtype).expand(len(x), -1, -1)
-        return Parameters(logits, latent, torch.zeros_like(latent), latent[..., :0])
+    def _log_scale(self) -> Tensor:
+        return self.loc.new_full((self.loc.shape[-1],), self.log_sd)
 
-    def draw(self, parameters: Parameters, samples: int) -> Draws:
-        """Every category as its one-hot vector, (S, N, C, C), with its probability."""
-        shape = (samples, *parameters.loc.shape)
-        log_q_c = torch.log_softmax(parameters.logits, dim=-1)
-        return Draws(parameters.loc.expand(shape), log_q_c.new_zeros(shape[:-1]), log_q_c)
+    def log_prob(self, latent: Tensor) -> Tensor:
+        """log p(w_b | x_n), the category summed, (B, N), for w (B, M)."""
+        y = self.decoder(latent)
+        log_y = normal_log_prob(y[:, None, None], self.loc, self._log_scale())
+        log_q = (log_y + torch.log_softmax(self.logits, 1)).logsumexp(-1)
+        return log_q + self.decoder.log_slope(latent, y)[:, None]
 
-    def log_prob(self, latent: Tensor, parameters: Parameters) -> Tensor:
-        """log p(c_b | x_n), (B, N), for one-hot c (B, C)."""
-        return latent @ torch.log_softmax(parameters.logits, dim=-1).T
+    def latent_kl(self, joint: Tensor, q_c: Tensor | None) -> Tensor:
+        """Σ_c p(c|x) KL(p(w|x,c) ‖ p(w|c))."""
+        assert q_c is not None
+        return joint - math.log(q_c.shape[1]) - torch.xlogy(q_c, q_c).sum(1)
+
+    def rows(self, index: slice | Tensor) -> _Clusters:
+        """The posteriors of some of the data."""
+        return replace(self, logits=self.logits[index], loc=self.loc[index])
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Weights and means of y's Gaussians."""
+        return self.logits, self.loc
+
+    def replace(self, *tensors: Tensor) -> _Clusters:
+        """The same family at other weights and means."""
+        logits, loc = tensors
+        return replace(self, logits=logits, loc=loc)
 
 
-class ExactClusters(nn.Module):
+class ExactClusters(Posterior):
     """p(c, w | x) of `two_cluster_gmvae`, in the interface of an amortized posterior.
 
     Below the decoder, y = f(w) given x is a mixture of two Gaussians whatever the parameters;
@@ -123,62 +182,33 @@ class ExactClusters(nn.Module):
         shared: as the model was made.
     """
 
-    explicit = True
+    decodings = 2
 
     def __init__(
-        self, model: Mixture, centres: tuple[float, ...], scale: float, sigma: float, shared: bool
+        self,
+        model: LatentModel,
+        centres: tuple[float, ...],
+        scale: float,
+        sigma: float,
+        shared: bool,
     ) -> None:
         super().__init__()
-        self._of = (model,)
+        observation = model.observation
+        assert isinstance(observation, DenseObservation)
+        decoder = observation.decoder
+        assert isinstance(decoder, TransportDecoder | Identity)
+        self._decoder = (decoder,)
         self.centres = torch.tensor(centres, dtype=torch.float64)
         self.scale, self.sigma, self.shared = scale, sigma, shared
 
-    @property
-    def _decoder(self) -> TransportDecoder | Identity:
-        decoder = self._of[0].decoder
-        assert isinstance(decoder, TransportDecoder | Identity)
-        return decoder
-
-    def encode(self, x: Tensor) -> Parameters:
-        """Weights and moments of y's Gaussians, (N, J) and (N, J, M), of data x (N, D)."""
+    def forward(self, x: Batch) -> _Clusters:
+        """p(c, w | x) of data x."""
+        rows = _rows(x)
         variance = self.scale**2 + self.sigma**2
-        centres = torch.zeros(len(self.centres), x.shape[1], dtype=x.dtype)
+        centres = torch.zeros(len(self.centres), rows.shape[1], dtype=rows.dtype)
         centres[:, 0] = self.centres
-        gap = x[:, None] - centres
+        gap = rows[:, None] - centres
         logits = -gap[..., 0].square() / (2 * variance)
         loc = centres + gap * (self.scale**2 / variance)
         log_sd = math.log(self.scale * self.sigma / math.sqrt(variance))
-        return Parameters(logits, loc, torch.full_like(loc, log_sd), loc[..., :0])
-
-    def draw(self, parameters: Parameters, samples: int) -> Draws:
-        """Draws of w for each category, (S, N, 2, M)."""
-        logits, loc, log_sd, _ = parameters
-        if self.shared:
-            logits = torch.zeros(len(loc), 2, dtype=loc.dtype)
-            chosen = torch.multinomial(parameters.logits.softmax(1), 2 * samples, replacement=True)
-            index = chosen.view(len(loc), samples, 2).transpose(0, 1)[..., None]
-            shape = (*index.shape[:-1], loc.shape[-1])
-            loc = loc.expand(samples, *loc.shape).gather(2, index.expand(shape))
-        else:
-            loc = loc.expand(samples, *loc.shape)
-        y = loc + torch.exp(log_sd[0, 0, 0]) * torch.randn_like(loc)
-        w: Tensor = self._decoder.inverse(y)
-        log_y = self._log_components(y, parameters)
-        if self.shared:
-            log_q = (log_y + torch.log_softmax(parameters.logits, 1)[:, None]).logsumexp(-1)
-        else:
-            log_q = log_y.diagonal(dim1=-2, dim2=-1)
-        log_q = log_q + self._decoder.log_slope(w, y)
-        return Draws(w, log_q, torch.log_softmax(logits, dim=-1))
-
-    def _log_components(self, y: Tensor, parameters: Parameters) -> Tensor:
-        """log N(y; component j), (..., N, C, J) for y (..., N, C, M)."""
-        loc, log_sd = parameters.loc[:, None], parameters.log_scale[:, None]
-        return normal_log_prob(y[..., None, :], loc, log_sd)
-
-    def log_prob(self, latent: Tensor, parameters: Parameters) -> Tensor:
-        """log p(w_b | x_n), the category summed, (B, N), for w (B, M)."""
-        y = self._decoder(latent)
-        log_y = normal_log_prob(y[:, None, None], parameters.loc, parameters.log_scale)
-        log_q = (log_y + torch.log_softmax(parameters.logits, 1)).logsumexp(-1)
-        return log_q + self._decoder.log_slope(latent, y)[:, None]
+        return _Clusters(logits, loc, log_sd, self._decoder[0], self.shared)

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lidcli.config.schema import InferenceConfig
-from lidcli.models.base import Model, Terms
+from lidcli.config.sections import Amortized
+from lidcli.models.batch import Batch
+from lidcli.models.latent import LatentModel
 
 __all__ = ["Objective", "kl_weight", "objective"]
 
@@ -29,7 +30,7 @@ class Objective(NamedTuple):
         return self.reconstruction - self.kl
 
 
-def kl_weight(config: InferenceConfig, epoch: float) -> float:
+def kl_weight(config: Amortized, epoch: float) -> float:
     """The weight of the KL at a (fractional) epoch: β times the annealing ramp.
 
     Args:
@@ -40,7 +41,7 @@ def kl_weight(config: InferenceConfig, epoch: float) -> float:
         Bowman et al. (2016), linear; Fu et al. (2019), cyclical.
 
     Example:
-        >>> kl_weight(InferenceConfig(annealing="linear", annealing_epochs=10), 5.0)
+        >>> kl_weight(Amortized(annealing="linear", annealing_epochs=10), 5.0)
         0.5
     """
     if config.annealing == "none":
@@ -51,20 +52,19 @@ def kl_weight(config: InferenceConfig, epoch: float) -> float:
     return config.beta * min(1.0, position)
 
 
-def objective(model: Model, x: Tensor, config: InferenceConfig, weight: float) -> Objective:
+def objective(model: LatentModel, x: Batch, config: Amortized, weight: float) -> Objective:
     """The loss of one batch.
 
     Args:
         model: with its posterior attached.
-        x: data (N, D).
+        x: N data.
         config: `samples` and `free_bits` are read.
         weight: of the KL, from `kl_weight`.
 
     Returns:
         The loss -(reconstruction - weight max(KL, free bits)) and its parts, scalars.
     """
-    draws = model.posterior.draw(model.posterior.encode(x), config.samples)
-    terms: Terms = model.terms(x, draws)
+    terms = model.terms(x, model.posterior(x).draw(config.samples))
     reconstruction, kl = terms.reconstruction.mean(), terms.kl.mean()
     penalised = torch.clamp(kl, min=config.free_bits) if config.free_bits > 0 else kl
     return Objective(weight * penalised - reconstruction, reconstruction, kl)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,14 +11,23 @@ from torch import Tensor
 
 from lidcli.metrics import clustering, information
 from lidcli.metrics.estimate import Estimate, mean
-from lidcli.metrics.evaluation import Evaluation, Split, broken_invariants
-from lidcli.metrics.identifiability import identifiability
+from lidcli.metrics.evaluation import Evaluation
+from lidcli.metrics.identifiability import stored
+from lidcli.metrics.invariants import broken_invariants
 from lidcli.metrics.verdict import Verdict, verdict
 from lidcli.models.gmm import GMM
 from lidcli.models.likelihoods import LOG_2PI
 from lidcli.models.ppca import PPCA, principal_axes
 
-__all__ = ["COLLAPSED", "SHOWN", "evaluate_gmm", "evaluate_ppca", "weight_verdict"]
+__all__ = [
+    "COLLAPSED",
+    "SHOWN",
+    "Quadratic",
+    "evaluate_gmm",
+    "evaluate_ppca",
+    "ppca_variation",
+    "weight_verdict",
+]
 
 COLLAPSED = 0.05
 """KL of α, in nats of the whole data set, below which its posterior counts as collapsed."""
@@ -26,8 +36,43 @@ SHOWN = 0
 KEPT = 2000
 
 
+class Quadratic(NamedTuple):
+    """The variation of a likelihood that is quadratic in z, in squared nats, for each datum."""
+
+    joint: Tensor
+    """(N,)."""
+    units: Tensor
+    """(N, K)."""
+
+
+def ppca_variation(model: PPCA, x: Tensor) -> Quadratic:
+    """Exact variance under the prior of log p(x | z), for every datum of a PPCA.
+
+    With g = Wᵀ(x - b)/σ² and A = WᵀW/σ², log p(x | z) = gᵀz - zᵀAz/2 + const, so the joint
+    variance is |g|² + tr(A²)/2. A unit's is that of log p(x | z_k), the others integrated out:
+    the same formula for one latent, their part of W counted as noise.
+
+    Args:
+        model: any parameters.
+        x: data (N, D).
+
+    Example:
+        >>> model = PPCA(torch.zeros(3, 2), torch.zeros(3), 1.0)
+        >>> ppca_variation(model, torch.ones(4, 3, dtype=torch.float64)).joint.tolist()
+        [0.0, 0.0, 0.0, 0.0]
+    """
+    g, a, w = model.score(x), model.information(), model.weight
+    noise = model.variance * torch.eye(len(w), dtype=w.dtype, device=w.device)
+    units = []
+    for k in range(model.latent):
+        others = w[:, [j for j in range(model.latent) if j != k]]
+        pull = torch.linalg.solve(noise + others @ others.T, w[:, k])
+        units.append(((x - model.bias) @ pull).square() + 0.5 * (w[:, k] @ pull).square())
+    return Quadratic(g.square().sum(1) + 0.5 * a.square().sum(), torch.stack(units, dim=1))
+
+
 @torch.no_grad()
-def evaluate_ppca(model: PPCA, split: Split) -> Evaluation:
+def evaluate_ppca(model: PPCA, x: Tensor) -> Evaluation:
     """Everything about a PPCA under its exact posterior, in closed form.
 
     The ELBO equals the LL. MI is that of the Gaussian with the split's mean and covariance:
@@ -35,20 +80,19 @@ def evaluate_ppca(model: PPCA, split: Split) -> Evaluation:
 
     Args:
         model: any PPCA.
-        split: data (N, D) in float64.
+        x: data (N, D) in float64.
 
     Returns:
         Scalars under the names of the run store, the likelihood's variation among them; each
         mean over data with its standard error.
     """
-    x = split.x
     out = Evaluation()
     k = model.latent
     mu, v = model.posterior_mean(x), model.posterior_covariance()
     ll = model.log_marginal(x)
     log_det = torch.logdet(v)
     kl = 0.5 * (mu.square().sum(1) + v.trace() - k - log_det)
-    gap = (x - model.decode(mu)).square().sum(1) / model.variance
+    gap = (x - mu @ model.weight.T - model.bias).square().sum(1) / model.variance
     spread = torch.trace(model.information() @ v)
     constant = x.shape[1] * (LOG_2PI + torch.log(model.variance))
     centred = mu - mu.mean(0)
@@ -71,7 +115,7 @@ def evaluate_ppca(model: PPCA, split: Split) -> Evaluation:
         "au/z": information.active_units(mu),
         "sigma": model.variance.sqrt().item(),
         "min_singular_value": torch.linalg.svdvals(model.weight)[-1].item(),
-        **identifiability(model, x),
+        **_ppca_identifiability(model, x, mu, v),
     }
     for i, value in enumerate(v.diagonal().tolist(), start=1):
         out.scalars[f"posterior_variance/z/{i}"] = value
@@ -89,23 +133,36 @@ def evaluate_ppca(model: PPCA, split: Split) -> Evaluation:
     return out
 
 
+def _ppca_identifiability(model: PPCA, x: Tensor, mu: Tensor, v: Tensor) -> dict[str, float]:
+    """Variation and KL of every unit, the others integrated out."""
+    variance = v.diagonal()
+    closed = ppca_variation(model, x)
+    kl = 0.5 * (mu.square() + variance - 1 - variance.log())
+    varied = {"joint": mean(closed.joint)}
+    varied |= {f"z/{k + 1}": mean(closed.units[:, k]) for k in range(model.latent)}
+    units = {f"z/{k + 1}": mean(kl[:, k]) for k in range(model.latent)}
+    return stored(varied, units, exact=True)
+
+
 @torch.no_grad()
-def evaluate_gmm(model: GMM, split: Split) -> Evaluation:
+def evaluate_gmm(
+    model: GMM, x: Tensor, labels: np.ndarray[tuple[int], np.dtype[np.int64]] | None
+) -> Evaluation:
     """Everything about a Gaussian mixture under its exact p(c | x), from its formulas.
 
     KL of c is to the model's own weights π. Nothing is said of the weight as a latent.
 
     Args:
         model: any mixture.
-        split: data (N, D) in float64, and labels or None.
+        x: data (N, D) in float64.
+        labels: (N,), or None.
 
     Returns:
         Scalars under the names of the run store; each mean over data with its standard error.
     """
-    x, labels = split
     out = Evaluation()
     q, density = model.responsibilities(x), model.component_log_density(x)
-    log_pi = model.log_pi.detach()
+    log_pi = model.log_pi
     kl = (torch.xlogy(q, q) - q * log_pi).sum(1)
     ll = model.log_marginal(x)
     pi = model.weights

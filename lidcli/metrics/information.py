@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lidcli.metrics.estimate import Estimate, mean
-from lidcli.models.base import Model, Parameters
+from lidcli.models.batch import Batch
+from lidcli.models.latent import Conditional, LatentModel
 
 __all__ = [
     "ACTIVE",
@@ -17,7 +18,7 @@ __all__ = [
     "categorical_kl",
     "categorical_mi",
     "continuous_mi",
-    "marginal_draw",
+    "marginal_draws",
     "perplexity",
 ]
 
@@ -98,13 +99,13 @@ def active_units_of_halves(halves: Tensor, threshold: float = ACTIVE) -> float:
 
 @torch.no_grad()
 def continuous_mi(
-    model: Model, x: Tensor, outer: int = 500, batch: int = 10_000, draws: int = 1
+    model: LatentModel, x: Batch, outer: int = 500, batch: int = 10_000, draws: int = 1
 ) -> Estimate:
     """I(x; w) = E_x KL(q(w|x) ‖ q(w)), the aggregate q(w) over all of x.
 
     Args:
         model: with its posterior attached; a category is summed out of q(w|x).
-        x: data (N, D), all of which make up q(w).
+        x: N data, all of which make up q(w).
         outer: data in the outer mean, drawn without replacement; all of them if N is smaller.
         batch: evaluations of log q(w | x_n, c) held at a time.
         draws: draws of w for each datum of the outer mean.
@@ -115,19 +116,18 @@ def continuous_mi(
     References:
         Hoffman and Johnson, "ELBO surgery" (2016).
     """
-    n = x.shape[0]
-    chosen = torch.randperm(n, device=x.device)[: min(outer, n)]
-    parameters = model.posterior.encode(x)
-    own = Parameters(*(part[chosen] for part in parameters))
-    latent = marginal_draw(model, own, draws)
-    columns = max(1, min(n, batch // parameters.loc.shape[1]))
-    rows = max(1, batch // (parameters.loc.shape[1] * columns))
+    n, conditional = len(x), model.posterior(x)
+    device = conditional.tensors()[0].device
+    chosen = torch.randperm(n, device=device)[: min(outer, n)]
+    latent = marginal_draws(conditional.rows(chosen), draws)
+    columns = max(1, min(n, batch // conditional.decodings))
+    rows = max(1, batch // (conditional.decodings * columns))
     values = []
     for first in range(0, len(latent), rows):
         part = latent[first : first + rows]
         log_q = torch.cat(
             [
-                model.posterior.log_prob(part, parameters.rows(slice(i, i + columns)))
+                conditional.rows(slice(i, i + columns)).log_prob(part)
                 for i in range(0, n, columns)
             ],
             dim=1,
@@ -138,12 +138,6 @@ def continuous_mi(
     return mean(torch.cat(values).view(-1, draws).mean(1))
 
 
-def marginal_draw(model: Model, parameters: Parameters, draws: int) -> Tensor:
-    """Draws (B * draws, M) from q(w | x), the category drawn too."""
-    drawn = model.posterior.draw(parameters, draws)
-    latent = drawn.latent
-    if drawn.log_q_c is not None:
-        c = torch.multinomial(drawn.log_q_c.exp(), draws, replacement=True).T
-        index = c[..., None, None].expand(*c.shape, 1, latent.shape[-1])
-        latent = latent.gather(2, index)[:, :, 0]
-    return latent.transpose(0, 1).flatten(0, 1)
+def marginal_draws(conditional: Conditional, draws: int) -> Tensor:
+    """Draws (N * draws, M) from q(latent | x) of N data, the category drawn too."""
+    return conditional.draw(draws).marginal().transpose(0, 1).flatten(0, 1)

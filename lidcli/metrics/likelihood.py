@@ -8,13 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lidcli.models.base import Model
+from lidcli.models.batch import Batch
+from lidcli.models.latent import LatentModel
 
 __all__ = ["Bounds", "bounds"]
-
-MINIMUM_DRAWS = 64
-"""Draws of w that a collapsed q(c | x) is averaged over, at least."""
-
 
 class Bounds(NamedTuple):
     """What one pass over data and draws gives, per datum, in nats."""
@@ -25,6 +22,8 @@ class Bounds(NamedTuple):
     """(N,)."""
     kl: Tensor
     """Joint KL of every latent, (N,)."""
+    kl_latent: Tensor
+    """The continuous latent's part of it, (N,)."""
     ll: Tensor
     """Importance-weighted bound, log-mean-exp of the same draws' weights, (N,)."""
     ll_half: Tensor
@@ -36,13 +35,13 @@ class Bounds(NamedTuple):
 
 
 @torch.no_grad()
-def bounds(model: Model, x: Tensor, samples: int, batch: int = 10_000) -> Bounds:
+def bounds(model: LatentModel, x: Batch, samples: int, batch: int = 10_000) -> Bounds:
     """ELBO, reconstruction, KL and the importance-weighted bound of every datum.
 
     Args:
         model: with its posterior attached.
-        x: data (N, D).
-        samples: S >= 2 draws a datum; a collapsed q(c | x) uses at least 64.
+        x: N data.
+        samples: S >= 2 draws a datum; a q(c | x) that is not explicit uses at least 64.
         batch: decodings held at a time; memory grows with it and not with S or N.
 
     References:
@@ -53,15 +52,18 @@ def bounds(model: Model, x: Tensor, samples: int, batch: int = 10_000) -> Bounds
     """
     if samples < 2:
         raise ValueError(f"at least 2 draws are needed, not {samples}")
-    categories = (model.categories or 1) if model.posterior.explicit else 1
-    rows = max(1, min(x.shape[0], batch // categories))
-    draws = max(1, min(samples, batch // (categories * rows)))
-    parts = [_stream(model, part, samples, draws) for part in torch.split(x, rows)]
+    decodings = model.posterior.decodings
+    rows = max(1, min(len(x), batch // decodings))
+    draws = max(1, min(samples, batch // (decodings * rows)))
+    parts = [
+        _stream(model, x.rows(slice(i, i + rows)), samples, draws) for i in range(0, len(x), rows)
+    ]
     q_c = [part.q_c for part in parts if part.q_c is not None]
     return Bounds(
         elbo=torch.cat([part.elbo for part in parts]),
         reconstruction=torch.cat([part.reconstruction for part in parts]),
         kl=torch.cat([part.kl for part in parts]),
+        kl_latent=torch.cat([part.kl_latent for part in parts]),
         ll=torch.cat([part.ll for part in parts]),
         ll_half=torch.cat([part.ll_half for part in parts]),
         q_c=torch.cat(q_c) if q_c else None,
@@ -69,42 +71,50 @@ def bounds(model: Model, x: Tensor, samples: int, batch: int = 10_000) -> Bounds
     )
 
 
-def _stream(model: Model, x: Tensor, samples: int, chunk: int) -> Bounds:
-    n = x.shape[0]
-    parameters = model.posterior.encode(x)
-    reconstruction, kl = x.new_zeros(n).double(), x.new_zeros(n).double()
-    log_sums = torch.full_like(kl, -math.inf).repeat(2, 1)
+def _stream(model: LatentModel, x: Batch, samples: int, chunk: int) -> Bounds:
+    n, conditional = len(x), model.posterior(x)
     counts = (samples // 2, samples - samples // 2)
-    means = x.new_zeros(2, n, model.latent).double()
-    q_c: Tensor | None = None
+    reconstruction = kl = means = q_c = None
+    log_sums: list[Tensor | None] = [None, None]
     done = 0
     for half, count in enumerate(counts):
         for start in range(0, count, chunk):
             s = min(chunk, count - start)
-            drawn = model.posterior.draw(parameters, s)
+            drawn = conditional.draw(s)
             terms = model.terms(x, drawn)
-            reconstruction += terms.reconstruction.double().sum(0)
-            kl += terms.kl.double().sum(0)
-            more_weight = terms.log_weights.double().logsumexp(0)
-            log_sums[half] = torch.logaddexp(log_sums[half], more_weight)
-            latent = drawn.latent
-            if drawn.log_q_c is not None:
-                latent = (drawn.log_q_c.exp()[..., None] * latent).sum(-2)
-            means[half] += latent.double().sum(0) / count
-            probabilities = model.category_probabilities(drawn)
-            if probabilities is not None:
-                total = probabilities.double() * s
-                q_c = total if q_c is None else q_c + total
+            reconstruction = _add(reconstruction, terms.reconstruction.double().sum(0))
+            kl = _add(kl, terms.kl.double().sum(0))
+            log_weight = terms.log_weights.double().logsumexp(0)
+            known = log_sums[half]
+            log_sums[half] = log_weight if known is None else torch.logaddexp(known, log_weight)
+            latent = drawn.mean().double().sum(0) / count
+            if means is None:
+                means = latent.new_zeros(2, n, model.latent)
+            means[half] += latent
+            q_c = _add_categories(q_c, drawn.categories(model.prior), s)
             done += s
+    assert reconstruction is not None
+    assert kl is not None
+    assert means is not None
     if q_c is not None:
-        missing = MINIMUM_DRAWS - done
-        if missing > 0 and not model.posterior.explicit:
-            more = model.category_probabilities(model.posterior.draw(parameters, missing))
-            assert more is not None
-            q_c, done = q_c + more.double() * missing, MINIMUM_DRAWS
+        missing = conditional.category_draws - done
+        if missing > 0:
+            more = conditional.draw(missing).categories(model.prior)
+            q_c, done = _add_categories(q_c, more, missing), conditional.category_draws
+        assert q_c is not None
         q_c = q_c / done
     reconstruction, kl = reconstruction / samples, kl / samples
-    ll = log_sums.logsumexp(0) - math.log(samples)
+    both = torch.stack([part for part in log_sums if part is not None])
+    ll = both.logsumexp(0) - math.log(samples)
     size = torch.tensor(counts, dtype=kl.dtype, device=kl.device)[:, None]
-    ll_half = ((log_sums - size.log()) * size).sum(0) / samples
-    return Bounds(reconstruction - kl, reconstruction, kl, ll, ll_half, q_c, means)
+    ll_half = ((both - size.log()) * size).sum(0) / samples
+    kl_latent = conditional.latent_kl(kl, q_c)
+    return Bounds(reconstruction - kl, reconstruction, kl, kl_latent, ll, ll_half, q_c, means)
+
+
+def _add(total: Tensor | None, more: Tensor) -> Tensor:
+    return more if total is None else total + more
+
+
+def _add_categories(total: Tensor | None, more: Tensor | None, draws: int) -> Tensor | None:
+    return total if more is None else _add(total, more.double() * draws)

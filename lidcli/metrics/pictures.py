@@ -5,53 +5,85 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from lidcli.metrics.evaluation import Evaluation, Split
-from lidcli.metrics.information import marginal_draw
-from lidcli.metrics.likelihood import MINIMUM_DRAWS
-from lidcli.models.base import Model
+from lidcli.metrics.evaluation import Evaluation
+from lidcli.metrics.information import marginal_draws
+from lidcli.models.batch import DenseBatch
+from lidcli.models.latent import CATEGORY_DRAWS, LatentModel
+from lidcli.models.observations import DenseObservation
 
-__all__ = ["pictures"]
+__all__ = ["PICTURES", "pictures"]
 
 POINTS, SAMPLES, RECONSTRUCTIONS = 2000, 64, 16
+NUMBERS = 500_000
+"""Numbers in one array at most, whatever the size of a datum."""
+
+Pictures = dict[str, npt.NDArray[np.float32]]
 
 
 @torch.no_grad()
 def pictures(
-    model: Model, split: Split, evaluation: Evaluation, kind: str
-) -> dict[str, npt.NDArray[np.float32]]:
+    model: LatentModel,
+    x: DenseBatch,
+    labels: npt.NDArray[np.int64] | None,
+    evaluation: Evaluation,
+    form: str,
+) -> Pictures:
     """Arrays for the figures of one run, under the names of the run store.
 
     Args:
         model: with its posterior attached.
-        split: the data that `evaluation` measured.
+        x: the data that `evaluation` measured.
+        labels: of the data, or None.
         evaluation: its arrays are cut to the rows that are drawn.
-        kind: points or image.
+        form: a key of `PICTURES`; nothing is drawn of another.
     """
-    rows = POINTS if kind == "points" else RECONSTRUCTIONS
-    out = {"x": split.x[:rows].float().cpu().numpy()}
-    kept = POINTS
-    out |= {name: array[:kept] for name, array in evaluation.arrays.items()}
+    out = {
+        name: array[: _rows(POINTS, array.shape[1:])] for name, array in evaluation.arrays.items()
+    }
     if "q_c" in out:
         out["category"] = out["q_c"].argmax(1).astype(np.float32)
-    if split.labels is not None:
-        out["labels"] = split.labels[:kept].astype(np.float32)
-    means = model.prior_means()
+    if labels is not None:
+        out["labels"] = labels[:POINTS].astype(np.float32)
+    means = model.prior.component_means()
     if means is not None:
-        out["prior_means"] = means.float().cpu().numpy()
-    if kind == "points":
-        samples = model.sample(POINTS)
-        out["samples"] = samples.float().cpu().numpy()
-        q_c = model.category_probabilities(
-            model.posterior.draw(model.posterior.encode(samples), MINIMUM_DRAWS)
-        )
-        if q_c is not None:
-            out["samples_c"] = q_c.argmax(1).float().cpu().numpy()
-    else:
-        decoded = model.decode(model.sample_prior(SAMPLES))
-        out["samples"] = model.likelihood.mean(decoded).float().cpu().numpy()
-        latent = marginal_draw(model, model.posterior.encode(split.x[:rows]), 1)
-        mean = model.likelihood.mean(model.decode(latent))
-        out["reconstructions"] = mean.float().cpu().numpy()
-        out["originals"] = out.pop("x")
-    return out
+        out["prior_means"] = _array(means)
+    draw = PICTURES.get(form)
+    return out | draw(model, x) if draw is not None else out
+
+
+def _rows(most: int, shape: tuple[int, ...]) -> int:
+    """Rows of a shape that are kept: at most so many, and no more numbers than `NUMBERS`."""
+    return max(1, min(most, NUMBERS // max(1, int(np.prod(shape)))))
+
+
+def _array(value: Tensor) -> npt.NDArray[np.float32]:
+    array: npt.NDArray[np.float32] = value.float().cpu().numpy()
+    return array
+
+
+def _points(model: LatentModel, x: DenseBatch) -> Pictures:
+    rows = _rows(POINTS, x.x.shape[1:])
+    sampled = model.sample(rows)
+    assert isinstance(sampled, DenseBatch)
+    out = {"x": _array(x.x[:rows]), "samples": _array(sampled.x)}
+    q_c = model.posterior(sampled).draw(CATEGORY_DRAWS).categories(model.prior)
+    return out if q_c is None else {**out, "samples_c": _array(q_c.argmax(1))}
+
+
+def _images(model: LatentModel, x: DenseBatch) -> Pictures:
+    observation = model.observation
+    assert isinstance(observation, DenseObservation)
+    originals = x.rows(slice(0, _rows(RECONSTRUCTIONS, x.x.shape[1:])))
+    samples = observation.mean(model.prior.sample(_rows(SAMPLES, x.x.shape[1:])))
+    latent = marginal_draws(model.posterior(originals), 1)
+    return {
+        "samples": _array(samples),
+        "reconstructions": _array(observation.mean(latent)),
+        "originals": _array(originals.x),
+    }
+
+
+PICTURES = {"points": _points, "image": _images}
+"""What is drawn of each form of data."""

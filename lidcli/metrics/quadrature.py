@@ -7,20 +7,18 @@ import math
 import torch
 from torch import Tensor
 
-from lidcli.models.base import Model
-from lidcli.models.mixture import Mixture
+from lidcli.models.batch import Batch
+from lidcli.models.latent import LatentModel
 
 __all__ = ["LARGEST", "exact_units"]
 
 LARGEST = 2
 """Latent dimensions that a grid can cover."""
 NODES = {1: 4001, 2: 401}
-REACH = 7.0
-"""Prior sds that the grid covers on either side."""
 
 
 @torch.no_grad()
-def exact_units(model: Model, x: Tensor, *, rows: int = 8) -> tuple[dict[str, Tensor], ...]:
+def exact_units(model: LatentModel, x: Batch, *, rows: int = 8) -> tuple[dict[str, Tensor], ...]:
     """Variation of the likelihood and KL of the exact posterior, unit by unit, for each datum.
 
     The posterior is the model's own p(w | x), not q: a grid over the prior carries every
@@ -30,7 +28,7 @@ def exact_units(model: Model, x: Tensor, *, rows: int = 8) -> tuple[dict[str, Te
 
     Args:
         model: with 1 or 2 latent dimensions; its posterior is not looked at.
-        x: data (N, D).
+        x: N data.
         rows: data at a time.
 
     Returns:
@@ -46,15 +44,15 @@ def exact_units(model: Model, x: Tensor, *, rows: int = 8) -> tuple[dict[str, Te
     if model.latent not in NODES:
         raise ValueError(f"a grid covers 1 or 2 latent dimensions, not {model.latent}")
     grid, log_cell, shape = _grid(model)
-    log_prior = _normalised(model.log_prior(grid).double())
+    log_prior = _normalised(model.prior.log_prob(grid).double())
+    joint = model.prior.log_joint(grid)
     log_given_c = None
-    if isinstance(model, Mixture):
-        joint = model.log_joint_prior(grid[:, None]).double() + math.log(model.categories)
-        log_given_c = _normalised(joint + log_cell)
-    parameters = model.decode(grid)
+    if joint is not None:
+        log_given_c = _normalised(joint.double() + math.log(joint.shape[1]) + log_cell)
+    evaluate = model.observation.on_grid(grid)
     parts = []
-    for part in torch.split(x, rows):
-        ll = model.likelihood.log_prob(part[:, None], parameters).double()
+    for i in range(0, len(x), rows):
+        ll = evaluate(x.rows(slice(i, i + rows))).double()
         parts.append(_measures(model, ll, log_prior, log_given_c, shape))
     return tuple(
         {name: torch.cat([part[i][name] for part in parts]) for name in parts[0][i]}
@@ -62,16 +60,12 @@ def exact_units(model: Model, x: Tensor, *, rows: int = 8) -> tuple[dict[str, Te
     )
 
 
-def _grid(model: Model) -> tuple[Tensor, float, tuple[int, ...]]:
+def _grid(model: LatentModel) -> tuple[Tensor, float, tuple[int, ...]]:
     """Points (G, M), the log of a cell's volume, and the grid's shape."""
-    like = model.sample_prior(1)[0]
-    low, high = torch.full_like(like, -REACH), torch.full_like(like, REACH)
-    if isinstance(model, Mixture):
-        reach = REACH * model.log_scale().exp().amax(1, keepdim=True)
-        low, high = (model.means - reach).amin(0), (model.means + reach).amax(0)
+    low, high = model.prior.reach()
     count = NODES[model.latent]
     axes = [
-        torch.linspace(a, b, count, dtype=like.dtype, device=like.device)
+        torch.linspace(a, b, count, dtype=low.dtype, device=low.device)
         for a, b in zip(low.tolist(), high.tolist(), strict=True)
     ]
     grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)
@@ -84,13 +78,13 @@ def _normalised(log_mass: Tensor) -> Tensor:
 
 
 def _measures(
-    model: Model, ll: Tensor, log_prior: Tensor, log_given_c: Tensor | None, shape: tuple[int, ...]
+    model: LatentModel, ll: Tensor, log_prior: Tensor, log_given_c: Tensor | None, shape: tuple[int, ...]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Variation and KL of the data whose log-likelihoods over the grid are `ll` (N, G)."""
     varied, kl = {}, {}
     varied["joint"], kl["joint"] = _moves(ll, log_prior)
     for k in range(model.latent):
-        name, table = f"{model.symbol}/{k + 1}", log_prior.view(shape)
+        name, table = f"{model.prior.symbol}/{k + 1}", log_prior.view(shape)
         others = tuple(i for i in range(model.latent) if i != k)
         own, alone = table, (ll + log_prior).view(-1, *shape)
         for i in reversed(others):

@@ -10,8 +10,8 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from lidcli.models.base import Draws, Model, Terms
-from lidcli.models.likelihoods import LOG_2PI, Gaussian
+from lidcli.models.facts import Facts
+from lidcli.models.likelihoods import LOG_2PI
 
 __all__ = ["GMM", "fit_gmm", "shared_gmm"]
 
@@ -22,8 +22,8 @@ TOLERANCE = 1e-9
 """Gain of the mean log-likelihood, in nats, at which EM gives way to L-BFGS."""
 
 
-class GMM(Model):
-    """c ~ Cat(π), x | c ~ N(μ_c, Σ_c), in float64; the latent is c as a one-hot vector.
+class GMM(nn.Module):
+    """c ~ Cat(π), x | c ~ N(μ_c, Σ_c), in float64.
 
     Args:
         weights: π (C,), positive, summing to 1.
@@ -44,7 +44,9 @@ class GMM(Model):
         [[0.5, 0.5]]
     """
 
-    symbol = "c"
+    log_pi: Tensor
+    means: Tensor
+    factors: Tensor
 
     def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
         c, d = means.shape
@@ -56,87 +58,49 @@ class GMM(Model):
         factors, info = torch.linalg.cholesky_ex(covariances.double())
         if bool(info.any()):
             raise ValueError("a covariance is not positive definite")
-        super().__init__(nn.Linear(c, d, bias=False, dtype=torch.float64), Gaussian(1.0), c)
+        super().__init__()
         self.categories: int = c
-        self.log_pi = nn.Parameter(weights.double().log())
-        self.factors = nn.Parameter(factors)
-        with torch.no_grad():
-            assert isinstance(self.decoder, nn.Linear)
-            self.decoder.weight.copy_(means.T)
+        self.register_buffer("log_pi", weights.double().log())
+        self.register_buffer("means", means.double())
+        self.register_buffer("factors", factors)
+
+    def facts(self) -> Facts:
+        """What the figures of this model are of."""
+        return Facts("c", "c", {"c": self.categories}, self.categories, exact=True)
 
     @property
     def weights(self) -> Tensor:
         """π (C,)."""
-        return self.log_pi.detach().exp()
-
-    @property
-    def means(self) -> Tensor:
-        """μ (C, D)."""
-        weight = self.decoder.weight
-        assert isinstance(weight, Tensor)
-        return weight.detach().T
+        return self.log_pi.exp()
 
     @property
     def covariances(self) -> Tensor:
         """Σ (C, D, D)."""
-        factors = self.factors.detach()
-        covariances: Tensor = factors @ factors.mT
-        return covariances
+        return self.factors @ self.factors.mT
 
     def component_log_density(self, x: Tensor) -> Tensor:
         """log N(x; μ_c, Σ_c) in nats, (N, C), for data x (N, D)."""
         centred = (x[:, None] - self.means)[..., None]
-        standard = torch.linalg.solve_triangular(self.factors.detach(), centred, upper=False)
-        log_det = self.factors.detach().diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        standard = torch.linalg.solve_triangular(self.factors, centred, upper=False)
+        log_det = self.factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         quadratic = standard.square().sum((-2, -1)) + x.shape[-1] * LOG_2PI
         log_density: Tensor = -quadratic / 2 - log_det
         return log_density
 
     def log_marginal(self, x: Tensor) -> Tensor:
         """log p(x) in nats, (N,), for data x (N, D)."""
-        return torch.logsumexp(self.component_log_density(x) + self.log_pi.detach(), dim=-1)
+        return torch.logsumexp(self.component_log_density(x) + self.log_pi, dim=-1)
 
     def responsibilities(self, x: Tensor) -> Tensor:
         """p(c | x), (N, C), for data x (N, D)."""
-        return torch.softmax(self.component_log_density(x) + self.log_pi.detach(), dim=-1)
-
-    def log_prior(self, latent: Tensor) -> Tensor:
-        """log π_c for one-hot c (..., C)."""
-        return latent @ self.log_pi.detach()
-
-    def sample_prior(self, n: int) -> Tensor:
-        """n one-hot categories (n, C)."""
-        drawn = torch.multinomial(self.weights, n, replacement=True)
-        return torch.eye(self.latent, dtype=torch.float64)[drawn]
-
-    def log_likelihood(self, x: Tensor, latent: Tensor) -> Tensor:
-        """log N(x; μ_c, Σ_c) for data (N, D) and one-hot c (..., N, C)."""
-        return (latent * self.component_log_density(x)).sum(-1)
+        return torch.softmax(self.component_log_density(x) + self.log_pi, dim=-1)
 
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
         """n data (n, D) from the model."""
-        c = self.sample_prior(n)
+        c = torch.multinomial(self.weights, n, replacement=True)
         noise = torch.randn(n, self.means.shape[1], 1, dtype=torch.float64)
-        return self.decode(c) + (self.factors[c.argmax(1)] @ noise)[..., 0]
-
-    def terms(self, x: Tensor, draws: Draws) -> Terms:
-        """The parts of the bound, the category summed exactly: the same in every draw."""
-        assert draws.log_q_c is not None
-        q_c = draws.log_q_c.exp()
-        likelihood = self.component_log_density(x)
-        log_joint = likelihood + self.log_pi.detach()
-        shape = (draws.log_q.shape[0], len(x))
-        return Terms(
-            (q_c * likelihood).sum(-1).expand(shape),
-            (q_c * (draws.log_q_c - self.log_pi.detach())).sum(-1).expand(shape),
-            torch.logsumexp(log_joint, dim=-1).expand(shape),
-        )
-
-    def category_probabilities(self, draws: Draws) -> Tensor:
-        """q(c | x), (N, C)."""
-        assert draws.log_q_c is not None
-        return draws.log_q_c.exp()
+        return self.means[c] + (self.factors[c] @ noise)[..., 0]
 
 
 def shared_gmm(x: Tensor, components: int) -> GMM:
@@ -216,7 +180,7 @@ def _least(x: Tensor) -> float:
 
 def _step(model: GMM, x: Tensor) -> tuple[GMM | None, float]:
     """One step of EM, none where a component degenerates, and the mean LL before it."""
-    log_joint = model.component_log_density(x) + model.log_pi.detach()
+    log_joint = model.component_log_density(x) + model.log_pi
     value = torch.logsumexp(log_joint, -1).mean().item()
     r = torch.softmax(log_joint, dim=-1)
     mass = r.sum(0)
@@ -233,9 +197,9 @@ def _step(model: GMM, x: Tensor) -> tuple[GMM | None, float]:
 
 def _pack(model: GMM) -> Tensor:
     """The parameters without constraints, in one vector."""
-    factors = model.factors.detach()
+    factors = model.factors
     diagonal = factors.diagonal(dim1=-2, dim2=-1).log()
-    parts = (model.log_pi.detach(), model.means, diagonal, factors.tril(-1))
+    parts = (model.log_pi, model.means, diagonal, factors.tril(-1))
     return torch.cat([part.flatten() for part in parts])
 
 

@@ -7,13 +7,15 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lidcli.models.continuous import Continuous
+from lidcli.models.latent import LatentModel
 from lidcli.models.likelihoods import LOG_2PI, Gaussian
+from lidcli.models.observations import DenseObservation
+from lidcli.models.priors import StandardNormal
 
 __all__ = ["PPCA", "fit_ppca", "principal_axes"]
 
 
-class PPCA(Continuous):
+class PPCA(LatentModel):
     """z ~ N(0, I_K), x | z ~ N(W z + b, σ² I_D), in float64 (paper, section 4.2 and A.1).
 
     Args:
@@ -35,6 +37,8 @@ class PPCA(Continuous):
         1.0
     """
 
+    exact = True
+
     def __init__(self, weight: Tensor, bias: Tensor, sigma: float) -> None:
         if weight.ndim != 2 or bias.shape != weight.shape[:1]:
             raise ValueError(
@@ -52,27 +56,31 @@ class PPCA(Continuous):
             decoder.bias.copy_(bias)
         likelihood = Gaussian(sigma)
         likelihood.register_buffer("log_sigma", torch.tensor(math.log(sigma), dtype=torch.float64))
-        super().__init__(decoder, likelihood, latent)
+        super().__init__(
+            StandardNormal(latent, torch.float64), DenseObservation(decoder, likelihood)
+        )
 
     @property
     def weight(self) -> Tensor:
         """W (D, K)."""
-        weight = self.decoder.weight
+        weight = self.observation.decoder.weight
         assert isinstance(weight, Tensor)
         return weight.detach()
 
     @property
     def bias(self) -> Tensor:
         """b (D,)."""
-        bias = self.decoder.bias
+        bias = self.observation.decoder.bias
         assert isinstance(bias, Tensor)
         return bias.detach()
 
     @property
     def variance(self) -> Tensor:
         """σ², a scalar."""
-        assert isinstance(self.likelihood, Gaussian)
-        return torch.exp(2 * self.likelihood.log_sigma.detach())
+        observation = self.observation
+        assert isinstance(observation, DenseObservation)
+        assert isinstance(observation.likelihood, Gaussian)
+        return torch.exp(2 * observation.likelihood.log_sigma.detach())
 
     def information(self) -> Tensor:
         """A = Wᵀ W / σ², (K, K): the curvature of -log p(x | z) in z."""

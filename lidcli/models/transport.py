@@ -7,8 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from lidcli.models.latent import LatentModel
 from lidcli.models.likelihoods import LOG_2PI, Gaussian
-from lidcli.models.mixture import Mixture
+from lidcli.models.observations import DenseObservation
+from lidcli.models.priors import GaussianMixture
 
 __all__ = ["Identity", "TransportDecoder", "two_cluster_gmvae"]
 
@@ -104,7 +106,7 @@ class Identity(nn.Module):
 
 def two_cluster_gmvae(
     centres: tuple[float, ...], scale: float, sigma: float, latent: int, *, shared: bool
-) -> Mixture:
+) -> LatentModel:
     """A GMVAE with two categories at parameters of one and the same likelihood.
 
     With `shared` false the categories are the data's two clusters and f is the identity (the
@@ -126,21 +128,19 @@ def two_cluster_gmvae(
         Paper, section 2.2.
 
     Example:
-        >>> two_cluster_gmvae((-2.0, 2.0), 0.5, 0.3, 2, shared=True).means.tolist()
+        >>> two_cluster_gmvae((-2.0, 2.0), 0.5, 0.3, 2, shared=True).prior.means.tolist()
         [[0.0, 0.0], [0.0, 0.0]]
     """
     if len(centres) not in (1, 2):
         raise ValueError(f"one or two clusters, not {len(centres)}")
     at = torch.tensor(centres, dtype=torch.float64)
     decoder: nn.Module = TransportDecoder(at, scale) if shared else Identity()
-    model = Mixture(decoder, Gaussian(sigma), latent, 2)
     means = torch.zeros(2, latent, dtype=torch.float64)
-    spread = torch.zeros(2, latent, dtype=torch.float64)
     if not shared:
         means[:, 0] = at
-        spread += math.log(scale)
-    model.register_buffer("means", means)
-    model.register_buffer("raw_scale", spread)
-    noise = torch.tensor(math.log(sigma), dtype=torch.float64)
-    model.likelihood.register_buffer("log_sigma", noise)
+    prior = GaussianMixture(means, 1.0 if shared else scale)
+    likelihood = Gaussian(sigma).double()
+    likelihood.register_buffer("log_sigma", torch.tensor(math.log(sigma), dtype=torch.float64))
+    model = LatentModel(prior, DenseObservation(decoder, likelihood))
+    model.exact = True
     return model

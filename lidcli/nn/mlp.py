@@ -55,12 +55,9 @@ class MLP(nn.Module):
         sizes = [inputs, *[hidden] * (layers - 1), outputs]
         stages: list[nn.Module] = []
         for stage, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-            linear = nn.Linear(fan_in, fan_out)
-            gain = 1.0 if stage == layers - 1 else math.sqrt(2 / (1 + leak**2))
-            nn.init.normal_(linear.weight, std=gain / math.sqrt(fan_in))
-            nn.init.zeros_(linear.bias)
-            stages.append(linear)
-            if stage < layers - 1:
+            last = stage == layers - 1
+            stages.append(affine(fan_in, fan_out, 1.0 if last else _gain(leak)))
+            if not last:
                 stages.append(nn.LeakyReLU(LEAK) if activation == "leaky-relu" else nn.GELU())
         self.stages = nn.Sequential(*stages)
 
@@ -70,6 +67,51 @@ class MLP(nn.Module):
             raise ValueError(f"expected an input (..., {self.inputs}), got {tuple(x.shape)}")
         out: Tensor = self.stages(x)
         return out
+
+
+class Trunk(nn.Module):
+    """Hidden layers without a head: the features that an encoder's heads read.
+
+    Args:
+        inputs: size of the input, >= 1.
+        hidden: H, units of each layer, >= 1.
+        layers: hidden layers, >= 1, each followed by a GELU.
+
+    Example:
+        >>> import torch
+        >>> Trunk(5, hidden=16, layers=2)(torch.randn(7, 5)).shape
+        torch.Size([7, 16])
+    """
+
+    def __init__(self, inputs: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        sizes = [inputs, *[hidden] * layers]
+        stages = [
+            stage for fan in pairwise(sizes) for stage in (affine(*fan, _gain(0.0)), nn.GELU())
+        ]
+        self.stages = nn.Sequential(*stages)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., inputs) to (..., hidden)."""
+        out: Tensor = self.stages(x)
+        return out
+
+
+def _gain(leak: float) -> float:
+    return math.sqrt(2 / (1 + leak**2))
+
+
+def affine(inputs: int, outputs: int, gain: float = 1.0) -> nn.Linear:
+    """A linear layer with weights of sd gain / √inputs and no bias at the start (He et al. 2015).
+
+    Example:
+        >>> affine(3, 2).bias.tolist()
+        [0.0, 0.0]
+    """
+    linear = nn.Linear(inputs, outputs)
+    nn.init.normal_(linear.weight, std=gain / math.sqrt(inputs))
+    nn.init.zeros_(linear.bias)
+    return linear
 
 
 def count_parameters(module: nn.Module) -> int:

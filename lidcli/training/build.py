@@ -1,162 +1,165 @@
-"""From a resolved configuration and its data to a model on a device."""
+"""From the sections of a configuration to the parts of a model: the code that kinds name."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from lidcli.config.schema import RunConfig
+from lidcli.config import sections
+from lidcli.config.run import RunConfig
+from lidcli.data.dataset import Dataset
 from lidcli.errors import ConfigError
-from lidcli.inference.amortized import FlowPosterior
-from lidcli.models.base import Model
-from lidcli.models.continuous import Continuous
-from lidcli.models.likelihoods import Bernoulli, Gaussian, Likelihood
-from lidcli.models.mixture import Mixture
+from lidcli.inference.flow import CategoryPosterior, FlowPosterior
+from lidcli.models import likelihoods
+from lidcli.models.batch import Batch, DenseBatch
+from lidcli.models.latent import LatentModel, Posterior
+from lidcli.models.observations import DenseObservation, Observation
+from lidcli.models.priors import GaussianMixture, Prior, StandardNormal, separated_means
 from lidcli.nn.injective import InjectiveDecoder
-from lidcli.nn.mlp import MLP, count_parameters
-from lidcli.training import classical
+from lidcli.nn.mlp import MLP, Trunk, count_parameters
 
-if TYPE_CHECKING:
-    from lidcli.data.dataset import Dataset
-
-__all__ = ["build", "parameter_counts", "pick_device"]
+__all__ = ["build", "parameter_counts"]
 
 CALIBRATION = 256
 """Prior draws on which the Brenier maps' output gain is set."""
 
 
-def pick_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu`, `cuda` or `cuda:1` names.
-
-    Raises:
-        ConfigError: no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"--device {name!r} is none of auto, cpu, cuda, cuda:0, ...") from None
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
-            raise ConfigError(
-                f"--device {name}: this machine has {count or 'no'} usable GPU"
-                f"{'s' if count > 1 else ''}; use --device cpu or auto."
-            )
-    elif device.type != "cpu":
-        raise ConfigError(f"--device {name!r} is none of auto, cpu, cuda, cuda:0, ...")
-    return device
-
-
-def build(config: RunConfig, data: Dataset) -> Model:
+def build(config: RunConfig, data: Dataset) -> LatentModel:
     """The model and its posterior, started from torch's current seed, on the CPU.
 
     Args:
-        config: resolved.
+        config: of a run that is trained.
         data: what it will be trained on; gives the sizes.
 
     Raises:
         ConfigError: settings that do not fit each other or the data.
     """
-    width = data.train.x.shape[1]
-    model, inference = config.model, config.inference
-    if classical.handles(config):
-        return classical.fit(config, data)
-    if model.family in ("ppca", "gmm"):
-        raise ConfigError(f"model.family = {model.family!r} takes inference.kind exact or nuts.")
-    if inference.kind != "amortized":
-        raise ConfigError(f"inference.kind = {inference.kind!r} does not go with this model.")
-    if data.kind == "image" and model.likelihood == "bernoulli" and not config.data.binarise:
-        raise ConfigError("A Bernoulli likelihood needs bits: leave data.binarise at true.")
-    if data.kind == "points" and model.likelihood == "bernoulli":
-        raise ConfigError("Points are real-valued: use model.likelihood=gaussian.")
-    if model.likelihood == "categorical":
-        raise ConfigError("The categorical likelihood is for text, which this version lacks.")
-    if model.means == "fixed" and model.learn_scale and model.max_scale is None:
-        raise ConfigError("Learned scales around fixed means need a bound: set model.max_scale.")
+    assert config.decoder is not None
     try:
-        decoder = _decoder(config, width)
-        categories = None
-        if model.family == "mixture":
-            categories = model.categories or data.classes
-            if categories is None:
-                raise ConfigError(
-                    f"{data.name} has no labels to count; say --set model.categories=..."
-                )
-            built: Model = Mixture(
-                decoder,
-                _likelihood(config),
-                model.latent,
-                categories,
-                separation=model.separation,
-                scale=model.scale,
-                free_means=model.means == "free",
-                learn_scale=bool(model.learn_scale),
-                max_scale=model.max_scale,
-                full_covariance=model.covariance == "full",
-            )
-        elif model.family == "continuous":
-            built = Continuous(decoder, _likelihood(config), model.latent)
-        else:
-            raise ConfigError(f"model.family = {model.family!r} is not in this version.")
-        explicit = categories if inference.categorical == "explicit" else None
-        posterior = FlowPosterior(
-            width,
-            model.latent,
-            explicit,
-            hidden=inference.hidden,
-            layers=inference.layers,
-            transforms=inference.transforms,
-        )
+        observation: Observation = config.decoder.observation(config, data)
+        prior: Prior = config.model.build(data)
+        model = LatentModel(prior, observation)
+        posterior: Posterior = config.inference.posterior(config, model, data)
     except ValueError as error:
         raise ConfigError(f"{error}.") from error
-    with torch.no_grad():
-        if isinstance(built, Mixture) and explicit:
-            posterior.start_at(built.means, built.log_scale())
-        if isinstance(decoder, InjectiveDecoder):
-            decoder.calibrate(built.sample_prior(CALIBRATION))
-    built.posterior = posterior
-    return built
+    decoder = observation.injective()
+    if decoder is not None:
+        with torch.no_grad():
+            decoder.calibrate(prior.sample(CALIBRATION))
+    model.posterior = posterior
+    return model
 
 
-def _decoder(config: RunConfig, width: int) -> nn.Module:
-    d, latent = config.decoder, config.model.latent
-    if d.kind == "mlp":
-        return MLP(latent, width, d.hidden, d.layers)
-    return InjectiveDecoder(
-        latent,
-        width,
-        d.hidden,
-        d.layers,
-        maps=d.maps,
-        activation=d.activation,
-        inverse_lipschitz=d.inverse_lipschitz,
-        rotations=d.rotations,
-        sharpness=d.sharpness,
-        gain=d.gain,
-    )
-
-
-def _likelihood(config: RunConfig) -> Likelihood:
-    if config.model.likelihood == "gaussian":
-        return Gaussian(config.model.sigma, config.model.sigma_start)
-    return Bernoulli()
-
-
-def parameter_counts(model: Model) -> dict[str, int]:
+def parameter_counts(model: LatentModel) -> dict[str, int]:
     """Trainable parameters of decoder, posterior and the whole.
 
     Example:
         >>> sorted(parameter_counts.__annotations__)
         ['model', 'return']
     """
-    posterior = model.posterior
-    assert isinstance(posterior, nn.Module)
     return {
-        "decoder": count_parameters(model.decoder),
-        "posterior": count_parameters(posterior),
+        "decoder": count_parameters(model.observation.decoder),
+        "posterior": count_parameters(model.posterior),
         "total": count_parameters(model),
     }
+
+
+def continuous(settings: sections.Continuous, data: Dataset) -> Prior:
+    """Definition 3's prior."""
+    return StandardNormal(settings.latent)
+
+
+def mixture(settings: sections.Mixture, data: Dataset) -> Prior:
+    """Example 1's prior."""
+    categories = settings.categories or data.classes
+    if categories is None:
+        raise ConfigError(f"{data.name} has no labels to count; say --set model.categories=...")
+    return GaussianMixture(
+        separated_means(categories, settings.latent, settings.separation),
+        settings.scale,
+        free_means=settings.means == "free",
+        learn_scale=bool(settings.learn_scale),
+        max_scale=settings.max_scale,
+        full_covariance=settings.covariance == "full",
+    )
+
+
+def dense_observation(
+    settings: sections.Decoder, config: RunConfig, data: Dataset
+) -> DenseObservation:
+    """A decoder of the latent alone before a likelihood of rows."""
+    assert config.likelihood is not None
+    latent: int = config.model.latent  # type: ignore[attr-defined]
+    decoder: nn.Module = settings.build(latent, data.train.x.shape[1])
+    return DenseObservation(decoder, config.likelihood.build())
+
+
+def mlp(settings: sections.MLPDecoder, latent: int, outputs: int) -> nn.Module:
+    """The classical decoder."""
+    return MLP(latent, outputs, settings.hidden, settings.layers)
+
+
+def brenier(settings: sections.BrenierDecoder, latent: int, outputs: int) -> nn.Module:
+    """The injective decoder."""
+    return InjectiveDecoder(
+        latent,
+        outputs,
+        settings.hidden,
+        settings.layers,
+        maps=settings.maps,
+        activation=settings.activation,
+        inverse_lipschitz=settings.inverse_lipschitz,
+        rotations=settings.rotations,
+        sharpness=settings.sharpness,
+        gain=settings.gain,
+    )
+
+
+def gaussian(settings: sections.Gaussian) -> likelihoods.Likelihood:
+    """Gaussian noise."""
+    return likelihoods.Gaussian(settings.sigma, settings.sigma_start)
+
+
+def bernoulli(settings: sections.Bernoulli) -> likelihoods.Likelihood:
+    """Bits."""
+    return likelihoods.Bernoulli()
+
+
+class RowsEncoder(nn.Module):
+    """A network of rows x (N, D), as an encoder of batches."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Batch) -> Tensor:
+        """Features (N, features)."""
+        assert isinstance(x, DenseBatch)
+        out: Tensor = self.network(x.x)
+        return out
+
+
+def mlp_encoder(settings: sections.MLPEncoder, data: Dataset) -> tuple[Callable[[], nn.Module], int]:
+    """Makes perceptrons of the flattened datum, and says how many features they give."""
+    inputs = data.train.x.shape[1]
+    return lambda: RowsEncoder(Trunk(inputs, settings.hidden, settings.layers)), settings.hidden
+
+
+def flow_posterior(
+    settings: sections.Amortized, config: RunConfig, model: LatentModel, data: Dataset
+) -> Posterior:
+    """q(w | x), or q(c | x) q(w | x, c) where there is a category that is summed exactly."""
+    assert config.encoder is not None
+    encoder, features = config.encoder.build(data)
+    prior, sizes = model.prior, {"hidden": settings.hidden, "transforms": settings.transforms}
+    if prior.categories is None or settings.categorical == "collapsed":
+        return FlowPosterior(encoder, features, latent=model.latent, **sizes)
+    posterior = CategoryPosterior(
+        prior.categories, encoder, features, latent=model.latent, **sizes
+    )
+    means, log_scales = prior.component_means(), prior.component_log_scales()
+    if means is not None and log_scales is not None:
+        posterior.start_at(means, log_scales)
+    return posterior

@@ -3,61 +3,69 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 
-from lidcli.config.schema import TrainConfig
-from lidcli.models.base import Model
+from lidcli.config import sections
+from lidcli.models.latent import LatentModel
 
-__all__ = ["learning_rate", "make_optimiser"]
+__all__ = ["adam", "groups", "learning_rate", "rmsprop"]
 
 
-def make_optimiser(config: TrainConfig, model: Model) -> torch.optim.Optimizer:
-    """Adam or RMSprop with two groups: the decoder's parameters, and the rest.
+def groups(model: LatentModel, decoder_rate: float) -> list[dict[str, Any]]:
+    """The decoder's parameters and the rest, each with its `factor` of the learning rate.
 
     Args:
-        config: `optimiser` and its settings.
-        model: whose parameters are updated; each group carries its `factor` of the learning rate.
+        model: whose trainable parameters are sorted.
+        decoder_rate: the decoder's learning rate over the rest's, > 0.
     """
-    own = {id(p) for p in model.decoder.parameters()}
+    own = {id(p) for p in model.observation.decoder.parameters()}
     trainable = [p for p in model.parameters() if p.requires_grad]
-    parameters = [
-        {"params": [p for p in trainable if id(p) in own], "factor": config.decoder_rate},
+    return [
+        {"params": [p for p in trainable if id(p) in own], "factor": decoder_rate},
         {"params": [p for p in trainable if id(p) not in own], "factor": 1.0},
     ]
-    if config.optimiser == "adam":
-        return torch.optim.Adam(
-            parameters,
-            lr=config.learning_rate,
-            betas=(0.9, config.beta2),
-            weight_decay=config.weight_decay,
-        )
-    return torch.optim.RMSprop(
+
+
+def adam(settings: sections.Adam, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """Adam on groups of parameters (Kingma and Ba 2015)."""
+    return torch.optim.Adam(
         parameters,
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
+        lr=settings.learning_rate,
+        betas=(0.9, settings.beta2),
+        weight_decay=settings.weight_decay,
     )
 
 
-def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
+def rmsprop(settings: sections.RMSprop, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """RMSprop with momentum on groups of parameters."""
+    return torch.optim.RMSprop(
+        parameters,
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
+
+
+def learning_rate(settings: sections.Training, step: int, steps_per_epoch: int) -> float:
     """The learning rate of a step: linear warm-up, then constant or cosine to zero.
 
     Args:
-        config: the schedule.
+        settings: the schedule.
         step: steps done, at least 0.
         steps_per_epoch: at least 1.
 
     Example:
-        >>> learning_rate(TrainConfig(epochs=2, learning_rate=1.0), 2, 2)
+        >>> learning_rate(sections.Adam(epochs=2, learning_rate=1.0), 2, 2)
         0.5
     """
-    total = max(1, config.epochs * steps_per_epoch)
-    warmup = config.warmup_epochs * steps_per_epoch
-    rate = config.learning_rate
+    total = max(1, settings.epochs * steps_per_epoch)
+    warmup = settings.warmup_epochs * steps_per_epoch
+    rate = settings.learning_rate
     if step < warmup:
         return rate * (step + 1) / (warmup + 1)
-    if config.schedule == "cosine":
+    if settings.schedule == "cosine":
         progress = (step - warmup) / max(1.0, total - warmup)
         return rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
     return rate

@@ -1,0 +1,244 @@
+"""Amortized posteriors: an encoder, and a conditional RealNVP on a Gaussian base."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from lidcli.models.batch import Batch
+from lidcli.models.latent import CATEGORY_DRAWS, CategoryDraws, Draws, Posterior
+from lidcli.models.priors import normal_log_prob
+from lidcli.nn.flows import ConditionalRealNVP
+from lidcli.nn.mlp import affine
+
+__all__ = ["CategoryFlow", "CategoryPosterior", "Flow", "FlowPosterior"]
+
+CONTEXT = 32
+
+
+@dataclass(frozen=True)
+class Flow:
+    """q(w | x) of N data: a flow on a Gaussian base.
+
+    Attributes:
+        loc: mean of the base, (N, M).
+        log_scale: log sd of the base, (N, M).
+        context: what the flow is conditioned on, (N, context).
+        flow: the couplings.
+    """
+
+    loc: Tensor
+    log_scale: Tensor
+    context: Tensor
+    flow: ConditionalRealNVP
+    decodings = 1
+    category_draws = CATEGORY_DRAWS
+
+    def _draw(self, samples: int) -> tuple[Tensor, Tensor]:
+        loc, log_scale = self.loc, self.log_scale
+        noise = torch.randn(samples, *loc.shape, device=loc.device, dtype=loc.dtype)
+        w, log_det = self.flow(loc + log_scale.exp() * noise, self.context)
+        zero = loc.new_zeros(())
+        return w, normal_log_prob(noise, zero, zero) - log_scale.sum(-1) - log_det
+
+    def draw(self, samples: int) -> Draws:
+        """Reparametrised draws (S, N, M)."""
+        return Draws(*self._draw(samples))
+
+    def _log_base(self, latent: Tensor) -> Tensor:
+        """log q of latents (B, M) under each of the bases, (B, *bases)."""
+        bases = self.loc.shape[:-1]
+        shape = (len(latent), *bases)
+        flat = latent.view(len(latent), *[1] * len(bases), latent.shape[-1])
+        base, log_det = self.flow.inverse(
+            flat.expand(*shape, latent.shape[-1]), self.context.expand(*shape, CONTEXT)
+        )
+        return normal_log_prob(base, self.loc, self.log_scale) + log_det
+
+    def log_prob(self, latent: Tensor) -> Tensor:
+        """log q(w_b | x_n), (B, N), for w (B, M)."""
+        return self._log_base(latent)
+
+    def latent_kl(self, joint: Tensor, q_c: Tensor | None) -> Tensor:
+        """The joint KL itself: the category is a view of w, no summand."""
+        return joint
+
+    def rows(self, index: slice | Tensor) -> Flow:
+        """The posteriors of some of the data."""
+        return replace(
+            self,
+            loc=self.loc[index],
+            log_scale=self.log_scale[index],
+            context=self.context[index],
+        )
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Mean and log sd of the base."""
+        return self.loc, self.log_scale
+
+    def replace(self, *tensors: Tensor) -> Flow:
+        """The same flow on another base."""
+        loc, log_scale = tensors
+        return replace(self, loc=loc, log_scale=log_scale)
+
+
+@dataclass(frozen=True)
+class CategoryFlow(Flow):
+    """q(c | x) q(w | x, c) of N data: a flow for each category.
+
+    Attributes:
+        logits: log q(c | x), unnormalised, (N, C); the other tensors are (N, C, ...).
+    """
+
+    logits: Tensor
+    category_draws = 0
+
+    @property
+    def decodings(self) -> int:  # type: ignore[override]
+        """C."""
+        return self.logits.shape[1]
+
+    def _log_q_c(self) -> Tensor:
+        return torch.log_softmax(self.logits, dim=-1)
+
+    def draw(self, samples: int) -> CategoryDraws:
+        """Reparametrised draws (S, C, N, M)."""
+        w, log_q = self._draw(samples)
+        return CategoryDraws(w.movedim(2, 1), log_q.movedim(2, 1), self._log_q_c())
+
+    def log_prob(self, latent: Tensor) -> Tensor:
+        """log q(w_b | x_n), the category summed, (B, N), for w (B, M)."""
+        return torch.logsumexp(self._log_base(latent) + self._log_q_c(), dim=-1)
+
+    def latent_kl(self, joint: Tensor, q_c: Tensor | None) -> Tensor:
+        """Σ_c q(c|x) KL(q(w|x,c) ‖ p(w|c)), for a uniform category."""
+        assert q_c is not None
+        return joint - math.log(q_c.shape[1]) - torch.xlogy(q_c, q_c).sum(1)
+
+    def rows(self, index: slice | Tensor) -> CategoryFlow:
+        """The posteriors of some of the data."""
+        return replace(
+            self,
+            loc=self.loc[index],
+            log_scale=self.log_scale[index],
+            context=self.context[index],
+            logits=self.logits[index],
+        )
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Logits of the category, mean and log sd of the bases."""
+        return self.logits, self.loc, self.log_scale
+
+    def replace(self, *tensors: Tensor) -> CategoryFlow:
+        """The same flow on other bases and categories."""
+        logits, loc, log_scale = tensors
+        return replace(self, logits=logits, loc=loc, log_scale=log_scale)
+
+
+class _BasesPosterior(Posterior):
+    """An encoder and a head for one or several Gaussian bases, and the couplings they share."""
+
+    latent: int
+
+    def _make_bases(
+        self, encoder: Callable[[], nn.Module], features: int, hidden: int, transforms: int
+    ) -> None:
+        outputs = self.decodings * 2 * self.latent
+        self.base, self.base_head = encoder(), affine(features, outputs + CONTEXT)
+        self.embedding = nn.Parameter(torch.randn(self.decodings, CONTEXT))
+        self.flow = ConditionalRealNVP(self.latent, CONTEXT, transforms, hidden)
+        with torch.no_grad():
+            self.base_head.weight[:outputs] *= 0.1
+
+    @torch.no_grad()
+    def start_at(self, loc: Tensor, log_scale: Tensor) -> None:
+        """Start the Gaussian bases near given means and log sds, (C, M) or broadcasting."""
+        shape = (self.decodings, self.latent)
+        start = torch.stack([loc.expand(shape), log_scale.expand(shape)], dim=1)
+        self.base_head.bias[: start.numel()] = start.flatten()
+
+    def _bases(self, x: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Means and log sds (N, C, M) of the bases, and contexts (N, C, context)."""
+        c, m = self.decodings, self.latent
+        out = self.base_head(self.base(x))
+        base = out[:, : c * 2 * m].view(len(out), c, 2, m)
+        context = out[:, None, c * 2 * m :] + self.embedding
+        return base[:, :, 0], base[:, :, 1], context
+
+
+class FlowPosterior(_BasesPosterior):
+    """q(w | x): an encoder, a head for the Gaussian base, and couplings.
+
+    Args:
+        encoder: makes a new network from data to (N, features).
+        features: what it gives.
+        latent: M.
+        hidden: units of the couplings' networks.
+        transforms: couplings; 0 leaves a diagonal Gaussian.
+
+    References:
+        Paper, section 4.1 and appendix C (RealNVP on images); Dinh et al. (2017).
+
+    Example:
+        >>> from lidcli.models.batch import DenseBatch
+        >>> class Rows(nn.Linear):
+        ...     def forward(self, x):
+        ...         return super().forward(x.x)
+        >>> q = FlowPosterior(lambda: Rows(5, 16), 16, latent=2, hidden=8, transforms=2)
+        >>> q(DenseBatch(torch.randn(7, 5))).draw(4).latent.shape
+        torch.Size([4, 7, 2])
+    """
+
+    decodings = 1
+
+    def __init__(
+        self,
+        encoder: Callable[[], nn.Module],
+        features: int,
+        *,
+        latent: int,
+        hidden: int,
+        transforms: int,
+    ) -> None:
+        super().__init__()
+        self.latent = latent
+        self._make_bases(encoder, features, hidden, transforms)
+
+    def forward(self, x: Batch) -> Flow:
+        """q(w | x) of data x."""
+        loc, log_scale, context = self._bases(x)
+        return Flow(loc[:, 0], log_scale[:, 0], context[:, 0], self.flow)
+
+
+class CategoryPosterior(_BasesPosterior):
+    """q(c | x) q(w | x, c): encoders of the category and of every category's base.
+
+    Args:
+        categories: C.
+        encoder, features, latent, hidden, transforms: as of `FlowPosterior`.
+    """
+
+    def __init__(
+        self,
+        categories: int,
+        encoder: Callable[[], nn.Module],
+        features: int,
+        *,
+        latent: int,
+        hidden: int,
+        transforms: int,
+    ) -> None:
+        super().__init__()
+        self.latent, self.decodings = latent, categories
+        self.category, self.category_head = encoder(), affine(features, categories)
+        self._make_bases(encoder, features, hidden, transforms)
+
+    def forward(self, x: Batch) -> CategoryFlow:
+        """q(c | x) q(w | x, c) of data x."""
+        logits = self.category_head(self.category(x))
+        loc, log_scale, context = self._bases(x)
+        return CategoryFlow(loc, log_scale, context, self.flow, logits)

@@ -1,0 +1,83 @@
+"""What one step sees of the data: dense rows, or tokens with lengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, Self, runtime_checkable
+
+import torch
+from torch import Tensor
+
+__all__ = ["Batch", "DenseBatch", "TokenBatch"]
+
+
+@runtime_checkable
+class Batch(Protocol):
+    """N data."""
+
+    def __len__(self) -> int:
+        """N."""
+        ...
+
+    def rows(self, index: slice | Tensor) -> Self:
+        """Some of the data."""
+        ...
+
+    def to(self, device: torch.device) -> Self:
+        """The same data on a device."""
+        ...
+
+
+@dataclass(frozen=True)
+class DenseBatch:
+    """Data as rows x (N, D).
+
+    Example:
+        >>> len(DenseBatch(torch.zeros(5, 2)).rows(slice(0, 3)))
+        3
+    """
+
+    x: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def rows(self, index: slice | Tensor) -> DenseBatch:
+        """Some of the data."""
+        return DenseBatch(self.x[index])
+
+    def to(self, device: torch.device) -> DenseBatch:
+        """The same data on a device."""
+        return DenseBatch(self.x.to(device))
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Sequences as token ids (N, T), padded at the end, and their lengths (N,), each 1 to T.
+
+    Example:
+        >>> batch = TokenBatch(torch.tensor([[3, 1, 0], [2, 0, 0]]), torch.tensor([2, 1]))
+        >>> batch.mask.tolist()
+        [[True, True, False], [True, False, False]]
+    """
+
+    ids: Tensor
+    lengths: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def mask(self) -> Tensor:
+        """Which positions hold a token, (N, T)."""
+        return torch.arange(self.ids.shape[1], device=self.ids.device) < self.lengths[:, None]
+
+    def rows(self, index: slice | Tensor) -> TokenBatch:
+        """Some of the data, cut to the longest of them."""
+        lengths = self.lengths[index]
+        longest = int(lengths.max()) if len(lengths) else 0
+        return TokenBatch(self.ids[index][:, :longest], lengths)
+
+    def to(self, device: torch.device) -> TokenBatch:
+        """The same data on a device."""
+        return TokenBatch(self.ids.to(device), self.lengths.to(device))

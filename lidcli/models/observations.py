@@ -1,0 +1,118 @@
+"""Decoder and likelihood together: log p(x | latent)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from lidcli.models.batch import Batch, DenseBatch
+from lidcli.models.likelihoods import Likelihood
+from lidcli.nn.injective import InjectiveDecoder
+
+__all__ = ["DenseObservation", "Observation", "in_memory_order"]
+
+
+class Observation(nn.Module, ABC):
+    """p(x | z), which may look at x, as teacher forcing does."""
+
+    decoder: nn.Module
+    """Whose parameters may have a learning rate of their own."""
+
+    @abstractmethod
+    def log_prob(self, x: Batch, z: Tensor) -> Tensor:
+        """log p(x_n | z_n) in nats, (*L, N), for latents (*L, N, M)."""
+
+    @abstractmethod
+    def sample(self, z: Tensor) -> Batch:
+        """A datum for each latent (N, M)."""
+
+    def injective(self) -> InjectiveDecoder | None:
+        """The injective decoder, where there is one."""
+        return None
+
+    def on_grid(self, grid: Tensor) -> Callable[[Batch], Tensor]:
+        """log p(x_n | z_g), (N, G), as a function of the data, for latents z (G, M)."""
+        return lambda x: self.log_prob(x, grid[:, None].expand(-1, len(x), -1)).T
+
+    def map(self) -> Callable[[Tensor], Tensor] | None:
+        """From latents (..., M) to the likelihood's parameters; None where x has a part in it."""
+        return None
+
+
+class DenseObservation(Observation):
+    """A decoder from the latent alone, and a likelihood of rows.
+
+    Args:
+        decoder: maps latents (..., M) to the likelihood's parameters (..., D).
+        likelihood: log p(x | parameters).
+
+    Example:
+        >>> import torch
+        >>> from lidcli.models.likelihoods import Gaussian
+        >>> observation = DenseObservation(nn.Linear(2, 5), Gaussian())
+        >>> observation.log_prob(DenseBatch(torch.zeros(7, 5)), torch.zeros(3, 7, 2)).shape
+        torch.Size([3, 7])
+    """
+
+    def __init__(self, decoder: nn.Module, likelihood: Likelihood) -> None:
+        super().__init__()
+        self.decoder, self.likelihood = decoder, likelihood
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The likelihood's parameters (..., D) at latents (..., M)."""
+        return in_memory_order(self.decoder, z)
+
+    def log_prob(self, x: Batch, z: Tensor) -> Tensor:
+        """log p(x_n | z_n) in nats, (*L, N), for latents (*L, N, M)."""
+        assert isinstance(x, DenseBatch)
+        return self.likelihood.log_prob(x.x, self.decode(z))
+
+    def mean(self, z: Tensor) -> Tensor:
+        """Expected data (..., D) at latents (..., M)."""
+        return self.likelihood.mean(self.decode(z))
+
+    def sample(self, z: Tensor) -> DenseBatch:
+        """A datum for each latent (N, M)."""
+        return DenseBatch(self.likelihood.sample(self.decode(z)))
+
+    def injective(self) -> InjectiveDecoder | None:
+        """The decoder, if it is injective by construction."""
+        return self.decoder if isinstance(self.decoder, InjectiveDecoder) else None
+
+    def on_grid(self, grid: Tensor) -> Callable[[Batch], Tensor]:
+        """log p(x_n | z_g), (N, G), the grid decoded once."""
+        parameters = self.decode(grid)
+
+        def evaluate(x: Batch) -> Tensor:
+            assert isinstance(x, DenseBatch)
+            return self.likelihood.log_prob(x.x[:, None], parameters)
+
+        return evaluate
+
+    def map(self) -> Callable[[Tensor], Tensor]:
+        """The decoder."""
+        return self.decoder
+
+
+def in_memory_order(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """A row-wise function of (..., M), evaluated in the order in which the rows lie in memory.
+
+    A view with its axes exchanged is neither copied, nor are the results.
+
+    Args:
+        function: from (..., M) to (..., D).
+        z: (..., M).
+
+    Example:
+        >>> import torch
+        >>> in_memory_order(torch.exp, torch.zeros(3, 2, 4).movedim(1, 0)).shape
+        torch.Size([2, 3, 4])
+    """
+    leading = z.ndim - 1
+    order = sorted(range(leading), key=lambda axis: -z.stride(axis))
+    if order == list(range(leading)):
+        return function(z)
+    back = sorted(range(leading), key=order.__getitem__)
+    return function(z.permute(*order, leading)).permute(*back, leading)
