@@ -51,7 +51,7 @@ def evaluate(
     from lidcli.cli.train import print_result, result_document
     from lidcli.config.schema import RunConfig
     from lidcli.store.run import Run, resolve
-    from lidcli.training.session import evaluate_run
+    from lidcli.training.lifecycle import evaluate_run
 
     documents: list[dict[str, Any]] = []
     for folder in [resolve(results, text) for text in runs]:

@@ -74,7 +74,7 @@ def train(
         return
 
     from lidcli.cli.progress import observer
-    from lidcli.training.session import execute
+    from lidcli.training.lifecycle import execute
 
     with observer(quiet or as_json) as watcher:
         run = execute(resolved, results, folder, watcher, restart=restart)
