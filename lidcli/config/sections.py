@@ -249,6 +249,10 @@ class Inference(Part):
     """gradient, exact or nuts."""
     kind: str
 
+    def posterior(self, config: Any, model: Any, data: Any) -> Any:
+        """The posterior of a model for a run's configuration and its data."""
+        raise ValueError(f"inference.kind = {self.kind!r} is not trained")
+
 
 class Amortized(Inference):
     """q(latent | x) from an encoder, trained with the model on the ELBO."""

@@ -38,9 +38,7 @@ def bits(part: Split, stream: Stream) -> Split:
     return Split((uniform < part.x).astype(np.float32), part.labels)
 
 
-def grey_dataset(
-    config: Image, train: Images, test: Images | None, classes: int | None
-) -> Dataset:
+def grey_dataset(config: Image, train: Images, test: Images | None, classes: int | None) -> Dataset:
     """Split, flatten and binarise grey images.
 
     Args:

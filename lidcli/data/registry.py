@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from lidcli.config.sections import Data
-from lidcli.data.classical import SOURCES, classical
+from lidcli.data.classical import classical
 from lidcli.data.dataset import Dataset
 from lidcli.data.images import load_idx, load_npz
 from lidcli.data.points import load_csv
@@ -203,9 +203,7 @@ def load(settings: Data) -> Dataset:
     if path is not None:
         suffix, loader = _USER_FILES[settings.kind]
         if path.suffix.lower() != suffix:
-            raise ConfigError(
-                f"data.kind: {settings.kind} takes a {suffix} file, not {path.name}."
-            )
+            raise ConfigError(f"data.kind: {settings.kind} takes a {suffix} file, not {path.name}.")
         return loader(settings)
     if settings.name not in DATASETS:
         raise ConfigError(
@@ -217,5 +215,7 @@ def load(settings: Data) -> Dataset:
         raise ConfigError(f"data.kind of {info.name} is {info.kind}, not {settings.kind}.")
     missing = [file.path for file in info.files if not (settings.root / file.path).exists()]
     if missing:
-        raise DataError(f"{settings.root / missing[0]} is missing; `lid fetch {info.name}` gets it.")
+        raise DataError(
+            f"{settings.root / missing[0]} is missing; `lid fetch {info.name}` gets it."
+        )
     return info.load(settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -246,7 +247,7 @@ def gmm(settings: sections.GMM, config: RunConfig, data: Dataset) -> ClosedForm:
             covariance.expand(components, -1, -1),
         )
 
-    starts = {
+    starts: dict[str, Callable[[], GMM]] = {
         "ml": lambda: fit_gmm(x, components, seed=config.seed),
         "truth": truth,
         "shared": lambda: shared_gmm(x, components),

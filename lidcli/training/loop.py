@@ -111,9 +111,7 @@ class Trainer:
         self.valid: Batch = valid.fixed().to(self.device)
         self.batches = train.batches
         self.guard = Guard(self.device)
-        self.update: Update = config.inference.update(
-            config.train, model, self.batches, self.guard
-        )
+        self.update: Update = config.inference.update(config.train, model, self.batches, self.guard)
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
         self._saved = time.monotonic()
@@ -232,7 +230,7 @@ class Trainer:
     @torch.no_grad()
     def _mean_halves(self) -> Tensor:
         """Two estimates (2, N, K) of the posterior means, from draws that are not decoded."""
-        latent = self.model.posterior(self.valid).draw(AU_DRAWS).latent
+        latent: Tensor = self.model.posterior(self.valid).draw(AU_DRAWS).latent
         return latent.view(2, AU_DRAWS // 2, *latent.shape[1:]).mean(1)
 
     def _keep_best(self, criterion: float) -> None:

@@ -37,8 +37,12 @@ class Fitted(Protocol):
 class Procedure(Protocol):
     """One way to fit a model, made from the settings of section inference."""
 
-    model: Fitted
     device: torch.device
+
+    @property
+    def model(self) -> Fitted:
+        """What is fitted."""
+        ...
 
     def parameters(self) -> dict[str, int]:
         """How many numbers are fitted, by part, and in `total`."""

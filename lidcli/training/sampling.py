@@ -34,7 +34,9 @@ def _thin(draws: Any) -> Any:
     return flat[:: max(1, -(-len(flat) // KEPT))]
 
 
-def _diagnostics(wanted: sections.NUTS, summary: nuts.Summary, divergences: int) -> dict[str, float]:
+def _diagnostics(
+    wanted: sections.NUTS, summary: nuts.Summary, divergences: int
+) -> dict[str, float]:
     return {
         "nuts/rhat": float(np.max(summary.rhat)),
         "nuts/ess": float(np.min(summary.ess)),
@@ -59,9 +61,7 @@ def sample_ppca(wanted: sections.NUTS, seed: int, model: PPCA, x: Any) -> Sample
     weight, bias = model.weight.numpy(), model.bias.numpy()
     sigma = model.variance.sqrt().item()
     if not wanted.joint:
-        chains = nuts.ppca_latents(
-            x[:SAMPLED], weight, bias, sigma, seed=seed, **_settings(wanted)
-        )
+        chains = nuts.ppca_latents(x[:SAMPLED], weight, bias, sigma, seed=seed, **_settings(wanted))
         z = chains.draws["z"]
         summary = nuts.summarise(z)
         exact_mean = model.posterior_mean(torch.from_numpy(x[:SAMPLED])).numpy()
@@ -126,9 +126,7 @@ def sample_gmm(wanted: sections.NUTS, seed: int, model: GMM, x: Any) -> Sampled:
         Diagnostics and moments under `nuts/`, draws for the figures, and a sentence.
     """
     if wanted.joint:
-        start = np.concatenate(
-            [model.weights[:1], model.means[:, 0], model.factors[:, 0, 0]]
-        )
+        start = np.concatenate([model.weights[:1], model.means[:, 0], model.factors[:, 0, 0]])
         chains = nuts.gmm_joint(x[:, 0], start, seed=seed, **_settings(wanted))
         said = (
             "weight, means and sds jointly; labels switch, and every draw is relabelled by its"
