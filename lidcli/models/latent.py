@@ -70,7 +70,7 @@ class Draws:
         return None if joint is None else torch.softmax(joint, dim=-1).mean(0)
 
     def log_ratios(self, x: Batch, prior: Prior, observation: Observation) -> Tensor | None:
-        """log p(x, w | c) / q(w | x), (S, N, C), whose mean is p(x | c); None without categories."""
+        """log p(x, w | c) / q(w | x), (S, N, C), whose mean is p(x | c); None without c."""
         joint = prior.log_joint(self.latent)
         if joint is None:
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,7 @@ class ClosedForm(ABC):
     """A classical model at its fitted parameters."""
 
     model: Fitted
-    words: dict[str, str]
+    words: ClassVar[dict[str, str]]
     """What each theta is, in words."""
 
     @abstractmethod
@@ -138,7 +138,10 @@ def _source(config: RunConfig, kind: type[Kind]) -> Kind:
 
 
 class _PPCAFit(ClosedForm):
-    words = {"ml": "at the maximum of the likelihood", "truth": "at the data's own parameters"}
+    words: ClassVar = {
+        "ml": "at the maximum of the likelihood",
+        "truth": "at the data's own parameters",
+    }
 
     def __init__(self, model: PPCA, x: Tensor) -> None:
         self.model: PPCA = model
@@ -177,7 +180,7 @@ def ppca(settings: sections.PPCA, config: RunConfig, data: Dataset) -> ClosedFor
 
 
 class _GMMFit(ClosedForm):
-    words = {
+    words: ClassVar = {
         "ml": "at the maximum of the likelihood that EM found",
         "truth": "at the data's own parameters",
         "shared": "with every component at the distribution of all data, a stationary point of"
@@ -256,7 +259,7 @@ def gmm(settings: sections.GMM, config: RunConfig, data: Dataset) -> ClosedForm:
 
 
 class _TwoClustersFit(ClosedForm):
-    words = {
+    words: ClassVar = {
         "truth": "at the data's own parameters",
         "shared": "with every category at the distribution of all data, a maximiser too",
     }
