@@ -78,12 +78,13 @@ def test_more_data_than_one_chunk_are_all_used() -> None:
     np.testing.assert_allclose(principal_directions(x, 3).variances, singular**2 / 10_000)
 
 
-def test_values_that_never_vary_are_means_exactly_and_no_direction() -> None:
-    x = np.full((1000, 4), 0.1, dtype=np.float32)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_values_that_never_vary_are_means_exactly_and_no_direction(dtype: type) -> None:
+    x = np.full((1000, 4), 0.1, dtype=dtype)
     x[:, 2] = np.linspace(0, 1, 1000)
     found = principal_directions(x, 1)
     assert found.vectors[:, 0].tolist() == [0, 0, 1, 0]
-    assert found.mean[0] == np.float64(np.float32(0.1))
+    assert found.mean[0] == np.float64(x[0, 0])
     with pytest.raises(DataError, match="1000 training data vary in 1 direction, fewer than the 2"):
         principal_directions(x, 2)
 
