@@ -86,10 +86,6 @@ class PPCA(LatentModel):
         """W z + b, (..., D), for latents (..., K)."""
         return nn.functional.linear(z, self.weight, self.bias)
 
-    def decode(self, z: Tensor) -> Tensor:
-        """W z + b, (..., D), for latents (..., K)."""
-        return nn.functional.linear(z, self.weight, self.bias)
-
     def information(self) -> Tensor:
         """A = Wᵀ W / σ², (K, K): the curvature of -log p(x | z) in z."""
         return self.weight.T @ self.weight / self.variance
