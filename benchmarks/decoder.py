@@ -1,4 +1,4 @@
-"""What padding awareness, rotations, one batch of categories and stacked seeds save or cost.
+"""What padding awareness, rotations, directions, batched categories and stacked seeds save or cost.
 
 python -m benchmarks.decoder [--write] [--rounds 11]
 """
@@ -25,6 +25,7 @@ from benchmarks.timing import (
 from lidcli.nn import BrenierMap, InjectiveDecoder
 
 OUT, HIDDEN, BATCH, CATEGORIES, SEEDS = 784, 512, 128, 10, 10
+FEWER = 100
 
 
 class Padded(nn.Module):
@@ -61,6 +62,20 @@ def rotations(latent: int, rounds: int) -> list[object]:
     }
     times = interleave(_steps(nets, latent), rounds)
     return [latent, 1e3 * times.median("False"), times.ratio("True", "False")]
+
+
+def beta(latent: int, layers: int, rounds: int) -> list[object]:
+    """The whole decoder along K principal directions against the zero-padded one."""
+    torch.manual_seed(0)
+    directions = torch.linalg.qr(torch.randn(OUT, latent)).Q
+    nets = {
+        "zeros": InjectiveDecoder(latent, OUT, HIDDEN, layers),
+        "principal": InjectiveDecoder(latent, OUT, HIDDEN, layers, directions=directions),
+    }
+    steps = _steps(nets, latent, FEWER)
+    times = interleave(steps, rounds)
+    return [latent, layers, 1e3 * times.median("zeros"), times.ratio("principal", "zeros"),
+            f"{flops(steps['principal']) / flops(steps['zeros']):.4f}"]  # fmt: skip
 
 
 def categories(rounds: int) -> list[object]:
@@ -106,15 +121,15 @@ def seeds(hidden: int, rounds: int) -> list[object]:
 
 
 def _steps(
-    nets: dict[str, nn.Module] | dict[str, InjectiveDecoder], latent: int
+    nets: dict[str, nn.Module] | dict[str, InjectiveDecoder], latent: int, batch: int = BATCH
 ) -> dict[str, Step]:
     """Training steps of nets that take the same input."""
-    u, weight = torch.randn(BATCH, latent, requires_grad=True), torch.randn(BATCH, OUT)
+    u, weight = torch.randn(batch, latent, requires_grad=True), torch.randn(batch, OUT)
     return {name: train_step(net, u, weight, net) for name, net in nets.items()}
 
 
 def main() -> None:
-    """Measure and print the four tables."""
+    """Measure and print the tables."""
     options = arguments(str(__doc__))
     rounds = options.rounds
     padded = table(
@@ -128,6 +143,10 @@ def main() -> None:
     )
     turned = table(
         ["K", "without, ms", "with / without"], [rotations(k, rounds) for k in (2, 16, 64, 256)]
+    )
+    turned_padding = table(
+        ["K", "layers", "zeros, ms", "principal / zeros", "FLOPs, principal / zeros"],
+        [beta(64, layers, rounds) for layers in (5, 7, 9, 11)],
     )
     batched = table(
         ["what", "in one batch, ms", "one after the other / in one batch"],
@@ -147,6 +166,10 @@ The last map (K active inputs of D) against the same map on zero-padded input:
 The decoder of `layers: 9`, smooth, with and without its learned rotations:
 
 {turned}
+
+The decoder along principal directions (`beta: principal`) against zero padding, batch {FEWER}:
+
+{turned_padding}
 
 Many small decodings in one batch:
 

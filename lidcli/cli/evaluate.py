@@ -56,7 +56,7 @@ def evaluate(
     """
     from lidcli.cli.train import print_result, result_document
     from lidcli.store.run import Run, resolve
-    from lidcli.training.session import evaluate_run
+    from lidcli.training.lifecycle import evaluate_run
 
     if config:
         options.experiments(config)

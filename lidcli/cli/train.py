@@ -89,7 +89,7 @@ def train(
             click.echo("published with the repository; --again trains it here", err=True)
     else:
         from lidcli.cli.progress import observer
-        from lidcli.training.session import execute
+        from lidcli.training.lifecycle import execute
 
         with observer(quiet or as_json) as watcher:
             run = execute(resolved, results, folder, watcher, restart=restart)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from lidcli.config.kinds import Kinds, Part, Section
+from lidcli.config.kinds import Kinds, Part, Section, locate
 
 __all__ = [
     "DATA",
@@ -45,7 +45,7 @@ class Model(Part):
 class Continuous(Model):
     """Definition 3: z ~ N(0, I_K), x ~ EF(f(z))."""
 
-    code = "lidcli.training.families:continuous"
+    code = "lidcli.training.build:continuous"
     family: str = "continuous"
     latent: int = Field(64, ge=1, description="latent dimensions K")
 
@@ -53,7 +53,7 @@ class Continuous(Model):
 class Mixture(Model):
     """Example 1: c ~ Cat(1/C), w | c ~ N(m_c, s_c²), x ~ EF(f(w))."""
 
-    code = "lidcli.training.families:mixture"
+    code = "lidcli.training.build:mixture"
     family: str = "mixture"
     latent: int = Field(64, ge=1, description="dimensions M of w")
     categories: int | None = Field(None, ge=2, description="C; null: the data's classes")
@@ -84,7 +84,7 @@ class PPCA(Model):
 
     needs = ()
     procedures = ("exact", "nuts")
-    code = "lidcli.training.classical:ppca"
+    code = "lidcli.training.exact:ppca"
     family: str = "ppca"
     latent: int = Field(64, ge=1, description="latent dimensions K")
     sigma: float | None = Field(None, gt=0, description="noise sd; null: of maximum likelihood")
@@ -95,7 +95,7 @@ class GMM(Model):
 
     needs = ()
     procedures = ("exact", "nuts")
-    code = "lidcli.training.classical:gmm"
+    code = "lidcli.training.exact:gmm"
     family: str = "gmm"
     categories: int = Field(2, ge=1, description="components C")
 
@@ -105,7 +105,7 @@ class TwoClusters(Model):
 
     needs = ()
     procedures = ("exact",)
-    code = "lidcli.training.classical:two_clusters"
+    code = "lidcli.training.exact:two_clusters"
     family: str = "two-clusters"
 
 
@@ -118,11 +118,15 @@ class Decoder(Part):
     injective: ClassVar[bool] = False
     kind: str
 
+    def observation(self, config: Any, data: Any) -> Any:
+        """p(x | latent): this decoder, from `build(latent, outputs)`, before the likelihood."""
+        return locate("lidcli.training.build:dense_observation")(self, config, data)
+
 
 class MLPDecoder(Decoder):
     """Any network."""
 
-    code = "lidcli.training.decoders:mlp"
+    code = "lidcli.training.build:mlp"
     kind: str = "mlp"
     layers: int = Field(9, ge=1, description="affine stages from latent to parameters")
     hidden: int = Field(512, ge=1, description="units of each hidden layer")
@@ -132,7 +136,7 @@ class BrenierDecoder(Decoder):
     """The injective decoder of the LIDVAE: Brenier maps composed."""
 
     injective = True
-    code = "lidcli.training.decoders:brenier"
+    code = "lidcli.training.build:brenier"
     kind: str = "brenier"
     layers: int = Field(9, ge=1, description="affine stages from latent to parameters")
     hidden: int = Field(512, ge=1, description="units of each hidden layer")
@@ -194,7 +198,7 @@ class Likelihood(Part):
 class Gaussian(Likelihood):
     """Normal, the decoder's output its mean, one sd for all dimensions."""
 
-    code = "lidcli.training.likelihoods:gaussian"
+    code = "lidcli.training.build:gaussian"
     kind: str = "gaussian"
     sigma: float | None = Field(None, gt=0, description="fixed noise sd; null: learned")
     sigma_start: float = Field(0.3, gt=0, description="where a learned noise sd starts")
@@ -204,7 +208,7 @@ class Bernoulli(Likelihood):
     """Independent bits, the decoder's output their logits."""
 
     forms = ("image",)
-    code = "lidcli.training.likelihoods:bernoulli"
+    code = "lidcli.training.build:bernoulli"
     kind: str = "bernoulli"
 
     def completed(self, config: Any) -> dict[str, Any]:
@@ -227,7 +231,7 @@ class Encoder(Part):
 class MLPEncoder(Encoder):
     """A perceptron on the flattened datum."""
 
-    code = "lidcli.training.encoders:mlp"
+    code = "lidcli.training.build:mlp_encoder"
     kind: str = "mlp"
     hidden: int = Field(512, ge=1, description="units of each hidden layer")
     layers: int = Field(2, ge=1, description="hidden layers")
@@ -245,13 +249,17 @@ class Inference(Part):
     """gradient, exact or nuts."""
     kind: str
 
+    def posterior(self, config: Any, model: Any, data: Any) -> Any:
+        """The posterior of a model for a run's configuration and its data."""
+        raise ValueError(f"inference.kind = {self.kind!r} is not trained")
+
 
 class Amortized(Inference):
     """q(latent | x) from an encoder, trained with the model on the ELBO."""
 
     needs = ("encoder", "train")
     procedure = "gradient"
-    code = "lidcli.training.posteriors:amortized"
+    code = "lidcli.training.gradient:Gradient"
     kind: str = "amortized"
     categorical: Literal["explicit", "collapsed"] = Field(
         "explicit", description="of a mixture: q(c|x) summed exactly, or c summed out of the model"
@@ -263,14 +271,21 @@ class Amortized(Inference):
     annealing_epochs: float = Field(10.0, gt=0, description="length of the ramp, or of a cycle")
     free_bits: float = Field(0.0, ge=0, description="nats per datum of KL left unpenalised")
     samples: int = Field(1, ge=1, description="draws S of the training ELBO")
-    updates: ClassVar[str] = "lidcli.training.updates:Joint"
+
+    def posterior(self, config: Any, model: Any, data: Any) -> Any:
+        """The posterior of a model for a run's configuration and its data."""
+        return locate("lidcli.training.build:flow_posterior")(self, config, model, data)
+
+    def update(self, training: Any, model: Any, batches: int, guard: Any) -> Any:
+        """What a step does, with the settings of section train and so many batches an epoch."""
+        return locate("lidcli.training.updates:Joint")(self, training, model, batches, guard)
 
 
 class Exact(Inference):
     """The exact posterior, at parameters in closed form or by EM."""
 
     procedure = "exact"
-    code = "lidcli.training.classical:Exact"
+    code = "lidcli.training.exact:Exact"
     kind: str = "exact"
     theta: Literal["ml", "truth", "shared"] = Field(
         "ml",
@@ -283,7 +298,7 @@ class NUTS(Inference):
     """Hamiltonian Monte Carlo, beside the exact posterior."""
 
     procedure = "nuts"
-    code = "lidcli.training.classical:NUTS"
+    code = "lidcli.training.nuts:NUTS"
     kind: str = "nuts"
     theta: Literal["ml", "truth", "shared"] = Field("ml", description="as of exact inference")
     joint: bool = Field(False, description="over the parameters too, else at theta")

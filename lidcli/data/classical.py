@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lidcli.config.schema import DataConfig
+from lidcli.config.sections import Data
 from lidcli.data.dataset import Dataset, Split, fingerprint
 from lidcli.data.splits import Stream
 
@@ -92,7 +92,7 @@ SOURCES: dict[str, Linear | Clusters] = {
 """What each data set is drawn from, with the paper's sizes."""
 
 
-def classical(config: DataConfig) -> Dataset:
+def classical(config: Data) -> Dataset:
     """Draw one of the classical data sets: all of the paper's size are for training.
 
     Validation and test are further draws, a tenth and as many.
@@ -102,7 +102,8 @@ def classical(config: DataConfig) -> Dataset:
             `split_seed` draws others.
 
     Example:
-        >>> data = classical(DataConfig(name="ppca-2d", kind="classical"))
+        >>> from lidcli.config.sections import Classical
+        >>> data = classical(Classical(name="ppca-2d"))
         >>> data.train.x.shape, data.valid.x.shape, data.test.x.shape
         ((500, 5), (50, 5), (500, 5))
     """
@@ -120,7 +121,7 @@ def classical(config: DataConfig) -> Dataset:
     clusters = isinstance(source, Clusters) and len(source.weights) > 1
     return Dataset(
         name=config.name,
-        kind=config.kind,
+        form="points",
         train=parts[0],
         valid=parts[1],
         test=parts[2],

@@ -37,7 +37,7 @@ class Dataset:
 
     Attributes:
         name: as the configuration names it.
-        kind: `points` or `image`.
+        form: of a datum, `points` or `image`.
         train: intensities in [0, 1] where `stochastic`.
         valid: held out of the training data; bits where `stochastic`.
         test: bits where `stochastic`.
@@ -51,7 +51,7 @@ class Dataset:
     """
 
     name: str
-    kind: str
+    form: str
     train: Split
     valid: Split
     test: Split

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lidcli.config.schema import DataConfig
+from lidcli.config.sections import Image
 from lidcli.data.dataset import Dataset, Split, fingerprint
 from lidcli.data.splits import Stream, generator, split
 
@@ -38,9 +38,7 @@ def bits(part: Split, stream: Stream) -> Split:
     return Split((uniform < part.x).astype(np.float32), part.labels)
 
 
-def grey_dataset(
-    config: DataConfig, train: Images, test: Images | None, classes: int | None
-) -> Dataset:
+def grey_dataset(config: Image, train: Images, test: Images | None, classes: int | None) -> Dataset:
     """Split, flatten and binarise grey images.
 
     Args:
@@ -60,7 +58,7 @@ def grey_dataset(
         parts = tr, bits(va, Stream.VALID_BITS), bits(te, Stream.TEST_BITS)
     return Dataset(
         name=config.name,
-        kind="image",
+        form="image",
         train=parts[0],
         valid=parts[1],
         test=parts[2],
@@ -72,7 +70,7 @@ def grey_dataset(
     )
 
 
-def _notes(config: DataConfig, train: Images, test: Images | None) -> tuple[str, ...]:
+def _notes(config: Image, train: Images, test: Images | None) -> tuple[str, ...]:
     count = len(train.pixels)
     if test is None:
         return (

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lidcli.config.load import nearest
-from lidcli.config.schema import DataConfig
+from lidcli.config.sections import Image
 from lidcli.data.dataset import Dataset
 from lidcli.data.grey import Images, grey_dataset
 from lidcli.errors import DataError
@@ -72,7 +72,7 @@ def _times(shape: tuple[int, ...]) -> str:
     return "×".join(f"{n}" for n in shape)
 
 
-def load_idx(config: DataConfig, folder: str, classes: int) -> Dataset:
+def load_idx(config: Image, folder: str, classes: int) -> Dataset:
     """MNIST or Fashion-MNIST: 60,000 training and 10,000 test images of 28×28.
 
     Args:
@@ -99,7 +99,7 @@ def load_idx(config: DataConfig, folder: str, classes: int) -> Dataset:
     return grey_dataset(config, parts[0], parts[1], classes)
 
 
-def load_npz(config: DataConfig) -> Dataset:
+def load_npz(config: Image) -> Dataset:
     """A user's grey images, in arrays `x` or `images`, `labels`, `x_test` and `labels_test`.
 
     All but the first are optional. Images are (N, H, W) or (N, H, W, 1), uint8 or floats in

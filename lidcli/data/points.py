@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lidcli.config.load import nearest
-from lidcli.config.schema import DataConfig
+from lidcli.config.sections import Points
 from lidcli.data.dataset import Dataset, Split, fingerprint
 from lidcli.data.splits import split
 from lidcli.errors import DataError
@@ -20,7 +20,7 @@ __all__ = ["Table", "load_csv", "read_csv"]
 
 SMALLEST_TABLE = 10
 LARGEST_VALUE = float(np.finfo(np.float32).max)
-DEFAULT_LABEL = DataConfig.model_fields["label"].default
+DEFAULT_LABEL = Points.model_fields["label"].default
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Table:
     classes: int | None
 
 
-def load_csv(config: DataConfig) -> Dataset:
+def load_csv(config: Points) -> Dataset:
     """Points from a `.csv` file, shifted and scaled by the training part alone.
 
     Args:
@@ -75,7 +75,7 @@ def load_csv(config: DataConfig) -> Dataset:
     ]
     return Dataset(
         name=config.name,
-        kind="points",
+        form="points",
         train=parts[0],
         valid=parts[1],
         test=parts[2],

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from lidcli.config.load import nearest
-from lidcli.config.schema import DataConfig
-from lidcli.data.classical import SOURCES, classical
+from lidcli.config.sections import Data
+from lidcli.data.classical import classical
 from lidcli.data.dataset import Dataset
 from lidcli.data.images import load_idx, load_npz
 from lidcli.data.points import load_csv
 from lidcli.data.toys import digits, pinwheel
 from lidcli.errors import ConfigError, DataError
+from lidcli.names import nearest
 
 __all__ = ["DATASETS", "DatasetInfo", "RemoteFile", "load"]
 
@@ -28,7 +31,10 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """One entry of the registry; `files` is empty where nothing has to be downloaded."""
+    """One entry of the registry; `files` is empty where nothing has to be downloaded.
+
+    `load` is called with the settings of section data, once all files are there.
+    """
 
     name: str
     kind: str
@@ -36,6 +42,7 @@ class DatasetInfo:
     citation: str
     licence: str
     classes: int
+    load: Callable[[Any], Dataset]
     files: tuple[RemoteFile, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -113,6 +120,7 @@ DATASETS = {
             " with neural networks for structured representations and fast inference, NIPS 2016",
             licence="generated",
             classes=5,
+            load=pinwheel,
             notes=("divided by 7.3909: pooled population sd 1, entropy 0.849 nats",),
         ),
         DatasetInfo(
@@ -123,6 +131,7 @@ DATASETS = {
             " Learning Repository, 1998",
             licence="CC BY 4.0",
             classes=10,
+            load=digits,
             notes=("scikit-learn's bundled copy, 1,797 images",),
         ),
         DatasetInfo(
@@ -132,6 +141,7 @@ DATASETS = {
             citation="LeCun, Cortes and Burges, MNIST handwritten digit database, 2010",
             licence="CC BY-SA 3.0",
             classes=10,
+            load=partial(load_idx, folder="mnist", classes=10),
             files=_MNIST,
         ),
         DatasetInfo(
@@ -141,6 +151,7 @@ DATASETS = {
             citation="Xiao, Rasul and Vollgraf, Fashion-MNIST, arXiv:1708.07747, 2017",
             licence="MIT",
             classes=10,
+            load=partial(load_idx, folder="fashion_mnist", classes=10),
             files=_FASHION_MNIST,
         ),
     )
@@ -154,6 +165,7 @@ DATASETS |= {
         citation=f"{_PAPER} NeurIPS 2021, {section}",
         licence="generated",
         classes=2 if name in ("gmm-separated", "gmm-overlapping", "gmvae-two") else 0,
+        load=classical,
     )
     for name, title, section in (
         ("ppca-1d", "500 points in 5 dimensions from a one-dimensional PPCA", "appendix A.1"),
@@ -166,53 +178,44 @@ DATASETS |= {
     )
 }
 
-_USER_FILES = {"points": (".csv", load_csv), "image": (".npz", load_npz)}
+_USER_FILES: dict[str, tuple[str, Callable[[Any], Dataset]]] = {
+    "points": (".csv", load_csv),
+    "image": (".npz", load_npz),
+}
 
 
-def load(config: DataConfig) -> Dataset:
+def load(settings: Data) -> Dataset:
     """Load the data a configuration names: a registry entry, or a user's file.
 
     Args:
-        config: the data's section of the configuration.
+        settings: section data of a run.
 
     Raises:
         ConfigError: an unknown name or kind, or more data asked for than there are.
         DataError: files that are missing (the message says what to type) or wrong.
 
     Example:
-        >>> load(DataConfig(name="digits", kind="image")).classes
+        >>> from lidcli.config.sections import Image
+        >>> load(Image(name="digits")).classes
         10
     """
-    if config.path is not None:
-        return _load_file(config)
-    if config.name not in DATASETS:
+    path = getattr(settings, "path", None)
+    if path is not None:
+        suffix, loader = _USER_FILES[settings.kind]
+        if path.suffix.lower() != suffix:
+            raise ConfigError(f"data.kind: {settings.kind} takes a {suffix} file, not {path.name}.")
+        return loader(settings)
+    if settings.name not in DATASETS:
         raise ConfigError(
-            f"Data {config.name!r} has neither a path nor a known name;"
-            f" {nearest(config.name, DATASETS)}"
+            f"Data {settings.name!r} has neither a path nor a known name;"
+            f" {nearest(settings.name, DATASETS)}"
         )
-    info = DATASETS[config.name]
-    if config.kind != info.kind:
-        raise ConfigError(f"data.kind of {info.name} is {info.kind}, not {config.kind}.")
-    if info.name == "pinwheel":
-        return pinwheel(config)
-    if info.name == "digits":
-        return digits(config)
-    if info.name in SOURCES:
-        return classical(config)
-    missing = [file.path for file in info.files if not (config.root / file.path).exists()]
+    info = DATASETS[settings.name]
+    if settings.kind != info.kind:
+        raise ConfigError(f"data.kind of {info.name} is {info.kind}, not {settings.kind}.")
+    missing = [file.path for file in info.files if not (settings.root / file.path).exists()]
     if missing:
-        raise DataError(f"{config.root / missing[0]} is missing; `lid fetch {info.name}` gets it.")
-    return load_idx(config, info.files[0].path.rpartition("/")[0], info.classes)
-
-
-def _load_file(config: DataConfig) -> Dataset:
-    assert config.path is not None
-    if config.kind not in _USER_FILES:
-        kinds = " or ".join(_USER_FILES)
-        raise ConfigError(f"A file of yours has data.kind {kinds}, not {config.kind}.")
-    suffix, loader = _USER_FILES[config.kind]
-    if config.path.suffix.lower() != suffix:
-        raise ConfigError(
-            f"data.kind: {config.kind} takes a {suffix} file, not {config.path.name}."
+        raise DataError(
+            f"{settings.root / missing[0]} is missing; `lid fetch {info.name}` gets it."
         )
-    return loader(config)
+    return info.load(settings)

@@ -8,7 +8,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from lidcli.config.schema import DataConfig
+from lidcli.config.sections import Image, Points
 from lidcli.errors import ConfigError, DataError
 
 __all__ = ["Indices", "Stream", "generator", "split"]
@@ -43,7 +43,7 @@ def generator(seed: int, stream: Stream) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64([seed, int(stream)]))
 
 
-def split(config: DataConfig, count: int, test_count: int | None) -> Indices:
+def split(config: Points | Image, count: int, test_count: int | None) -> Indices:
     """Choose test, training subset and validation, in that order, by `split_seed`.
 
     Args:
@@ -56,7 +56,7 @@ def split(config: DataConfig, count: int, test_count: int | None) -> Indices:
         DataError: fewer than two data would be left to train on.
 
     Example:
-        >>> parts = split(DataConfig(name="mine", kind="points"), 100, None)
+        >>> parts = split(Points(name="mine"), 100, None)
         >>> len(parts.train), len(parts.valid), len(parts.test)
         (81, 9, 10)
     """
@@ -86,7 +86,7 @@ def _cut(
 
 
 def _subset(
-    pool: NDArray[np.int64], size: int | None, config: DataConfig, stream: Stream, key: str
+    pool: NDArray[np.int64], size: int | None, config: Points | Image, stream: Stream, key: str
 ) -> NDArray[np.int64]:
     if size is None or size == len(pool):
         return pool

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lidcli.config.schema import DataConfig
+from lidcli.config.sections import Image, Points
 from lidcli.data.dataset import Dataset, Split, fingerprint
 from lidcli.data.grey import Images, grey_dataset
 from lidcli.data.splits import Stream, generator, split
@@ -31,7 +31,7 @@ DIGITS_LEVELS = 16
 Floats = NDArray[np.float64]
 
 
-def pinwheel(config: DataConfig) -> Dataset:
+def pinwheel(config: Points) -> Dataset:
     """Five warped Gaussian arms in the plane, pooled population sd 1 (Johnson et al. 2016).
 
     Draws are independent, the arm too, so that every figure is a mean over independent data.
@@ -45,7 +45,7 @@ def pinwheel(config: DataConfig) -> Dataset:
         DataError: too few data to split.
 
     Example:
-        >>> data = pinwheel(DataConfig(name="pinwheel", kind="points"))
+        >>> data = pinwheel(Points(name="pinwheel"))
         >>> data.train.x.shape, data.valid.x.shape, data.test.x.shape
         ((4500, 2), (500, 2), (5000, 2))
     """
@@ -58,7 +58,7 @@ def pinwheel(config: DataConfig) -> Dataset:
     ]
     return Dataset(
         name=config.name,
-        kind="points",
+        form="points",
         train=parts[0],
         valid=parts[1],
         test=parts[2],
@@ -147,7 +147,7 @@ def _log_density(x: NDArray[Any]) -> Floats:
     return log_p
 
 
-def digits(config: DataConfig) -> Dataset:
+def digits(config: Image) -> Dataset:
     """The 1,797 handwritten digits of 8×8 pixels and 17 grey levels that scikit-learn bundles.
 
     Args:
@@ -157,7 +157,7 @@ def digits(config: DataConfig) -> Dataset:
         ConfigError: more data asked for than there are.
 
     Example:
-        >>> digits(DataConfig(name="digits", kind="image")).shape
+        >>> digits(Image(name="digits")).shape
         (8, 8)
     """
     from sklearn.datasets import load_digits

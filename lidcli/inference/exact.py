@@ -64,7 +64,8 @@ class _Gaussian:
 
     def replace(self, *tensors: Tensor) -> _Gaussian:
         """The same covariance around other means."""
-        return _Gaussian(*tensors, self.factor)
+        (mean,) = tensors
+        return _Gaussian(mean, self.factor)
 
 
 class ExactGaussian(Posterior):

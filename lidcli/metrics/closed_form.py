@@ -92,7 +92,7 @@ def evaluate_ppca(model: PPCA, x: Tensor) -> Evaluation:
     ll = model.log_marginal(x)
     log_det = torch.logdet(v)
     kl = 0.5 * (mu.square().sum(1) + v.trace() - k - log_det)
-    gap = (x - mu @ model.weight.T - model.bias).square().sum(1) / model.variance
+    gap = (x - model.decode(mu)).square().sum(1) / model.variance
     spread = torch.trace(model.information() @ v)
     constant = x.shape[1] * (LOG_2PI + torch.log(model.variance))
     centred = mu - mu.mean(0)

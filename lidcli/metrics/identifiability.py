@@ -99,7 +99,8 @@ def _category(model: LatentModel, x: Batch, draws: int) -> Tensor:
         assert ratios is not None
         log_p = ratios.double().logsumexp(0)
         halves.append(log_p - log_p.mean(1, keepdim=True))
-    return (halves[0] * halves[1]).mean(1)
+    covariance: Tensor = (halves[0] * halves[1]).mean(1)
+    return covariance
 
 
 @torch.no_grad()

@@ -126,10 +126,7 @@ def continuous_mi(
     for first in range(0, len(latent), rows):
         part = latent[first : first + rows]
         log_q = torch.cat(
-            [
-                conditional.rows(slice(i, i + columns)).log_prob(part)
-                for i in range(0, n, columns)
-            ],
+            [conditional.rows(slice(i, i + columns)).log_prob(part) for i in range(0, n, columns)],
             dim=1,
         ).double()
         self_index = chosen.repeat_interleave(draws)[first : first + rows]

@@ -13,6 +13,7 @@ from lidcli.models.latent import LatentModel
 
 __all__ = ["Bounds", "bounds"]
 
+
 class Bounds(NamedTuple):
     """What one pass over data and draws gives, per datum, in nats."""
 

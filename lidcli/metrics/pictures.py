@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lidcli.metrics.evaluation import Evaluation
 from lidcli.metrics.information import marginal_draws
-from lidcli.models.batch import DenseBatch
+from lidcli.models.batch import Batch, DenseBatch
 from lidcli.models.latent import CATEGORY_DRAWS, LatentModel
 from lidcli.models.observations import DenseObservation
 
@@ -25,7 +25,7 @@ Pictures = dict[str, npt.NDArray[np.float32]]
 @torch.no_grad()
 def pictures(
     model: LatentModel,
-    x: DenseBatch,
+    x: Batch,
     labels: npt.NDArray[np.int64] | None,
     evaluation: Evaluation,
     form: str,
@@ -63,7 +63,8 @@ def _array(value: Tensor) -> npt.NDArray[np.float32]:
     return array
 
 
-def _points(model: LatentModel, x: DenseBatch) -> Pictures:
+def _points(model: LatentModel, x: Batch) -> Pictures:
+    assert isinstance(x, DenseBatch)
     rows = _rows(POINTS, x.x.shape[1:])
     sampled = model.sample(rows)
     assert isinstance(sampled, DenseBatch)
@@ -72,8 +73,9 @@ def _points(model: LatentModel, x: DenseBatch) -> Pictures:
     return out if q_c is None else {**out, "samples_c": _array(q_c.argmax(1))}
 
 
-def _images(model: LatentModel, x: DenseBatch) -> Pictures:
+def _images(model: LatentModel, x: Batch) -> Pictures:
     observation = model.observation
+    assert isinstance(x, DenseBatch)
     assert isinstance(observation, DenseObservation)
     originals = x.rows(slice(0, _rows(RECONSTRUCTIONS, x.x.shape[1:])))
     samples = observation.mean(model.prior.sample(_rows(SAMPLES, x.x.shape[1:])))

@@ -78,7 +78,11 @@ def _normalised(log_mass: Tensor) -> Tensor:
 
 
 def _measures(
-    model: LatentModel, ll: Tensor, log_prior: Tensor, log_given_c: Tensor | None, shape: tuple[int, ...]
+    model: LatentModel,
+    ll: Tensor,
+    log_prior: Tensor,
+    log_given_c: Tensor | None,
+    shape: tuple[int, ...],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Variation and KL of the data whose log-likelihoods over the grid are `ll` (N, G)."""
     varied, kl = {}, {}

@@ -70,7 +70,7 @@ class Draws:
         return None if joint is None else torch.softmax(joint, dim=-1).mean(0)
 
     def log_ratios(self, x: Batch, prior: Prior, observation: Observation) -> Tensor | None:
-        """log p(x, w | c) / q(w | x), (S, N, C), whose mean is p(x | c); None without categories."""
+        """log p(x, w | c) / q(w | x), (S, N, C), whose mean is p(x | c); None without c."""
         joint = prior.log_joint(self.latent)
         if joint is None:
             return None
@@ -126,10 +126,15 @@ class CategoryDraws(Draws):
 class Conditional(Protocol):
     """q(latent | x) of N data."""
 
-    decodings: int
-    """Decodings of one draw of one datum: C where the category is summed, else 1."""
-    category_draws: int
-    """Draws that q(c | x) has to be averaged over at least; 0 where it is exact."""
+    @property
+    def decodings(self) -> int:
+        """Decodings of one draw of one datum: C where the category is summed, else 1."""
+        ...
+
+    @property
+    def category_draws(self) -> int:
+        """Draws that q(c | x) has to be averaged over at least; 0 where it is exact."""
+        ...
 
     def draw(self, samples: int) -> Draws:
         """`samples` reparametrised draws a datum."""

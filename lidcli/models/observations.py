@@ -111,7 +111,8 @@ def in_memory_order(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
         torch.Size([2, 3, 4])
     """
     leading = z.ndim - 1
-    order = sorted(range(leading), key=lambda axis: -z.stride(axis))
+    strides = z.stride()
+    order = sorted(range(leading), key=lambda axis: -strides[axis])
     if order == list(range(leading)):
         return function(z)
     back = sorted(range(leading), key=order.__getitem__)

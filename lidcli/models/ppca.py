@@ -82,6 +82,10 @@ class PPCA(LatentModel):
         assert isinstance(observation.likelihood, Gaussian)
         return torch.exp(2 * observation.likelihood.log_sigma.detach())
 
+    def decode(self, z: Tensor) -> Tensor:
+        """W z + b, (..., D), for latents (..., K)."""
+        return nn.functional.linear(z, self.weight, self.bias)
+
     def information(self) -> Tensor:
         """A = Wᵀ W / σ², (K, K): the curvature of -log p(x | z) in z."""
         return self.weight.T @ self.weight / self.variance

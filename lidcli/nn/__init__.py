@@ -5,7 +5,8 @@ from lidcli.nn.certificate import Certificate, MapCertificate, certify
 from lidcli.nn.factored import FactoredBrenierMap
 from lidcli.nn.icnn import ICNN, Activation, Backward
 from lidcli.nn.injective import InjectiveDecoder, brenier_depth
-from lidcli.nn.mlp import MLP, count_parameters
+from lidcli.nn.isometry import Isometry
+from lidcli.nn.mlp import MLP, SkipMLP, count_parameters
 from lidcli.nn.modulus import Modulus, measured_modulus
 from lidcli.nn.orthogonal import Rotation
 
@@ -18,9 +19,11 @@ __all__ = [
     "Certificate",
     "FactoredBrenierMap",
     "InjectiveDecoder",
+    "Isometry",
     "MapCertificate",
     "Modulus",
     "Rotation",
+    "SkipMLP",
     "brenier_depth",
     "certify",
     "count_parameters",

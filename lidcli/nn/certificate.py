@@ -85,8 +85,8 @@ def certify(phi: ICNN, quadratic: Tensor, embedding: Tensor | None = None) -> Ma
 
     peak = log_pi.max()
     scaled = first * ((log_pi - peak) / 2).exp().unsqueeze(1)
-    log_curvature = log_scale + peak.item() + 2 * _log_smallest_singular(scaled)
-    log_bound = log_scale + log_pi.min().item() + 2 * _log_smallest_singular(first)
+    log_curvature = log_scale + peak.item() + 2 * log_smallest_singular(scaled)
+    log_bound = log_scale + log_pi.min().item() + 2 * log_smallest_singular(first)
 
     m = quadratic.detach().double().cpu()
     log_quadratic = m.min().log().item()
@@ -100,12 +100,12 @@ def certify(phi: ICNN, quadratic: Tensor, embedding: Tensor | None = None) -> Ma
         total = torch.cat(
             [scaled.cpu() * math.exp(log_curved - unit), (log_roots - unit).exp().diag()]
         )
-        log_modulus = max(log_modulus, 2 * (unit + _log_smallest_singular(total)))
+        log_modulus = max(log_modulus, 2 * (unit + log_smallest_singular(total)))
         direction = torch.linalg.svd(total, full_matrices=False).Vh[-1]
     return MapCertificate(log_modulus, log_quadratic, log_curvature, log_bound, direction.cpu())
 
 
-def _log_smallest_singular(matrix: Tensor) -> float:
+def log_smallest_singular(matrix: Tensor) -> float:
     """A rounding-safe lower bound on the log of the smallest of the K singular values of (H, K)."""
     rows, columns = matrix.shape
     if rows < columns:

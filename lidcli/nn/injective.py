@@ -9,12 +9,15 @@ from torch import Tensor, nn
 
 from lidcli.nn.brenier import BrenierMap
 from lidcli.nn.certificate import Certificate
-from lidcli.nn.checks import check_finite
+from lidcli.nn.checks import check_directions, check_finite
 from lidcli.nn.factored import FactoredBrenierMap
 from lidcli.nn.icnn import Activation, Backward
+from lidcli.nn.isometry import Isometry
 from lidcli.nn.orthogonal import Rotation
 
 ROTATION_LIMIT = 256
+
+Stage = BrenierMap | FactoredBrenierMap | Rotation | Isometry
 
 
 def brenier_depth(layers: int, maps: int = 2) -> int:
@@ -43,7 +46,8 @@ class InjectiveDecoder(nn.Module):
     """Brenier maps in a row, the last one zero-padded: injective, with a proven modulus.
 
     f = g_m ∘ βᵀ ∘ Q_m ∘ g_{m-1} ∘ … ∘ g_1 ∘ Q_1, where g_1 … g_{m-1} act on the latent space, βᵀ
-    pads with zeros and the Q are learned rotations (one more follows g_m where D = K).
+    pads with zeros and the Q are learned rotations (one more follows g_m where D = K). Given
+    directions, an isometry follows g_m that turns the padded coordinates along them.
 
     Args:
         latent: K, size of the input.
@@ -61,9 +65,14 @@ class InjectiveDecoder(nn.Module):
             very large D; None for an ordinary last map.
         dense: how many leading latents the factored map gives dense columns.
         backward: "by-hand" or "plain".
+        directions: (D, K), orthonormal columns along which the latents reach the output, such as
+            the principal directions of the data; None for the first K outputs.
+        offset: (D,), added to the output, such as the natural parameter at the data's mean; only
+            with directions.
 
     Raises:
-        ValueError: for sizes that give no injective map, and for a depth no n gives.
+        ValueError: for sizes that give no injective map, for a depth no n gives, and for
+            directions that are not orthonormal or meet a factored last map.
 
     References:
         Wang, Blei and Cunningham (NeurIPS 2021), definitions 3 and 4.
@@ -93,6 +102,8 @@ class InjectiveDecoder(nn.Module):
         factor: int | None = None,
         dense: int = 0,
         backward: Backward = "by-hand",
+        directions: Tensor | None = None,
+        offset: Tensor | None = None,
     ) -> None:
         super().__init__()
         if not 1 <= latent <= out:
@@ -143,6 +154,7 @@ class InjectiveDecoder(nn.Module):
         self.maps = nn.ModuleList(brenier(index) for index in range(maps))
         turns = 0 if not rotations or latent == 1 else maps + (out == latent)
         self.rotations = nn.ModuleList(Rotation(latent) for _ in range(turns))
+        self.isometry = _isometry(latent, out, directions, offset, factor)
 
     def forward(self, u: Tensor) -> Tensor:
         """Decode latents (..., K) to (..., D)."""
@@ -154,19 +166,20 @@ class InjectiveDecoder(nn.Module):
         """g_1 … g_m."""
         return [g for g in self.maps if isinstance(g, (BrenierMap, FactoredBrenierMap))]
 
-    def stages(self) -> list[BrenierMap | FactoredBrenierMap | Rotation]:
-        """Rotations and maps in the order in which they act."""
+    def stages(self) -> list[Stage]:
+        """Rotations, maps and the isometry in the order in which they act."""
         turns = [turn for turn in self.rotations if isinstance(turn, Rotation)]
-        order: list[BrenierMap | FactoredBrenierMap | Rotation] = []
+        order: list[Stage] = []
         for i, g in enumerate(self.brenier_maps()):
             order += [*turns[i : i + 1], g]
-        return [*order, *turns[len(self.maps) :]]
+        last = [] if self.isometry is None else [self.isometry]
+        return [*order, *turns[len(self.maps) :], *last]
 
     @torch.no_grad()
     def calibrate(self, u: Tensor) -> Tensor:
         """Set every map's gain on one batch of latents (N, K); return the decoder's output."""
         for stage in self.stages():
-            u = stage(u) if isinstance(stage, Rotation) else stage.calibrate(u)
+            u = stage(u) if isinstance(stage, Rotation | Isometry) else stage.calibrate(u)
         return u
 
     def certificate(self) -> Certificate:
@@ -176,4 +189,21 @@ class InjectiveDecoder(nn.Module):
         direction, first = maps[0].direction, self.stages()[0]
         if isinstance(first, Rotation):
             direction = direction @ first.matrix().detach().to(direction)
-        return Certificate(sum(part.log_modulus for part in maps), maps, direction)
+        log_modulus = sum(part.log_modulus for part in maps)
+        if self.isometry is not None:
+            log_modulus += self.isometry.log_modulus()
+        return Certificate(log_modulus, maps, direction)
+
+
+def _isometry(
+    latent: int, out: int, directions: Tensor | None, offset: Tensor | None, factor: int | None
+) -> Isometry | None:
+    """What turns the padded coordinates along the directions, None without directions."""
+    if directions is None:
+        if offset is not None:
+            raise ValueError("an offset needs directions")
+        return None
+    if factor is not None:
+        raise ValueError(f"directions need an unfactored last map, not factor={factor}")
+    check_directions(directions, out, latent)
+    return Isometry(directions.to(torch.get_default_dtype()), offset)

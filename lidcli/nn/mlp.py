@@ -1,4 +1,4 @@
-"""Multilayer perceptrons: the classical decoder and every encoder."""
+"""Multilayer perceptrons: the classical decoder, one with skips, and every encoder."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import math
 from itertools import pairwise
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lidcli.nn.checks import check_directions, check_offset
 
 LEAK = 0.2
+
+Bend = Literal["leaky-relu", "gelu"]
 
 
 class MLP(nn.Module):
@@ -40,31 +46,22 @@ class MLP(nn.Module):
         hidden: int,
         layers: int,
         *,
-        activation: Literal["leaky-relu", "gelu"] = "leaky-relu",
+        activation: Bend = "leaky-relu",
     ) -> None:
         super().__init__()
-        if min(inputs, outputs, hidden, layers) < 1:
-            raise ValueError(
-                "an MLP needs sizes >= 1, not "
-                f"inputs={inputs}, outputs={outputs}, hidden={hidden}, layers={layers}"
-            )
-        if activation not in ("leaky-relu", "gelu"):
-            raise ValueError(f'activation must be "leaky-relu" or "gelu", not {activation!r}')
+        _check(inputs, outputs, hidden, layers, activation)
         self.inputs, self.outputs = inputs, outputs
-        leak = LEAK if activation == "leaky-relu" else 0.0
         sizes = [inputs, *[hidden] * (layers - 1), outputs]
         stages: list[nn.Module] = []
         for stage, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-            last = stage == layers - 1
-            stages.append(affine(fan_in, fan_out, 1.0 if last else _gain(leak)))
-            if not last:
-                stages.append(nn.LeakyReLU(LEAK) if activation == "leaky-relu" else nn.GELU())
+            stages.append(affine(fan_in, fan_out, None if stage == layers - 1 else activation))
+            if stage < layers - 1:
+                stages.append(_bend(activation))
         self.stages = nn.Sequential(*stages)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., inputs) to (..., outputs)."""
-        if x.ndim == 0 or x.shape[-1] != self.inputs:
-            raise ValueError(f"expected an input (..., {self.inputs}), got {tuple(x.shape)}")
+        _check_input(x, self.inputs)
         out: Tensor = self.stages(x)
         return out
 
@@ -87,7 +84,7 @@ class Trunk(nn.Module):
         super().__init__()
         sizes = [inputs, *[hidden] * layers]
         stages = [
-            stage for fan in pairwise(sizes) for stage in (affine(*fan, _gain(0.0)), nn.GELU())
+            stage for fan in pairwise(sizes) for stage in (affine(*fan, "gelu"), _bend("gelu"))
         ]
         self.stages = nn.Sequential(*stages)
 
@@ -97,21 +94,78 @@ class Trunk(nn.Module):
         return out
 
 
-def _gain(leak: float) -> float:
-    return math.sqrt(2 / (1 + leak**2))
+class SkipMLP(nn.Module):
+    """A perceptron that meets its input at every stage and has a linear path to the output.
 
+    f(z) = t + U (γ * z) + net(z), where every affine stage of net is given z beside the layer
+    below. The directions U are fixed and γ is learned from 1 on: the linear path of an
+    `InjectiveDecoder` with the same directions, without what makes that one injective.
 
-def affine(inputs: int, outputs: int, gain: float = 1.0) -> nn.Linear:
-    """A linear layer with weights of sd gain / √inputs and no bias at the start (He et al. 2015).
+    Args:
+        inputs: K, size of the input, >= 1.
+        outputs: D >= K, size of the output.
+        hidden: H, units of each hidden layer, >= 1.
+        layers: affine stages of the net, >= 1.
+        directions: U (D, K), orthonormal columns.
+        offset: t (D,), zero by default.
+        activation: "leaky-relu" (slope 0.2) or "gelu".
+
+    Raises:
+        ValueError: when a size is out of range, the activation unknown, or the columns of the
+            directions are not orthonormal.
+
+    References:
+        Dieng et al., "Avoiding latent variable collapse with generative skip models" (AISTATS
+        2019), for the input at every stage.
 
     Example:
-        >>> affine(3, 2).bias.tolist()
-        [0.0, 0.0]
+        >>> f = SkipMLP(2, 5, hidden=16, layers=3, directions=torch.eye(5, 2))
+        >>> f(torch.randn(7, 2)).shape
+        torch.Size([7, 5])
     """
-    linear = nn.Linear(inputs, outputs)
-    nn.init.normal_(linear.weight, std=gain / math.sqrt(inputs))
-    nn.init.zeros_(linear.bias)
-    return linear
+
+    directions: Tensor
+    offset: Tensor | None
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        hidden: int,
+        layers: int,
+        *,
+        directions: Tensor,
+        offset: Tensor | None = None,
+        activation: Bend = "leaky-relu",
+    ) -> None:
+        super().__init__()
+        _check(inputs, outputs, hidden, layers, activation)
+        check_directions(directions, outputs, inputs)
+        check_offset(offset, outputs)
+        self.inputs, self.outputs = inputs, outputs
+        fans = [inputs, *[hidden + inputs] * (layers - 1)]
+        self.stages = nn.ModuleList(
+            affine(fan_in, hidden if stage < layers - 1 else outputs,
+                    activation if stage < layers - 1 else None)
+            for stage, fan_in in enumerate(fans)
+        )  # fmt: skip
+        self.bend = _bend(activation)
+        self.gain = nn.Parameter(torch.ones(inputs))
+        dtype = self.gain.dtype
+        self.register_buffer("directions", directions.detach().to(dtype, copy=True))
+        self.register_buffer(
+            "offset", None if offset is None else offset.detach().to(dtype, copy=True)
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Map (..., K) to (..., D)."""
+        _check_input(z, self.inputs)
+        first, *others = self.stages
+        out: Tensor = first(z)
+        for stage in others:
+            out = stage(torch.cat([self.bend(out), z], dim=-1))
+        out = out + F.linear(self.gain * z, self.directions)
+        return out if self.offset is None else out + self.offset
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -122,3 +176,34 @@ def count_parameters(module: nn.Module) -> int:
         8
     """
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def _check(inputs: int, outputs: int, hidden: int, layers: int, activation: str) -> None:
+    """Raise ValueError for a size below 1 or an activation that does not exist."""
+    if min(inputs, outputs, hidden, layers) < 1:
+        raise ValueError(
+            "an MLP needs sizes >= 1, not "
+            f"inputs={inputs}, outputs={outputs}, hidden={hidden}, layers={layers}"
+        )
+    if activation not in ("leaky-relu", "gelu"):
+        raise ValueError(f'activation must be "leaky-relu" or "gelu", not {activation!r}')
+
+
+def _check_input(x: Tensor, inputs: int) -> None:
+    """Raise ValueError unless x is (..., inputs)."""
+    if x.ndim == 0 or x.shape[-1] != inputs:
+        raise ValueError(f"expected an input (..., {inputs}), got {tuple(x.shape)}")
+
+
+def affine(fan_in: int, fan_out: int, activation: Bend | None = None) -> nn.Linear:
+    """An affine stage before the activation, or the last one, that keeps the signal's size."""
+    linear = nn.Linear(fan_in, fan_out)
+    leak = LEAK if activation == "leaky-relu" else 0.0
+    gain = 1.0 if activation is None else math.sqrt(2 / (1 + leak**2))
+    nn.init.normal_(linear.weight, std=gain / math.sqrt(fan_in))
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def _bend(activation: Bend) -> nn.Module:
+    return nn.LeakyReLU(LEAK) if activation == "leaky-relu" else nn.GELU()

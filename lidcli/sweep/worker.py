@@ -72,7 +72,7 @@ def work(job: dict[str, Any], reporter: Reporter) -> None:
         reporter.say("end", status=status, message=message, seconds=seconds)
 
     try:
-        from lidcli.training.session import execute
+        from lidcli.training.lifecycle import execute
 
         allow(job["allowed"])
         execute(

@@ -141,7 +141,9 @@ class RowsEncoder(nn.Module):
         return out
 
 
-def mlp_encoder(settings: sections.MLPEncoder, data: Dataset) -> tuple[Callable[[], nn.Module], int]:
+def mlp_encoder(
+    settings: sections.MLPEncoder, data: Dataset
+) -> tuple[Callable[[], nn.Module], int]:
     """Makes perceptrons of the flattened datum, and says how many features they give."""
     inputs = data.train.x.shape[1]
     return lambda: RowsEncoder(Trunk(inputs, settings.hidden, settings.layers)), settings.hidden
@@ -156,9 +158,7 @@ def flow_posterior(
     prior, sizes = model.prior, {"hidden": settings.hidden, "transforms": settings.transforms}
     if prior.categories is None or settings.categorical == "collapsed":
         return FlowPosterior(encoder, features, latent=model.latent, **sizes)
-    posterior = CategoryPosterior(
-        prior.categories, encoder, features, latent=model.latent, **sizes
-    )
+    posterior = CategoryPosterior(prior.categories, encoder, features, latent=model.latent, **sizes)
     means, log_scales = prior.component_means(), prior.component_log_scales()
     if means is not None and log_scales is not None:
         posterior.start_at(means, log_scales)

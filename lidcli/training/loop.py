@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -11,17 +12,20 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
-from lidcli.config.schema import RunConfig
+from lidcli.config.run import RunConfig
+from lidcli.config.sections import Amortized
 from lidcli.errors import Interrupted
-from lidcli.inference.objective import kl_weight, objective
 from lidcli.metrics import information
 from lidcli.metrics.likelihood import bounds
-from lidcli.models.base import Model
+from lidcli.models.batch import Batch
+from lidcli.models.latent import LatentModel
+from lidcli.training.device import device_of
 from lidcli.training.guard import Guard
-from lidcli.training.optimisers import learning_rate, make_optimiser
+from lidcli.training.optimisers import learning_rate
 from lidcli.training.signals import StopRequest
+from lidcli.training.sources import Source
+from lidcli.training.updates import Update
 
 __all__ = ["Observer", "Progress", "Trainer"]
 
@@ -80,9 +84,8 @@ class Trainer:
     Args:
         config: resolved.
         model: on its device, with its posterior attached.
-        train: training data (N, D), on the CPU.
-        valid: validation data (N', D), on the model's device, binarised already.
-        stochastic: whether training data are intensities, binarised afresh each epoch.
+        train: training data.
+        valid: validation data.
         observer: hears of steps and epochs.
         save: writes a checkpoint; called with the whole state and the progress.
         stop: a signal's request to stop.
@@ -91,25 +94,26 @@ class Trainer:
     def __init__(
         self,
         config: RunConfig,
-        model: Model,
-        train: Tensor,
-        valid: Tensor,
+        model: LatentModel,
+        train: Source,
+        valid: Source,
         *,
-        stochastic: bool,
         observer: Observer,
         save: Callable[[dict[str, Any], Progress], None],
         stop: StopRequest,
     ) -> None:
-        self.config, self.model = config, model
-        self.train, self.valid, self.stochastic = train, valid, stochastic
+        assert config.train is not None
+        assert isinstance(config.inference, Amortized)
+        self.config, self.model, self.train = config, model, train
+        self.training, self.inference = config.train, config.inference
         self.observer, self.save, self.stop = observer, save, stop
-        self.device = valid.device
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimiser = make_optimiser(config.train, model)
+        self.device = device_of(model)
+        self.valid: Batch = valid.fixed().to(self.device)
+        self.batches = train.batches
         self.guard = Guard(self.device)
+        self.update: Update = config.inference.update(config.train, model, self.batches, self.guard)
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
-        self.batches = math.ceil(len(train) / config.train.batch_size)
         self._saved = time.monotonic()
 
     def state(self) -> dict[str, Any]:
@@ -118,7 +122,7 @@ class Trainer:
         return {
             "model": self.model.state_dict(),
             "best": self.best,
-            "optimiser": self.optimiser.state_dict(),
+            "update": self.update.state(),
             "progress": vars(self.progress),
             "rng": {
                 "cpu": torch.get_rng_state(),
@@ -129,7 +133,7 @@ class Trainer:
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a state that `state` gave."""
         self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.update.restore(state["update"])
         self.best = {name: value.to(self.device) for name, value in state["best"].items()}
         self.progress = Progress(**state["progress"])
         torch.set_rng_state(state["rng"]["cpu"])
@@ -143,7 +147,7 @@ class Trainer:
             DivergedError: a value was not finite.
             Interrupted: a signal asked to stop; a checkpoint was written.
         """
-        progress, epochs = self.progress, self.config.train.epochs
+        progress, epochs = self.progress, self.training.epochs
         while progress.epoch < epochs and not self._out_of_patience():
             self._epoch()
             progress.epoch += 1
@@ -154,16 +158,20 @@ class Trainer:
         self._checkpoint()
         self.model.load_state_dict(self.best)
 
+    def _generator(self) -> torch.Generator:
+        """The generator of this epoch, a function of seed and epoch alone."""
+        seed = np.random.SeedSequence([self.config.seed, self.progress.epoch]).generate_state(1)
+        return torch.Generator().manual_seed(int(seed[0]))
+
     def _epoch(self) -> None:
-        config, progress = self.config.train, self.progress
-        data = self._epoch_data()
+        config, progress = self.training, self.progress
         sums = torch.tensor(progress.sums, dtype=torch.float64, device=self.device)
         self.model.train()
         total = config.epochs * self.batches
-        for batch in range(progress.batch, self.batches):
+        epoch = itertools.islice(self.train.epoch(self._generator()), progress.batch, None)
+        for batch, x in enumerate(epoch, start=progress.batch):
             started = time.perf_counter()
-            x = data[batch * config.batch_size : (batch + 1) * config.batch_size]
-            sums += self._step(x) * len(x)
+            sums += self._step(x.to(self.device)) * len(x)
             progress.batch, progress.step = batch + 1, progress.step + 1
             progress.seconds += time.perf_counter() - started
             self.observer.step(progress.step, total)
@@ -171,32 +179,18 @@ class Trainer:
                 progress.sums = sums.tolist()
                 self._checkpoint_if_due()
         if (progress.epoch + 1) % config.validate_every == 0 or progress.epoch + 1 == config.epochs:
-            elbo, kl = (sums / len(data)).tolist()
+            elbo, kl = (sums / len(self.train)).tolist()
             self._validate(elbo, kl)
 
-    def _step(self, x: Tensor) -> Tensor:
+    def _step(self, x: Batch) -> Tensor:
         """One update; returns the batch's ELBO and KL, detached."""
-        config, step = self.config, self.progress.step
-        rate = learning_rate(config.train, step, self.batches)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["factor"]
-        self.optimiser.zero_grad(set_to_none=True)
-        weight = kl_weight(config.inference, step / self.batches)
-        result = objective(self.model, x, config.inference, weight)
-        result.loss.backward()  # type: ignore[no-untyped-call]
-        norm = clip_grad_norm_(self.parameters, config.train.clip)
-        self.guard.watch(step, result, norm, self.model)
-        self.optimiser.step()
+        result = self.update.step(x, self.progress.step, self._more)
         return torch.stack([result.elbo.detach(), result.kl.detach()]).double()
 
-    def _epoch_data(self) -> Tensor:
-        """The training data in this epoch's order, a function of seed and epoch alone."""
-        seed = np.random.SeedSequence([self.config.seed, self.progress.epoch]).generate_state(1)
-        generator = torch.Generator().manual_seed(int(seed[0]))
-        x = self.train[torch.randperm(len(self.train), generator=generator)]
-        if self.stochastic:
-            x = torch.bernoulli(x, generator=generator)
-        return x.to(self.device)
+    def _more(self) -> Batch:
+        """A further batch, for an inner loop, by torch's own generator."""
+        generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
+        return self.train.draw(generator).to(self.device)
 
     def _validate(self, elbo: float, kl: float) -> None:
         config, progress = self.config, self.progress
@@ -211,7 +205,7 @@ class Trainer:
             "epoch": float(progress.epoch + 1),
             "step": float(progress.step),
             "seconds": progress.seconds,
-            "learning_rate": learning_rate(config.train, progress.step, self.batches),
+            "learning_rate": learning_rate(self.training, progress.step, self.batches),
             "train/elbo": elbo,
             "train/kl": kl,
             "valid/elbo": measured.elbo.mean().item(),
@@ -219,25 +213,24 @@ class Trainer:
         }
         if halves is not None:
             active = information.active_units_of_halves(halves)
-            record[f"valid/au/{self.model.symbol}"] = active
+            record[f"valid/au/{self.model.prior.symbol}"] = active
         if measured.q_c is not None:
             record["valid/kl/c"] = information.categorical_kl(measured.q_c).value
             record["valid/mi/c"] = information.categorical_mi(measured.q_c).value
             record["valid/au/c"] = information.active_units(measured.q_c)
         progress.note(record)
         reconstruction = measured.reconstruction.mean().item()
-        criterion = reconstruction - config.inference.beta * record["valid/kl/joint"]
+        criterion = reconstruction - self.inference.beta * record["valid/kl/joint"]
         if criterion > progress.best:
             self._keep_best(criterion)
         else:
-            progress.waited += config.train.validate_every
+            progress.waited += self.training.validate_every
         self.observer.epoch(record)
 
     @torch.no_grad()
     def _mean_halves(self) -> Tensor:
         """Two estimates (2, N, K) of the posterior means, from draws that are not decoded."""
-        parameters = self.model.posterior.encode(self.valid)
-        latent = self.model.posterior.draw(parameters, AU_DRAWS).latent
+        latent: Tensor = self.model.posterior(self.valid).draw(AU_DRAWS).latent
         return latent.view(2, AU_DRAWS // 2, *latent.shape[1:]).mean(1)
 
     def _keep_best(self, criterion: float) -> None:
@@ -246,7 +239,7 @@ class Trainer:
         self.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
 
     def _out_of_patience(self) -> bool:
-        patience = self.config.train.patience
+        patience = self.training.patience
         return patience is not None and self.progress.waited >= patience
 
     def _due(self) -> bool:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from lidcli.config.schema import RunConfig
+from lidcli.config import sections
 from lidcli.inference import nuts
 from lidcli.metrics.closed_form import SHOWN
-from lidcli.models.base import Model
 from lidcli.models.gmm import GMM
 from lidcli.models.ppca import PPCA, principal_axes
 
-if TYPE_CHECKING:
-    from lidcli.data.dataset import Dataset
-
-__all__ = ["Sampled", "sample"]
+__all__ = ["Sampled", "sample_gmm", "sample_ppca"]
 
 SAMPLED = 50
 """Data whose latents NUTS draws: their posteriors are independent given the parameters."""
@@ -28,26 +24,7 @@ Sampled = tuple[dict[str, float], dict[str, Any], str]
 """Scalars, arrays, and what was drawn, in words."""
 
 
-def sample(config: RunConfig, model: Model, data: Dataset) -> Sampled:
-    """Draw what `inference` asks for.
-
-    Args:
-        config: of a run with inference.kind nuts.
-        model: a fitted PPCA or GMM.
-        data: that it was fitted to.
-
-    Returns:
-        Diagnostics and moments under `nuts/`, draws for the figures, and a sentence.
-    """
-    x = data.train.x.astype(np.float64)
-    if isinstance(model, PPCA):
-        return _sample_ppca(config, model, x)
-    assert isinstance(model, GMM)
-    return _sample_gmm(config, model, x)
-
-
-def _settings(config: RunConfig) -> dict[str, int]:
-    wanted = config.inference
+def _settings(wanted: sections.NUTS) -> dict[str, int]:
     return {"chains": wanted.chains, "warmup": wanted.warmup, "draws": wanted.draws}
 
 
@@ -57,41 +34,52 @@ def _thin(draws: Any) -> Any:
     return flat[:: max(1, -(-len(flat) // KEPT))]
 
 
-def _diagnostics(config: RunConfig, summary: nuts.Summary, divergences: int) -> dict[str, float]:
+def _diagnostics(
+    wanted: sections.NUTS, summary: nuts.Summary, divergences: int
+) -> dict[str, float]:
     return {
         "nuts/rhat": float(np.max(summary.rhat)),
         "nuts/ess": float(np.min(summary.ess)),
         "nuts/divergences": float(divergences),
-        "nuts/chains": float(config.inference.chains),
-        "nuts/draws": float(config.inference.draws),
+        "nuts/chains": float(wanted.chains),
+        "nuts/draws": float(wanted.draws),
     }
 
 
-def _sample_ppca(config: RunConfig, model: PPCA, x: Any) -> Sampled:
+def sample_ppca(wanted: sections.NUTS, seed: int, model: PPCA, x: Any) -> Sampled:
+    """Draw z of a PPCA at its parameters, or W and z jointly.
+
+    Args:
+        wanted: chains, warm-up and draws, and whether jointly.
+        seed: of the chains.
+        model: fitted.
+        x: the data it was fitted to, (N, D) in float64.
+
+    Returns:
+        Diagnostics and moments under `nuts/`, draws for the figures, and a sentence.
+    """
     weight, bias = model.weight.numpy(), model.bias.numpy()
     sigma = model.variance.sqrt().item()
-    if not config.inference.joint:
-        chains = nuts.ppca_latents(
-            x[:SAMPLED], weight, bias, sigma, seed=config.seed, **_settings(config)
-        )
+    if not wanted.joint:
+        chains = nuts.ppca_latents(x[:SAMPLED], weight, bias, sigma, seed=seed, **_settings(wanted))
         z = chains.draws["z"]
         summary = nuts.summarise(z)
         exact_mean = model.posterior_mean(torch.from_numpy(x[:SAMPLED])).numpy()
         exact_sd = model.posterior_covariance().diagonal().sqrt().numpy()
-        scalars = _diagnostics(config, summary, chains.divergences)
+        scalars = _diagnostics(wanted, summary, chains.divergences)
         scalars["nuts/mean_error"] = _rms((summary.mean - exact_mean) / summary.mean_se)
         scalars["nuts/sd_error"] = _rms((summary.sd - exact_sd) / summary.sd_se)
         for k in range(model.latent):
             scalars |= _moments(f"nuts/z/{k + 1}", summary, (SHOWN, k))
         said = f"z of the first {len(x[:SAMPLED])} data at the parameters shown"
         return scalars, {"nuts_z": _thin(z[:, :, SHOWN])}, said
-    chains = nuts.ppca_weights(x, model.latent, sigma, seed=config.seed, **_settings(config))
+    chains = nuts.ppca_weights(x, model.latent, sigma, seed=seed, **_settings(wanted))
     values, vectors = principal_axes(torch.from_numpy(x))
     target = (vectors[:, : model.latent] * values[: model.latent].sqrt()).numpy()
     w, _ = nuts.aligned(chains.draws["w"], target)
     summary = nuts.summarise(w)
-    scalars = _diagnostics(config, summary, chains.divergences)
-    rng = np.random.default_rng(config.seed)
+    scalars = _diagnostics(wanted, summary, chains.divergences)
+    rng = np.random.default_rng(seed)
     kept = _thin(w)
     z = np.stack([_latent(one, x[SHOWN] - bias, sigma, rng) for one in kept])
     for k in range(model.latent):
@@ -125,22 +113,31 @@ def _moments(name: str, summary: nuts.Summary, at: tuple[int, ...] = ()) -> dict
     }
 
 
-def _sample_gmm(config: RunConfig, model: GMM, x: Any) -> Sampled:
-    if config.inference.joint:
-        start = np.concatenate(
-            [model.weights[:1], model.means[:, 0], model.factors[:, 0, 0].detach()]
-        )
-        chains = nuts.gmm_joint(x[:, 0], start, seed=config.seed, **_settings(config))
+def sample_gmm(wanted: sections.NUTS, seed: int, model: GMM, x: Any) -> Sampled:
+    """Draw the weight of two components at their parameters, or all parameters jointly.
+
+    Args:
+        wanted: chains, warm-up and draws, and whether jointly.
+        seed: of the chains.
+        model: fitted, of two components.
+        x: the data it was fitted to, (N, D) in float64.
+
+    Returns:
+        Diagnostics and moments under `nuts/`, draws for the figures, and a sentence.
+    """
+    if wanted.joint:
+        start = np.concatenate([model.weights[:1], model.means[:, 0], model.factors[:, 0, 0]])
+        chains = nuts.gmm_joint(x[:, 0], start, seed=seed, **_settings(wanted))
         said = (
             "weight, means and sds jointly; labels switch, and every draw is relabelled by its"
             " means; the chains start around the parameters shown"
         )
     else:
         log_densities = model.component_log_density(torch.from_numpy(x)).numpy()
-        chains = nuts.gmm_weight(log_densities, seed=config.seed, **_settings(config))
+        chains = nuts.gmm_weight(log_densities, seed=seed, **_settings(wanted))
         said = "the weight at the parameters shown"
     parts = [draws.reshape(*draws.shape[:2], -1) for draws in chains.draws.values()]
     everything = nuts.summarise(np.concatenate(parts, axis=-1))
-    scalars = _diagnostics(config, everything, chains.divergences)
+    scalars = _diagnostics(wanted, everything, chains.divergences)
     scalars |= _moments("nuts/alpha", nuts.summarise(chains.draws["alpha"]))
     return scalars, {f"nuts_{name}": _thin(draws) for name, draws in chains.draws.items()}, said

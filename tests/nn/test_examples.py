@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-MODULES = ["icnn", "brenier", "factored", "injective", "mlp", "modulus", "orthogonal"]
+MODULES = ["icnn", "brenier", "factored", "injective", "isometry", "mlp", "modulus", "orthogonal"]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
-from lidcli.nn import BrenierMap, FactoredBrenierMap, InjectiveDecoder, Rotation, brenier_depth
+from lidcli.nn import (
+    BrenierMap,
+    FactoredBrenierMap,
+    InjectiveDecoder,
+    Rotation,
+    brenier_depth,
+    measured_modulus,
+)
 
 
 @pytest.mark.parametrize(
@@ -159,3 +171,170 @@ def test_every_map_tells_its_epsilon() -> None:
 def test_it_works_in_half_the_precision() -> None:
     f = InjectiveDecoder(3, 8, 16, 9).to(torch.bfloat16)
     assert f(torch.randn(5, 3, dtype=torch.bfloat16)).isfinite().all()
+
+
+def principal(out: int, latent: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.linalg.qr(torch.randn(out, latent, generator=generator, dtype=torch.float64)).Q
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("latent", [3, 7])
+def test_without_directions_it_is_bit_for_bit_the_zero_padded_decoder(latent: int) -> None:
+    torch.manual_seed(0)
+    f = InjectiveDecoder(latent, 7, 16, 7)
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    turned = InjectiveDecoder(latent, 7, 16, 7, directions=principal(7, latent))
+    assert torch.equal(after, torch.rand(1))
+    assert not [name for name in f.state_dict() if name.startswith("isometry")]
+    for name, value in f.state_dict().items():
+        assert torch.equal(value, turned.state_dict()[name])
+    u = torch.randn(5, latent)
+    by_hand = u
+    for i, g in enumerate(f.maps):
+        by_hand = g(f.rotations[i](by_hand))
+    for turn in f.rotations[len(f.maps) :]:
+        by_hand = turn(by_hand)
+    assert torch.equal(f(u), by_hand)
+
+
+@pytest.mark.parametrize(("latent", "rotations"), [(1, None), (3, None), (3, False), (7, None)])
+@pytest.mark.usefixtures("double")
+def test_directions_turn_the_output_rigidly(latent: int, rotations: bool | None) -> None:
+    directions, offset = principal(7, latent), torch.arange(7.0)
+    torch.manual_seed(0)
+    f = InjectiveDecoder(latent, 7, 16, 7, rotations=rotations)
+    torch.manual_seed(0)
+    turned = InjectiveDecoder(
+        latent, 7, 16, 7, rotations=rotations, directions=directions, offset=offset
+    )
+    u = torch.randn(6, latent)
+    calibrated = turned.calibrate(u)
+    assert torch.equal(calibrated, turned(u))
+    plain = f.calibrate(u)
+    for a, b in zip(turned.brenier_maps(), f.brenier_maps(), strict=True):
+        assert torch.equal(a.icnn.log_gain, b.icnn.log_gain)
+    torch.testing.assert_close((calibrated - offset) @ directions, plain[:, :latent])
+    torch.testing.assert_close(torch.pdist(calibrated), torch.pdist(plain))
+    ours, theirs = turned.certificate(), f.certificate()
+    assert ours.log_modulus == pytest.approx(theirs.log_modulus, abs=1e-13)
+    assert torch.equal(ours.direction, theirs.direction)
+
+
+@pytest.mark.usefixtures("double")
+def test_a_silent_network_leaves_the_linear_path_along_the_directions() -> None:
+    directions, offset = principal(9, 3), torch.randn(9)
+    f = InjectiveDecoder(
+        3, 9, 8, 5, inverse_lipschitz=[0.5, 2.0], directions=directions, offset=offset
+    )
+    with torch.no_grad():
+        for g in f.brenier_maps():
+            g.icnn.log_gain.fill_(-torch.inf)
+    u = torch.randn(4, 3)
+    torch.testing.assert_close(f(u), offset + u @ directions.T)
+
+
+@given(
+    latent=st.integers(1, 4),
+    extra=st.integers(0, 4),
+    epsilon=st.floats(0.0, 2.0),
+    seed=st.integers(0, 1000),
+    activation=st.sampled_from(["smooth", "leaky"]),
+)
+@settings(max_examples=25, deadline=None)
+def test_with_directions_the_certificate_is_below_every_measured_slope(
+    latent: int, extra: int, epsilon: float, seed: int, activation: str
+) -> None:
+    torch.manual_seed(seed)
+    f = InjectiveDecoder(
+        latent, latent + extra, 6, 5, activation=activation, inverse_lipschitz=epsilon,
+        directions=principal(latent + extra, latent, seed),
+    ).double()  # fmt: skip
+    u = 3 * torch.randn(10, latent, dtype=torch.float64)
+    f.calibrate(u)
+    proven, measured = f.certificate().modulus, measured_modulus(f, u)
+    assert proven <= min(measured.singular_value, measured.secant) * (1 + 1e-9)
+
+
+@pytest.mark.usefixtures("double")
+def test_directions_that_are_none_any_more_lower_the_certificate() -> None:
+    torch.manual_seed(0)
+    f = InjectiveDecoder(3, 8, 16, 5, directions=principal(8, 3))
+    before = f.certificate().modulus
+    state = f.state_dict()
+    state["isometry.directions"] = 0.5 * state["isometry.directions"]
+    f.load_state_dict(state)
+    u = torch.randn(20, 3)
+    assert f.certificate().modulus < before
+    assert f.certificate().modulus <= measured_modulus(f, u).singular_value
+
+
+@pytest.mark.parametrize("activation", ["smooth", "leaky"])
+@pytest.mark.usefixtures("double")
+def test_gradients_along_directions_are_those_of_the_plain_form(activation: str) -> None:
+    grown = {}
+    for backward in ("plain", "by-hand"):
+        torch.manual_seed(0)
+        f = InjectiveDecoder(
+            3, 8, 16, 7, activation=activation, backward=backward, directions=principal(8, 3)
+        )
+        u = torch.randn(2, 5, 3, requires_grad=True)
+        (f(u) * torch.randn(2, 5, 8)).sum().backward()
+        grown[backward] = [p.grad for p in (u, *f.parameters())]
+    for written, plain in zip(grown["by-hand"], grown["plain"], strict=True):
+        torch.testing.assert_close(written, plain, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.usefixtures("double")
+def test_decoders_with_directions_of_their_own_stack() -> None:
+    torch.manual_seed(0)
+    decoders = [InjectiveDecoder(3, 5, 8, 5, directions=principal(5, 3, s)) for s in range(3)]
+    parameters, buffers = stack_module_state(decoders)
+    u = torch.randn(7, 3)
+    stacked = vmap(lambda p, b: functional_call(decoders[0], (p, b), (u,)))(parameters, buffers)
+    torch.testing.assert_close(stacked, torch.stack([f(u) for f in decoders]))
+
+
+def test_a_state_dict_restores_the_directions() -> None:
+    first = InjectiveDecoder(3, 8, 16, 5, directions=principal(8, 3), offset=torch.ones(8))
+    second = InjectiveDecoder(3, 8, 16, 5, directions=principal(8, 3, 1), offset=torch.zeros(8))
+    second.load_state_dict(first.state_dict())
+    u = torch.randn(4, 3)
+    assert torch.equal(first(u), second(u))
+    with pytest.raises(RuntimeError, match=r"isometry\.directions"):
+        InjectiveDecoder(3, 8, 16, 5).load_state_dict(first.state_dict())
+
+
+def test_directions_add_two_thin_products() -> None:
+    n, latent, out = 10, 8, 200
+    u = torch.randn(n, latent)
+    count = {}
+    for name, directions in (("zeros", None), ("principal", principal(out, latent))):
+        f = InjectiveDecoder(latent, out, 16, 5, directions=directions)
+        with FlopCounterMode(display=False) as counter:
+            f(u).sum().backward()
+        count[name] = counter.get_total_flops()
+    assert count["principal"] - count["zeros"] == 2 * 2 * n * latent * (2 * out + latent)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"directions": torch.eye(7, 3)}, r"must be \(8, 3\), got \(7, 3\)"),
+        ({"directions": torch.eye(8, 2)}, r"must be \(8, 3\), got \(8, 2\)"),
+        ({"directions": torch.ones(8, 3)}, "not orthonormal"),
+        ({"directions": torch.eye(8, 3), "factor": 16}, "factor=16"),
+        ({"directions": torch.eye(8, 3), "offset": torch.zeros(3)}, r"\(8,\), got \(3,\)"),
+        ({"offset": torch.zeros(8)}, "needs directions"),
+    ],
+)
+def test_directions_that_do_not_fit_are_named(arguments: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        InjectiveDecoder(3, 8, 16, 9, **arguments)

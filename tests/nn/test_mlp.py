@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call, stack_module_state, vmap
 
-from lidcli.nn import MLP, count_parameters
+from lidcli.nn import MLP, InjectiveDecoder, SkipMLP, count_parameters
 
 
 @pytest.mark.parametrize("layers", [1, 2, 9])
@@ -45,3 +46,85 @@ def test_an_unknown_activation_and_a_wrong_input_are_named() -> None:
         MLP(4, 6, 16, 2, activation="tanh")
     with pytest.raises(ValueError, match=r"\(\.\.\., 4\), got \(3, 5\)"):
         MLP(4, 6, 16, 2)(torch.zeros(3, 5))
+
+
+def orthonormal(out: int, latent: int) -> torch.Tensor:
+    return torch.linalg.qr(torch.randn(out, latent, dtype=torch.float64)).Q
+
+
+@pytest.mark.parametrize("layers", [1, 2, 9])
+def test_a_skip_mlp_meets_its_input_at_every_stage(layers: int) -> None:
+    torch.manual_seed(0)
+    net = SkipMLP(4, 6, 16, layers, directions=orthonormal(6, 4))
+    assert [stage.in_features for stage in net.stages] == [4, *[20] * (layers - 1)]
+    assert net(torch.zeros(2, 3, 4)).shape == (2, 3, 6)
+    stages = 4 + (layers - 1) * 20
+    biases = 16 * (layers - 1) + 6
+    assert count_parameters(net) == stages * 16 - (4 if layers == 1 else 20) * 10 + biases + 4
+
+
+def test_its_linear_path_is_that_of_the_injective_decoder() -> None:
+    torch.manual_seed(0)
+    directions, offset = orthonormal(6, 4), torch.randn(6)
+    skip = SkipMLP(4, 6, 16, 3, directions=directions, offset=offset)
+    brenier = InjectiveDecoder(
+        4, 6, 16, 5, inverse_lipschitz=1.0, directions=directions, offset=offset
+    )
+    z = torch.randn(5, 4)
+    with torch.no_grad():
+        skip.stages[-1].weight.zero_()
+        for g in brenier.brenier_maps():
+            g.icnn.log_gain.fill_(-torch.inf)
+        torch.testing.assert_close(skip(z), brenier(z))
+        skip.gain[1] = 3.0
+        torch.testing.assert_close(
+            skip(z) - brenier(z), 2 * z[:, 1:2] * directions[:, 1].float(), atol=1e-5, rtol=1e-5
+        )
+
+
+@pytest.mark.parametrize("activation", ["leaky-relu", "gelu"])
+def test_a_skip_mlp_starts_in_range_at_any_depth(activation: str) -> None:
+    torch.manual_seed(0)
+    for layers in (2, 9, 19):
+        net = SkipMLP(16, 20, 128, layers, directions=orthonormal(20, 16), activation=activation)
+        assert 0.05 < net(torch.randn(300, 16)).std() < 5
+
+
+def test_a_state_dict_restores_the_directions_of_a_skip_mlp() -> None:
+    first, second = (
+        SkipMLP(4, 6, 16, 2, directions=orthonormal(6, 4), offset=torch.randn(6)) for _ in range(2)
+    )
+    second.load_state_dict(first.state_dict())
+    z = torch.randn(5, 4)
+    assert torch.equal(first(z), second(z))
+    assert [name for name, _ in first.named_parameters() if "stages" not in name] == ["gain"]
+
+
+def test_skip_mlps_stack_under_vmap() -> None:
+    nets = [SkipMLP(4, 6, 8, 3, directions=orthonormal(6, 4)).double() for _ in range(3)]
+    parameters, buffers = stack_module_state(nets)
+    z = torch.randn(5, 4, dtype=torch.float64)
+    stacked = vmap(lambda p, b: functional_call(nets[0], (p, b), (z,)))(parameters, buffers)
+    torch.testing.assert_close(stacked, torch.stack([net(z) for net in nets]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"layers": 0}, "layers=0"),
+        ({"activation": "tanh"}, "'tanh'"),
+        ({"directions": torch.eye(6, 3)}, r"must be \(6, 4\), got \(6, 3\)"),
+        ({"directions": torch.ones(6, 4)}, "not orthonormal"),
+        ({"offset": torch.zeros(4)}, r"\(6,\), got \(4,\)"),
+        ({"inputs": 7}, r"must be \(6, 7\)"),
+    ],
+)
+def test_wrong_arguments_of_a_skip_mlp_are_named(arguments: dict[str, object], said: str) -> None:
+    values = {"inputs": 4, "outputs": 6, "hidden": 16, "layers": 2, "directions": torch.eye(6, 4)}
+    with pytest.raises(ValueError, match=said):
+        SkipMLP(**(values | arguments))
+
+
+def test_a_wrong_input_of_a_skip_mlp_is_named() -> None:
+    with pytest.raises(ValueError, match=r"\(\.\.\., 4\), got \(3, 5\)"):
+        SkipMLP(4, 6, 16, 2, directions=torch.eye(6, 4))(torch.zeros(3, 5))

@@ -19,7 +19,7 @@ from lidcli.report.classical import classical_figures
 from lidcli.report.collect import Record, collect
 from lidcli.report.theorem1 import Unit, rank_correlation, units
 from lidcli.store.run import Run
-from lidcli.training.session import execute
+from lidcli.training.lifecycle import execute
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "results"

@@ -13,7 +13,7 @@ from lidcli.metrics.information import marginal_draw
 from lidcli.models.base import Model
 from lidcli.models.ppca import PPCA, fit_ppca
 from lidcli.training.build import build
-from lidcli.training.session import execute
+from lidcli.training.lifecycle import execute
 
 SIGMA = 1.2
 

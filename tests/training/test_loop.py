@@ -23,7 +23,7 @@ from lidcli.models.base import Model
 from lidcli.training.build import build, pick_device
 from lidcli.training.loop import Progress, Trainer
 from lidcli.training.optimisers import learning_rate, make_optimiser
-from lidcli.training.session import execute
+from lidcli.training.lifecycle import execute
 from lidcli.training.signals import StopRequest
 
 ROOT = Path(__file__).resolve().parents[2]

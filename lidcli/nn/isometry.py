@@ -1,0 +1,86 @@
+"""A fixed isometry that sends the first coordinates along given directions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lidcli.nn.certificate import log_smallest_singular
+from lidcli.nn.checks import check_directions, check_input, check_offset
+
+
+class Isometry(nn.Module):
+    """x -> t + Q x with Q orthogonal (D, D) and its first K columns given: no distance changes.
+
+    Q = S diag(Rᵀ, I), with R orthogonal (K, K) and S the reflection that takes the first K unit
+    vectors to the columns of U R. With P Σ Zᵀ the upper K rows of U, R = -Z Pᵀ puts the two as far
+    apart as they can be: the formulas divide by 1 + Σ, never by a small number. Only U and two
+    matrices (K, K) are stored, no matrix (D, D) is ever formed, and nothing is learned.
+
+    Args:
+        directions: U (D, K), orthonormal columns; its dtype is the module's.
+        offset: t (D,), zero by default.
+
+    Raises:
+        ValueError: when the columns are not orthonormal or the shapes do not fit.
+
+    References:
+        Schreiber and Parlett, "Block reflectors: theory and computation" (SIAM J. Numer. Anal.
+        1988).
+
+    Example:
+        >>> u = torch.tensor([[0.6], [0.8], [0.0]])
+        >>> Isometry(u)(torch.tensor([2.0, 0.0, 0.0]))
+        tensor([1.2000, 1.6000, 0.0000])
+    """
+
+    directions: Tensor
+    offset: Tensor | None
+    damping: Tensor
+    mirror: Tensor
+
+    def __init__(self, directions: Tensor, offset: Tensor | None = None) -> None:
+        super().__init__()
+        check_directions(directions)
+        self.dim, self.active = directions.shape
+        check_offset(offset, self.dim)
+        left, cosines, right = torch.linalg.svd(directions.detach().double()[: self.active])
+        damped = right.T / (1 + cosines)
+        self.register_buffer("directions", directions.detach().clone())
+        self.register_buffer("damping", (damped @ right).to(directions))
+        self.register_buffer("mirror", (-left @ damped.T).to(directions))
+        self.register_buffer(
+            "offset", None if offset is None else offset.detach().to(directions, copy=True)
+        )
+
+    def extra_repr(self) -> str:
+        """Sizes, for print."""
+        return f"dim={self.dim}, active={self.active}, offset={self.offset is not None}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Move (..., D) to (..., D)."""
+        check_input(x, self.dim, self.directions.dtype)
+        out = _turn(x, self.directions, self.damping, self.mirror)
+        return out if self.offset is None else out + self.offset
+
+    @torch.no_grad()
+    def log_modulus(self) -> float:
+        """log of the smallest singular value of Q as its buffers are rounded, at most 0."""
+        u, damping, mirror = (b.double() for b in (self.directions, self.damping, self.mirror))
+        unit = torch.eye(self.dim, self.active, dtype=u.dtype, device=u.device)
+        moved = torch.linalg.qr(torch.cat([unit, u - unit @ u[: self.active]], dim=1)).Q
+        return min(0.0, log_smallest_singular(_turn(moved.T, u, damping, mirror).T))
+
+
+def _turn(x: Tensor, directions: Tensor, damping: Tensor, mirror: Tensor) -> Tensor:
+    """Q x for the rows x (..., D).
+
+    With x = (x_1, x_2), U = (U_1, U_2), s = U_2ᵀ x_2 and v = (1 + Σ)⁻¹ Zᵀ s, multiplying S out
+    leaves Q x = (-P v, x_2) + U (x_1 - Z v).
+    """
+    dim, active = directions.shape
+    first, rest = torch.split(x, [active, dim - active], dim=-1)
+    inner = rest @ directions[active:]
+    kept = torch.cat([F.linear(inner, mirror), rest], dim=-1)
+    return kept + F.linear(first - F.linear(inner, damping), directions)

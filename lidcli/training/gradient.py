@@ -1,0 +1,94 @@
+"""Training by gradients: the procedure of every amortized posterior."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from lidcli.config.run import RunConfig
+from lidcli.config.sections import Amortized
+from lidcli.data.dataset import Dataset
+from lidcli.metrics.evaluation import Evaluation
+from lidcli.training.build import build, parameter_counts
+from lidcli.training.device import pick_device
+from lidcli.training.loop import Progress, Trainer
+from lidcli.training.measure import measure_latent
+from lidcli.training.procedure import Job
+from lidcli.training.sources import split_of
+
+__all__ = ["Gradient"]
+
+
+class Gradient:
+    """A model trained with its posterior on the bound.
+
+    Args:
+        settings: section inference of `config`.
+        config: of a run that is trained.
+        data: what it is trained on.
+
+    Raises:
+        ConfigError: settings that do not fit each other or the data, or no such device.
+    """
+
+    def __init__(self, settings: Amortized, config: RunConfig, data: Dataset) -> None:
+        self.device = pick_device(config.runtime.device)
+        self.config, self.data = config, data
+        self.model = build(config, data).to(self.device)
+
+    def parameters(self) -> dict[str, int]:
+        """Trainable parameters of decoder, posterior and the whole."""
+        return parameter_counts(self.model)
+
+    def fit(self, job: Job) -> float:
+        """Train to the end, in seconds over all sessions."""
+        run, config = job.run, self.config
+        assert config.train is not None
+
+        def save(state: dict[str, Any], progress: Progress) -> None:
+            run.save_checkpoint(state)
+            run.update(
+                provenance={
+                    "epochs_done": progress.epoch,
+                    "steps": progress.step,
+                    "train_seconds": progress.seconds,
+                    "best_epoch": progress.best_epoch + 1,
+                },
+                curves=progress.arrays(),
+            )
+
+        trainer = Trainer(
+            config,
+            self.model,
+            split_of(self.data, "train", config.train.batch_size),
+            split_of(self.data, "valid"),
+            observer=job.observer,
+            save=save,
+            stop=job.stop,
+        )
+        state, warnings = run.load_checkpoint()
+        if state is not None:
+            trainer.restore(state)
+        if warnings:
+            run.update(provenance={"warnings": warnings})
+        job.start(
+            self,
+            step=trainer.progress.step,
+            steps=config.train.epochs * trainer.batches,
+            warnings=warnings,
+        )
+        trainer.run()
+        return trainer.progress.seconds
+
+    def measure(self, config: RunConfig, split: str) -> Evaluation:
+        """Bounds, information, pictures and, where asked for, the likelihood's variation."""
+        source = split_of(self.data, split)
+        return measure_latent(
+            config, self.model, source.fixed().to(self.device), source.labels, self.data.form
+        )
+
+    def weights(self, state: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """The weights to measure, of a checkpoint: the best so far, or those it ends with."""
+        weights: dict[str, torch.Tensor] = state["best"] or state["model"]
+        return weights

@@ -1,0 +1,94 @@
+"""From a model and data to a posterior, whatever the way: gradient, exact or NUTS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from lidcli.config.run import RunConfig
+from lidcli.data.dataset import Dataset
+from lidcli.metrics.evaluation import Evaluation
+from lidcli.models.facts import Facts
+from lidcli.store.run import Run
+from lidcli.training.loop import Observer
+from lidcli.training.signals import StopRequest
+
+__all__ = ["Fitted", "Job", "Procedure", "procedure"]
+
+
+class Fitted(Protocol):
+    """A model as a checkpoint and a record see it."""
+
+    def facts(self) -> Facts:
+        """What its figures are of."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its weights."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Take up weights."""
+        ...
+
+
+class Procedure(Protocol):
+    """One way to fit a model, made from the settings of section inference."""
+
+    device: torch.device
+
+    @property
+    def model(self) -> Fitted:
+        """What is fitted."""
+        ...
+
+    def parameters(self) -> dict[str, int]:
+        """How many numbers are fitted, by part, and in `total`."""
+        ...
+
+    def fit(self, job: Job) -> float:
+        """Fit from the last checkpoint to the end and write the final one; seconds it took."""
+        ...
+
+    def weights(self, state: dict[str, Any]) -> dict[str, Any]:
+        """The weights to measure, of a checkpoint."""
+        ...
+
+    def measure(self, config: RunConfig, split: str) -> Evaluation:
+        """Everything about a split, its arrays those that figures need; the caller seeds."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a procedure works with while it fits."""
+
+    run: Run
+    observer: Observer
+    stop: StopRequest
+
+    def start(self, of: Procedure, *, step: int, steps: int, warnings: list[str]) -> None:
+        """Tell the observer that work begins, or goes on after some steps."""
+        self.observer.start(
+            {
+                "run": self.run.folder.name,
+                "folder": str(self.run.folder),
+                "device": str(of.device),
+                "parameters": of.parameters()["total"],
+                "step": step,
+                "steps": steps,
+                "warnings": warnings,
+            }
+        )
+
+
+def procedure(config: RunConfig, data: Dataset) -> Procedure:
+    """The procedure of a run, its model started from torch's current seed.
+
+    Raises:
+        ConfigError: settings that do not fit each other or the data.
+    """
+    made: Procedure = config.inference.build(config, data)
+    return made
