@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lidcli.config.load import load_files, nearest, parse_override, resolve
 from lidcli.config.plan import parse_seeds, plan_experiment, plan_grid
-from lidcli.config.schema import RunConfig, brenier_hidden_layers
+from lidcli.config.read import load_files, parse_override
+from lidcli.config.resolve import resolve
+from lidcli.config.run import RunConfig
+from lidcli.config.sections import brenier_hidden_layers
 from lidcli.errors import ConfigError
+from lidcli.names import nearest
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = load_files([ROOT / "experiments.yaml"])
@@ -91,9 +96,86 @@ def test_the_run_id_ignores_paths_and_runtime_and_ends_in_the_seed() -> None:
     assert base.run_id != other.run_id
 
 
-def test_a_configuration_survives_json() -> None:
-    config = resolve(SHIPPED, model="lidvae", data="pinwheel")
-    assert RunConfig.model_validate_json(config.model_dump_json()) == config
+@pytest.mark.parametrize("data", ["pinwheel", "digits"])
+def test_a_configuration_survives_json(data: str) -> None:
+    config = resolve(SHIPPED, model="lidvae", data=data)
+    assert RunConfig.of(json.loads(json.dumps(config.document()))) == config
+
+
+def test_a_run_has_the_sections_of_its_kinds_and_no_others() -> None:
+    ppca = resolve(SHIPPED, model="ppca", data="ppca-2d")
+    assert ppca.decoder is ppca.likelihood is ppca.encoder is ppca.train is None
+    assert set(ppca.document()) == {
+        "method", "seed", "model", "inference", "evaluate", "data", "runtime"
+    }  # fmt: skip
+    clusters = resolve(SHIPPED, model="gmvae-shared", data="gmvae-two")
+    assert clusters.model.family == "two-clusters"
+    assert clusters.inference.theta == "shared"
+
+
+def test_the_data_choose_likelihood_and_family() -> None:
+    assert resolve(SHIPPED, model="vae", data="digits").likelihood.kind == "bernoulli"
+    assert resolve(SHIPPED, model="vae", data="pinwheel").likelihood.kind == "gaussian"
+
+
+def test_settings_of_shared_levels_apply_where_they_can(tmp_path: Path) -> None:
+    shared = """
+    models: {vae: {}, lidvae: {decoder: {kind: brenier}}, ppca: {family: ppca,
+             inference: {kind: exact}}}
+    data: {toy: {kind: points, decoder: {gain: 0.7}, train: {momentum: 0.1},
+                 model: {latent: 3, scale: 0.9}}}
+    """
+    known = load_files([write(tmp_path, shared)])
+    assert resolve(known, model="lidvae", data="toy").decoder.gain == 0.7
+    vae = resolve(known, model="vae", data="toy")
+    assert not hasattr(vae.decoder, "gain")
+    assert not hasattr(vae.train, "momentum")
+    assert vae.model.scale == 0.9
+    ppca = resolve(known, model="ppca", data="toy")
+    assert (ppca.model.latent, hasattr(ppca.model, "scale")) == (3, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "models: {vae: {decoder: {maps: 3}}}\ndata: {toy: {kind: points}}",
+            "decoder.maps does nothing for decoder.kind = 'mlp'; brenier has it.",
+        ),
+        (
+            "models: {vae: {}}\ndata: {toy: {kind: points, models: {vae: {sigma: 3}}}}",
+            "model.sigma does nothing for model.family = 'mixture'; ppca has it.",
+        ),
+        (
+            "models: {vae: {family: ppca, inference: {kind: exact}, decoder: {layers: 3}}}\n"
+            "data: {toy: {kind: points}}",
+            "decoder.layers does nothing for model.family = 'ppca' with inference.kind = 'exact'.",
+        ),
+        ("models: {vae: {}}\ndata: {toy: {}}", "data.kind is missing"),
+        ("models: {vae: {}}\ndata: {toy: {kind: 5}}", "data.kind = 5 is no name"),
+        (
+            "models: {vae: {likelihood: {kind: bernoulli}}}\ndata: {toy: {kind: points}}",
+            "likelihood.kind = 'bernoulli' is not for points data; use gaussian.",
+        ),
+        (
+            "models: {vae: {family: ppca}}\ndata: {toy: {kind: points}}",
+            "inference.kind = 'amortized' does not go with model.family = 'ppca'",
+        ),
+    ],
+)
+def test_a_models_own_settings_have_to_do_something(tmp_path: Path, text: str, told: str) -> None:
+    known = load_files([write(tmp_path, text)])
+    with pytest.raises(ConfigError) as caught:
+        resolve(known, model="vae", data="toy")
+    assert told in str(caught.value)
+
+
+def test_a_models_own_settings_may_lose_their_kind_to_a_level_above() -> None:
+    asked = [("model.family", "continuous")]
+    config = resolve(SHIPPED, model="vae", data="pinwheel", overrides=asked)
+    assert config.model.family == "continuous"
+    assert not hasattr(config.model, "separation")
+    assert config.train.decoder_rate == 0.3
 
 
 @pytest.mark.parametrize(
@@ -106,7 +188,16 @@ def test_a_configuration_survives_json() -> None:
         ("inference.beta=.nan", "inference.beta"),
         ("train.learning_rate=.inf", "train.learning_rate"),
         ("layers=3", "Unknown setting 'layers'"),
-        ("decoder.kind=brener", "'mlp' or 'brenier'"),
+        ("decoder.kind=brener", "decoder.kind = 'brener' is none of mlp, brenier"),
+        ("decoder.kind=[mlp]", "decoder.kind = ['mlp'] is no name"),
+        ("decoder={kind: mlp}", "Unknown setting 'decoder'"),
+        ("train.momentum=0.1", "train.momentum does nothing for train.optimiser = 'adam'"),
+        ("inference.chains=3", "inference.chains does nothing for inference.kind = 'amortized'"),
+        ("evaluate.sample=3", "did you mean evaluate.samples?"),
+        ("data.path=5", "data.path = 5 is not usable"),
+        ("train.epochs=1:30", "train.epochs = '1:30' is not usable"),
+        ("train.epochs=2001-01-01", "train.epochs = '2001-01-01' is not usable"),
+        ("train.learning_rate=1e999", "train.learning_rate"),
     ],
 )
 def test_a_bad_override_is_named_in_one_sentence(override: str, told: str) -> None:
@@ -149,7 +240,7 @@ def test_a_missing_file_and_unknown_names_are_said(tmp_path: Path) -> None:
 
 def test_override_values_are_read_as_yaml() -> None:
     assert parse_override("decoder.rotations=false") == ("decoder.rotations", False)
-    assert parse_override("train.learning_rate=1e-3")[1] in (1e-3, "1e-3")
+    assert parse_override("train.learning_rate=1e-3") == ("train.learning_rate", 1e-3)
     with pytest.raises(ConfigError):
         parse_override("decoder.layers")
 
@@ -172,7 +263,7 @@ def test_layers_of_an_injective_decoder_are_maps_times_n_plus_two_less_one(
 def test_seeds_are_ranges_and_lists() -> None:
     assert parse_seeds("0-2,7") == (0, 1, 2, 7)
     assert parse_seeds("5") == (5,)
-    for text in ("", "a", "1-", "4-2", "-3"):
+    for text in ("", "a", "1-", "4-2", "-3", "0-999999999", "9" * 5000, "\u0663"):
         with pytest.raises(ConfigError):
             parse_seeds(text)
 
@@ -187,6 +278,32 @@ def test_a_plan_is_the_product_of_models_data_grid_and_seeds() -> None:
 def test_a_grid_of_ones_own_repeats_no_run() -> None:
     plan = plan_grid(SHIPPED, "mine", models=["vae", "vae"], data=["digits"], grid={}, seeds=[0, 1])
     assert [run.seed for run in plan.runs] == [0, 1]
+
+
+def test_a_grid_key_applies_to_the_models_that_have_it_and_to_one_at_least() -> None:
+    common: dict[str, Any] = {"data": ["pinwheel"], "seeds": [0]}
+    grid = {"decoder.maps": [1, 2]}
+    plan = plan_grid(SHIPPED, "mine", models=["vae", "lidvae"], grid=grid, **common)
+    assert [run.method for run in plan.runs] == ["vae", "lidvae", "lidvae"]
+    with pytest.raises(ConfigError, match=r"decoder\.maps does nothing .* brenier has it"):
+        plan_grid(SHIPPED, "mine", models=["vae", "gmvae"], grid=grid, **common)
+    with pytest.raises(ConfigError, match=r"decoder\.maps does nothing"):
+        plan_experiment(SHIPPED, "figure2", overrides=[("decoder.maps", 2)])
+    assert plan_experiment(SHIPPED, "theorem1", overrides=[("decoder.layers", 5)]).runs
+
+
+def test_experiments_that_take_in_each_other_are_taken_once(tmp_path: Path) -> None:
+    text = BASE + "  a: {models: [vae], data: [toy], also: [b, trial]}\n"
+    text = text.replace("profiles:", "").replace("  quick: {train: {epochs: 5}}\n", "")
+    text += "  b: {models: [vae], data: [toy], also: [a], seeds: 3}\n"
+    plan = plan_experiment(load_files([write(tmp_path, text)]), "a")
+    assert sorted(run.seed for run in plan.runs) == [0, 0, 1, 3]
+
+
+def test_a_plan_is_counted_before_it_is_made() -> None:
+    grid = {"train.batch_size": range(2, 2000), "train.epochs": range(1000)}
+    with pytest.raises(ConfigError, match="mine has 1,998,000 runs; the limit is 100,000"):
+        plan_grid(SHIPPED, "mine", models=["vae"], data=["digits"], grid=grid, seeds=[0])
 
 
 @pytest.mark.parametrize("name", sorted(SHIPPED.experiments))
