@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
 
 from lidcli.config.identity import identity
-from lidcli.config.kinds import Part, Section
+from lidcli.config.kinds import Section
 from lidcli.config.sections import (
     KINDS,
     Data,
