@@ -118,6 +118,10 @@ class Decoder(Part):
     injective: ClassVar[bool] = False
     kind: str
 
+    def uses_directions(self) -> bool:
+        """Whether `build` is given the data's principal `directions` and an `offset` too."""
+        return False
+
     def observation(self, config: Any, data: Any) -> Any:
         """p(x | latent): this decoder, from `build(latent, outputs)`, before the likelihood."""
         return locate("lidcli.training.build:dense_observation")(self, config, data)
@@ -142,6 +146,10 @@ class BrenierDecoder(Decoder):
     hidden: int = Field(512, ge=1, description="units of each hidden layer")
     maps: int = Field(2, ge=1, description="Brenier maps composed")
     activation: Literal["smooth", "leaky"] = Field("smooth", description="leaky is the paper's")
+    beta: Literal["principal", "zeros"] = Field(
+        "principal",
+        description="columns of β: the data's principal directions, or the paper's zero padding",
+    )
     inverse_lipschitz: float = Field(0.5, ge=0, description="epsilon u added to each map")
     rotations: bool | None = Field(None, description="learned rotations; null: latent <= 256")
     sharpness: float = Field(1.0, gt=0, description="k of the smooth softplus(k t) / k")
@@ -152,10 +160,30 @@ class BrenierDecoder(Decoder):
         brenier_hidden_layers(self.layers, self.maps)
         return self
 
+    def uses_directions(self) -> bool:
+        """With the data's own β."""
+        return self.beta == "principal"
+
     def completed(self, config: Any) -> dict[str, Any]:
         """Rotations, where left open."""
         few = config.model.latent <= 256
         return {"rotations": few if self.rotations is None else self.rotations}
+
+
+class SkipDecoder(Decoder):
+    """A perceptron that meets the latent at every layer, and a linear path along the data's β.
+
+    What an injective decoder with the same β has, without the certificate (Dieng et al. 2019).
+    """
+
+    code = "lidcli.training.build:skip"
+    kind: str = "skip"
+    layers: int = Field(9, ge=1, description="affine stages from latent to parameters")
+    hidden: int = Field(512, ge=1, description="units of each hidden layer")
+
+    def uses_directions(self) -> bool:
+        """Always."""
+        return True
 
 
 def brenier_hidden_layers(layers: int, maps: int) -> int:
@@ -184,7 +212,7 @@ def brenier_hidden_layers(layers: int, maps: int) -> int:
     )
 
 
-DECODERS = Kinds("decoder", "kind", Decoder, MLPDecoder, BrenierDecoder)
+DECODERS = Kinds("decoder", "kind", Decoder, MLPDecoder, BrenierDecoder, SkipDecoder)
 
 
 class Likelihood(Part):
@@ -192,6 +220,8 @@ class Likelihood(Part):
 
     forms: ClassVar[tuple[str, ...]] = ("points", "image")
     """Forms of data that it fits."""
+    natural: ClassVar[Literal["gaussian", "bernoulli"]] = "gaussian"
+    """Whose natural parameter the data's mean has: gaussian (the mean itself) or bernoulli."""
     kind: str
 
 
@@ -208,6 +238,7 @@ class Bernoulli(Likelihood):
     """Independent bits, the decoder's output their logits."""
 
     forms = ("image",)
+    natural = "bernoulli"
     code = "lidcli.training.build:bernoulli"
     kind: str = "bernoulli"
 
@@ -281,6 +312,36 @@ class Amortized(Inference):
         return locate("lidcli.training.updates:Joint")(self, training, model, batches, guard)
 
 
+class SemiAmortized(Amortized):
+    """SA-VAE (Kim et al. 2018): the encoder's parameters refined by steps on each datum's ELBO."""
+
+    kind: str = "semi-amortized"
+    steps: int = Field(20, ge=1, description="refinements of a datum's posterior")
+    rate: float = Field(0.1, gt=0, description="learning rate of a refinement")
+    momentum: float = Field(0.5, ge=0, lt=1, description="of the refinements")
+    refinement_clip: float = Field(5.0, gt=0, description="norm of a datum's gradient")
+
+    def posterior(self, config: Any, model: Any, data: Any) -> Any:
+        """The amortized posterior, refined."""
+        base = super().posterior(config, model, data)
+        return locate("lidcli.training.build:refined")(self, base, model)
+
+
+class Lagging(Amortized):
+    """Lagging VAE (He et al. 2019): many updates of the encoder before each of the decoder."""
+
+    kind: str = "lagging"
+    block: int = Field(10, ge=1, description="encoder updates whose losses are averaged")
+    inner: int = Field(100, ge=1, description="encoder updates before one of the decoder, at most")
+    aggressive_epochs: int | None = Field(
+        None, ge=1, description="epochs of the aggressive phase at most; null: while MI rises"
+    )
+
+    def update(self, training: Any, model: Any, batches: int, guard: Any) -> Any:
+        """Aggressive updates, then joint ones."""
+        return locate("lidcli.training.updates:Lagging")(self, training, model, batches, guard)
+
+
 class Exact(Inference):
     """The exact posterior, at parameters in closed form or by EM."""
 
@@ -307,7 +368,7 @@ class NUTS(Inference):
     draws: int = Field(1000, ge=1, description="a chain")
 
 
-INFERENCES = Kinds("inference", "kind", Inference, Amortized, Exact, NUTS)
+INFERENCES = Kinds("inference", "kind", Inference, Amortized, SemiAmortized, Lagging, Exact, NUTS)
 
 
 class Training(Part):

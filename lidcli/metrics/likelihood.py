@@ -79,6 +79,8 @@ def _stream(model: LatentModel, x: Batch, samples: int, chunk: int) -> Bounds:
     log_sums: list[Tensor | None] = [None, None]
     done = 0
     for half, count in enumerate(counts):
+        if half and model.posterior.random:
+            conditional = model.posterior(x)
         for start in range(0, count, chunk):
             s = min(chunk, count - start)
             drawn = conditional.draw(s)

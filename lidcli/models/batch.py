@@ -27,6 +27,10 @@ class Batch(Protocol):
         """The same data on a device."""
         ...
 
+    def terms(self) -> int:
+        """Terms over which losses of batches are compared: data, or tokens."""
+        ...
+
 
 @dataclass(frozen=True)
 class DenseBatch:
@@ -49,6 +53,10 @@ class DenseBatch:
     def to(self, device: torch.device) -> DenseBatch:
         """The same data on a device."""
         return DenseBatch(self.x.to(device))
+
+    def terms(self) -> int:
+        """N."""
+        return len(self.x)
 
 
 @dataclass(frozen=True)
@@ -81,3 +89,7 @@ class TokenBatch:
     def to(self, device: torch.device) -> TokenBatch:
         """The same data on a device."""
         return TokenBatch(self.ids.to(device), self.lengths.to(device))
+
+    def terms(self) -> int:
+        """Tokens in all."""
+        return int(self.lengths.sum())

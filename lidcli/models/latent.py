@@ -166,6 +166,8 @@ class Posterior(nn.Module, ABC):
 
     decodings: int
     """Of every conditional that it gives."""
+    random = False
+    """Whether two calls with the same data differ, as where parameters are refined by draws."""
 
     @abstractmethod
     def forward(self, x: Batch) -> Conditional:
