@@ -184,7 +184,7 @@ def metric(columns: Tensor, unigram: Tensor) -> Tensor:
 
 
 def minimal(columns: Tensor, unigram: Tensor, reference: int) -> tuple[Tensor, Tensor]:
-    """Columns (V, K) and probabilities (V,) in terms of the V - 1 logits other than the reference's.
+    """Columns (V, K) and probabilities (V,) of the V - 1 logits other than the reference's.
 
     The columns become differences to the reference token's row, which leaves Bᵀ F B as it was.
 

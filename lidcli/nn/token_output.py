@@ -1,4 +1,4 @@
-"""From a history and a latent to the logits of the next token, through one vocabulary-sized product.
+"""From a history and a latent to the logits of a token, through one vocabulary-sized product.
 
 Shape suffixes: N sentences, T tokens, V vocabulary, R free logits, M latent, H features, L leading
 axes.
@@ -178,7 +178,7 @@ class SkipOutput(TokenOutput):
 
 def beside(h: Tensor, latent: Tensor) -> Tensor:
     """[h, latent] (*L, N, T, ·) of (N, T, ·) or (*L, N, T, ·), and (*L, N, ·)."""
-    shape = torch.broadcast_shapes(h.shape[:-1], (*latent.shape[:-1], 1))
+    shape = (*latent.shape[:-1], h.shape[-2])
     repeated = latent.unsqueeze(-2).expand(*shape, -1)
     return torch.cat([h.to(latent.dtype).expand(*shape, -1), repeated], dim=-1)
 

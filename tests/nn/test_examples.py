@@ -8,7 +8,23 @@ from types import ModuleType
 
 import pytest
 
-MODULES = ["icnn", "brenier", "factored", "injective", "mlp", "modulus", "orthogonal"]
+MODULES = [
+    "icnn",
+    "brenier",
+    "conditional",
+    "cross_entropy",
+    "factored",
+    "hessian",
+    "injective",
+    "joint",
+    "mlp",
+    "modulus",
+    "orthogonal",
+    "recurrent",
+    "sequence",
+    "token_fisher",
+    "token_output",
+]
 
 
 @pytest.mark.parametrize("name", MODULES)
