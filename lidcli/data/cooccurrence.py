@@ -175,17 +175,16 @@ def over_dispersion(
 
 
 def orthonormalise(columns: Floats, unigram: Floats) -> Floats:
-    """Columns (V, K) of the same span, in order, with Bᵀ F B = I at p (V,).
+    """Columns (V, K) of the same span, in order, with Bᵀ F B = I at p (V,); rows of 0 stay 0.
 
     Example:
         >>> B = orthonormalise(np.array([[1.0], [0.0]]), np.array([0.5, 0.5]))
         >>> B
-        array([[ 1.],
-               [-1.]])
+        array([[2.],
+               [0.]])
     """
     columns = columns / np.abs(columns).max(axis=0)
     for _ in range(2):
-        columns = columns - unigram @ columns
         try:
             root = np.linalg.cholesky(fisher_gram(columns, unigram))
         except np.linalg.LinAlgError:
@@ -218,7 +217,7 @@ def random_directions(
     """
     rng = np.random.default_rng(seed)
     words = _words(len(unigram), latent, excluded)
-    signs = np.zeros((len(unigram), latent))
+    signs: Floats = np.zeros((len(unigram), latent))
     signs[words] = rng.integers(2, size=(len(words), latent)) * 2.0 - 1.0
     return orthonormalise(signs, unigram)
 
@@ -255,7 +254,8 @@ def _counts(ids: Integers, offsets: Integers, vocabulary: int, excluded: Sequenc
     ones = np.ones(int(kept.sum()))
     shape = (len(offsets) - 1, vocabulary)
     counts = sparse.csr_matrix((ones, (sentence[kept], np.asarray(ids)[kept])), shape=shape)
-    return counts[np.flatnonzero(np.asarray(counts.sum(axis=1)).ravel() >= 2)]
+    long_enough = np.asarray(counts.sum(axis=1)).ravel() >= 2
+    return counts[np.flatnonzero(long_enough)]
 
 
 def _pairs(counts: Any, words: NDArray[np.int64]) -> Floats:
@@ -265,7 +265,7 @@ def _pairs(counts: Any, words: NDArray[np.int64]) -> Floats:
     weighted = sparse.diags_array(1 / (lengths - 1)) @ some
     pairs = np.asarray((some.T @ weighted).toarray(), dtype=np.float64)
     pairs[np.diag_indices(len(words))] -= np.asarray(weighted.sum(axis=0)).ravel()
-    return (pairs + pairs.T) / (2 * lengths.sum())
+    return np.asarray((pairs + pairs.T) / (2 * lengths.sum()))
 
 
 def _dispersion(counts: Any, centred: Floats) -> Floats:
