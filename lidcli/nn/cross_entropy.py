@@ -26,6 +26,7 @@ from lidcli.nn.token_gradients import (
 )
 
 CHUNK = 128
+_REST = (None,) * 5
 
 
 def log_prob(
@@ -37,6 +38,7 @@ def log_prob(
     reference: int | None = None,
     chunk: int = CHUNK,
     anticipated: Tensor | None = None,
+    features_only: bool = False,
 ) -> Tensor:
     """The log-probability of each target, in nats.
 
@@ -54,6 +56,8 @@ def log_prob(
         reference: token whose logit is 0, or None where every token has a free logit.
         chunk: tokens whose logits are held at once, >= 1.
         anticipated: (N,) what the upstream gradient is proportional to, or None.
+        features_only: give the first gradient to the features alone, which is what a step that
+            refines a latent needs; weight and bias still have theirs when it is trained through.
 
     Returns:
         (N,) log-probabilities <= 0, in float32 under autocast.
@@ -83,7 +87,7 @@ def log_prob(
         useful = wanted and torch.is_grad_enabled()
         anticipated = anticipated.detach().to(wide(features)) if useful else None
     out: Tensor = _LogProb.apply(  # type: ignore[no-untyped-call]
-        features, weight, bias, rows.row, rows.free, chunk, anticipated
+        features, weight, bias, rows.row, rows.free, chunk, anticipated, features_only
     )
     return out
 
@@ -166,13 +170,16 @@ class _LogProb(torch.autograd.Function):
         free: Tensor | None,
         chunk: int,
         anticipated: Tensor | None,
+        features_only: bool,
     ) -> Tensor:
         """(N,), wide."""
         out = features.new_empty(len(features), dtype=wide(features))
         total = torch.empty_like(out)
+        first, *others = ctx.needs_input_grad[:3]
+        ctx.wanted = [first, *(need and not features_only for need in others)]
         eager = anticipated is not None
-        totals = Totals(weight, bias, [eager and need for need in ctx.needs_input_grad[1:3]])
-        unit = torch.empty_like(features) if eager and ctx.needs_input_grad[0] else None
+        totals = Totals(weight, bias, [eager and need for need in ctx.wanted[1:]])
+        unit = torch.empty_like(features) if eager and first else None
         for part in parts(len(features), chunk):
             logits = chunk_logits(features[part], weight, bias)
             known = None if free is None else free[part]
@@ -198,27 +205,29 @@ class _LogProb(torch.autograd.Function):
     def backward(ctx: Any, G: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of features, weight and bias."""
         features, weight, bias, index, free, total, anticipated, unit, W, b = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[:3]
+        wanted = ctx.wanted
         if torch.is_grad_enabled():
             found = Gradient.apply(  # type: ignore[no-untyped-call]
                 G, features, weight, bias, total, index, free, ctx.chunk, wanted
             )
-            return *found, None, None, None, None
+            return *found, *_REST
         if anticipated is None:
             rest = (index, free, ctx.chunk, wanted)
-            return *gradients(G, features, weight, bias, total, *rest), None, None, None, None
+            return *gradients(G, features, weight, bias, total, *rest), *_REST
         known = unit * G.unsqueeze(1).to(unit.dtype) if wanted[0] else None
         factor = _proportion(G, anticipated)
         if factor is not None:
             factors = [t if t is None else t * factor.to(t.dtype) for t in (W, b)]
-            return known, *factors, None, None, None, None
+            return known, *factors, *_REST
         rest = (index, free, ctx.chunk, [False, *wanted[1:]])
         _, W, b = gradients(G, features, weight, bias, total, *rest)
-        return known, W, b, None, None, None, None
+        return known, W, b, *_REST
 
 
 def _proportion(G: Tensor, expected: Tensor) -> Tensor | None:
     """The factor by which G (N,) is `expected` to rounding, or None where it is not."""
+    if not len(G):
+        return G.new_ones(())
     factor = (G @ expected) / (expected @ expected)
     near = (G - factor * expected).abs() <= 16 * torch.finfo(G.dtype).eps * G.abs()
     return factor if bool(near.all()) else None

@@ -63,13 +63,22 @@ class SequenceDecoder(nn.Module):
         h = self.history(tokens, z if self.history.latent else None)
         return self.output.features(z if self.output.latent else None, h)
 
-    def token_log_prob(self, tokens: Tensor, lengths: Tensor, z: Tensor | None = None) -> Tensor:
+    def token_log_prob(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        z: Tensor | None = None,
+        *,
+        refining: bool = False,
+    ) -> Tensor:
         """log p(x_t | z, x_<t) in nats, 0 after a sentence's end.
 
         Args:
             tokens: (N, T) int64.
             lengths: (N,), how many of them count, in [1, T].
             z: (*L, N, M), or None where nothing reads it.
+            refining: leave the first gradient of the output's weights out, as a step that refines
+                z does; to train through that step is exact all the same.
 
         Returns:
             (*L, N, T).
@@ -78,14 +87,23 @@ class SequenceDecoder(nn.Module):
         mask = self._mask(tokens, lengths).expand(features.shape[:-1])
         rows, targets = features[mask], tokens.expand(mask.shape)[mask]
         anticipated = None
-        if self.fused and self.training and torch.is_grad_enabled():
+        if self.fused and self.training and torch.is_grad_enabled() and not refining:
             anticipated = torch.ones(len(rows), device=rows.device)
-        found = self.output.log_prob(rows, targets, chunk=self.chunk, anticipated=anticipated)
+        found = self.output.log_prob(
+            rows, targets, chunk=self.chunk, anticipated=anticipated, features_only=refining
+        )
         return found.new_zeros(mask.shape).masked_scatter(mask, found)
 
-    def log_prob(self, tokens: Tensor, lengths: Tensor, z: Tensor | None = None) -> Tensor:
+    def log_prob(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        z: Tensor | None = None,
+        *,
+        refining: bool = False,
+    ) -> Tensor:
         """log p(x | z) in nats per sentence, (*L, N); arguments as in `token_log_prob`."""
-        return self.token_log_prob(tokens, lengths, z).sum(-1)
+        return self.token_log_prob(tokens, lengths, z, refining=refining).sum(-1)
 
     @torch.no_grad()
     def sample(

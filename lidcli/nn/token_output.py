@@ -63,6 +63,7 @@ class TokenOutput(nn.Module, ABC):
         *,
         chunk: int = CHUNK,
         anticipated: Tensor | None = None,
+        features_only: bool = False,
     ) -> Tensor:
         """Log-probabilities (N,) of targets (N,) given features (N, H), as in `cross_entropy`."""
         return log_prob(
@@ -73,6 +74,7 @@ class TokenOutput(nn.Module, ABC):
             reference=self.reference,
             chunk=chunk,
             anticipated=anticipated,
+            features_only=features_only,
         )
 
     def logits(self, features: Tensor) -> Tensor:

@@ -148,6 +148,20 @@ def test_a_gradient_step_can_be_trained_through() -> None:
     assert_same(refined(case.ours), refined(case.plain))
 
 
+def test_an_inner_gradient_of_the_features_alone_keeps_the_mixed_derivatives() -> None:
+    case = Case(5)
+
+    def refined(call: Any) -> tuple[Tensor, ...]:
+        step = torch.autograd.grad(call().sum(), case.features, create_graph=True)[0]
+        return torch.autograd.grad(step.square().sum(), case.wanted)
+
+    found = refined(lambda: case.ours(features_only=True))
+    assert_same(found, refined(case.plain))
+    case.ours(features_only=True).sum().backward()
+    assert case.weight.grad is case.bias.grad is None
+    assert_same([case.features.grad], torch.autograd.grad(case.plain().sum(), case.features))
+
+
 @pytest.mark.parametrize("reference", [None, 5])
 def test_without_a_bias(reference: int | None) -> None:
     case = Case(reference)
@@ -234,9 +248,11 @@ def test_no_tensor_is_larger_than_a_chunk_of_logits(mode: str) -> None:
     assert largest.elements == chunk * vocabulary
 
 
-def test_without_tokens_there_is_nothing() -> None:
+@pytest.mark.parametrize("anticipated", [None, torch.zeros(0)])
+def test_without_tokens_there_is_nothing(anticipated: Tensor | None) -> None:
     weight = torch.randn(5, 3, requires_grad=True)
-    found = log_prob(torch.zeros(0, 3), weight, torch.zeros(0, dtype=torch.long))
+    targets = torch.zeros(0, dtype=torch.long)
+    found = log_prob(torch.zeros(0, 3), weight, targets, anticipated=anticipated)
     assert found.shape == (0,)
     assert torch.autograd.grad(found.sum(), weight)[0].abs().max() == 0
 

@@ -110,6 +110,36 @@ def test_refining_the_latent_can_be_trained_through(kind: str, fused: bool) -> N
         assert torch.autograd.gradgradcheck(lambda z: net.log_prob(tokens, lengths, z), (z,))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_refined_latent_gives_the_same_gradients_to_everything(kind: str) -> None:
+    (tokens, lengths), found = sentences(), []
+    for refining in (True, False):
+        net, z = decoder(kind), latents().requires_grad_()
+        with double_backward():
+            inner = net.log_prob(tokens, lengths, z, refining=refining).sum()
+            refined = z + 0.1 * torch.autograd.grad(inner, z, create_graph=True)[0]
+            net.log_prob(tokens, lengths, refined).mean().backward()
+        found.append([z.grad, *(p.grad for p in net.parameters())])
+    for mine, known in zip(*found, strict=True):
+        assert (mine is None) == (known is None)
+        if mine is not None:
+            torch.testing.assert_close(mine, known, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_under_autocast_it_trains_to_the_precision_in_use(kind: str) -> None:
+    (tokens, lengths), z, found = sentences(), latents().float(), []
+    for mixed in (True, False):
+        net = decoder(kind).float()
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            loss = net.log_prob(tokens, lengths, z).mean()
+        loss.backward()
+        slopes = [p.grad for p in net.parameters() if p.grad is not None]
+        assert all(slope.dtype == torch.float32 for slope in slopes)
+        found.append(torch.cat([loss.detach()[None], *(slope.flatten() for slope in slopes)]))
+    assert (found[0] - found[1]).norm() < 0.05 * found[1].norm()
+
+
 @pytest.mark.parametrize("kind", ["svae", "conditional"])
 def test_samples_have_the_probabilities_of_the_model(kind: str) -> None:
     net, draws, end = decoder(kind, vocabulary=5 if kind == "svae" else 7), 4000, 2
