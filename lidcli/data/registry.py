@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from lidcli.config.load import nearest
 from lidcli.config.schema import DataConfig
 from lidcli.data.classical import SOURCES, classical
 from lidcli.data.dataset import Dataset
 from lidcli.data.images import load_idx, load_npz
 from lidcli.data.points import load_csv
+from lidcli.data.remote import DatasetInfo, RemoteFile
 from lidcli.data.toys import digits, pinwheel
 from lidcli.errors import ConfigError, DataError
 
 __all__ = ["DATASETS", "DatasetInfo", "RemoteFile", "load"]
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file to download: its place inside `data.root` and inside a mirror, and its checksum."""
-
-    path: str
-    urls: tuple[str, ...]
-    sha256: str
-    size: int
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """One entry of the registry; `files` is empty where nothing has to be downloaded."""
-
-    name: str
-    kind: str
-    title: str
-    citation: str
-    licence: str
-    classes: int
-    files: tuple[RemoteFile, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 def _idx_files(

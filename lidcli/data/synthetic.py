@@ -30,10 +30,12 @@ FORMAT_VERSION = 1
 FIRST_WORD = 2
 """The id of word 0: `</s>` and `<unk>` come first."""
 
-SYNTHETIC_SHA256 = ""
+SYNTHETIC_SHA256 = "307494f17fd49a3a980f5344d863529c416ee7301451a08d6b633f6edfda64e0"
 """Of the data set in its full sizes, which the ceiling is of."""
-SYNTHETIC_CEILING = Ceiling(0.0, 0.0, 0.0, 0.0)
-"""Of the test sentences, by `python -m benchmarks.synthetic`."""
+SYNTHETIC_CEILING = Ceiling(
+    entropy=52.376, entropy_se=0.167, information=3.964, information_se=0.039
+)
+"""From the 2,000 test sentences, by `python -m benchmarks.synthetic`."""
 
 
 def sentences(part: str, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -62,6 +64,9 @@ def synthetic(
 
     A smaller part is the beginning of a larger one. The vocabulary is that of the generator, so
     that its entropy bounds what a model can reach; `</s>` after ten words costs nothing.
+
+    The ceiling was measured on the 2,000 test sentences: on those, its entropy is what the
+    generator itself reaches, to 0.002 nats; its standard error is that of the population.
 
     Args:
         root: the folder of data; the sentences are kept in `.cache` there.
