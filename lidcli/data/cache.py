@@ -51,18 +51,19 @@ def recall(root: Path, key: str) -> list[NDArray[Any]] | None:
 
 
 def keep(root: Path, key: str, arrays: Sequence[NDArray[Any]]) -> None:
-    """Keep arrays under a key, if `root` is a folder that can be written; say nothing if not.
+    """Keep arrays under a key, if `root` is a folder that may be written; say nothing if not.
 
-    The file appears whole or not at all; of two processes that write the same, either wins.
+    A folder without a right to write is left alone, by the superuser too. The file appears
+    whole or not at all; of two processes that write the same, either wins.
     """
     stream = io.BytesIO()
     for array in arrays:
         np.save(stream, array, allow_pickle=False)
     body = stream.getvalue()
     path = _path(root, key)
-    if not root.is_dir():
-        return
     with contextlib.suppress(OSError):
+        if not root.is_dir() or not root.stat().st_mode & 0o222:
+            return
         path.parent.mkdir(exist_ok=True)
         descriptor, name = tempfile.mkstemp(".tmp", f".{path.name}.", path.parent)
         try:
