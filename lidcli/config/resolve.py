@@ -106,6 +106,8 @@ def resolve_loosely(
         for section, key, _ in asked
         if not _applies(chosen, section, key)
     }
+    usual: Any = chosen["data"][1]
+    merged = merge(usual.usual, merged)
     tree: Tree = {"method": model, "seed": seed}
     for section, (name, part) in chosen.items():
         settings = merged.get(section, {})
@@ -152,6 +154,8 @@ def _choose(merged: Tree) -> Choice:
         tag = KINDS[section].tag
         name = merged.get(section, {}).get(tag)
         name = default if name is None else name
+        if section == "decoder":
+            name = data.decoders.get(name, name)
         if not isinstance(name, str):
             problem = "is missing" if name is None else f"= {name!r} is no name"
             known = ", ".join(KINDS[section])
@@ -161,8 +165,8 @@ def _choose(merged: Tree) -> Choice:
     chosen: Choice = {"data": choose("data", None)}
     data: Any = chosen["data"][1]
     chosen["model"] = choose("model", data.family)
-    chosen["inference"] = choose("inference", "amortized")
     model: Any = chosen["model"][1]
+    chosen["inference"] = choose("inference", model.inference)
     inference: Any = chosen["inference"][1]
     defaults = {
         "decoder": "mlp",

@@ -39,6 +39,8 @@ class Model(Part):
     """Sections that the family has, beside the posterior's."""
     procedures: ClassVar[tuple[str, ...]] = ("gradient",)
     """Ways to fit it."""
+    inference: ClassVar[str] = "amortized"
+    """The inference where none is named."""
     family: str
 
 
@@ -79,6 +81,26 @@ class Mixture(Model):
         return {"means": means, "learn_scale": learned}
 
 
+class Sequential(Model):
+    """Example 2: z ~ N(0, I_K), x_t | z, x_<t ~ Cat(f(z, h_t)), h_t an LSTM over x_<t."""
+
+    needs = ("decoder",)
+    code = "lidcli.training.build:continuous"
+    family: str = "sequential"
+    latent: int = Field(32, ge=1, description="latent dimensions K")
+
+
+class Language(Model):
+    """A language model: no latent."""
+
+    needs = ("decoder",)
+    procedures = ("likelihood",)
+    inference = "direct"
+    code = "lidcli.training.text:no_prior"
+    family: str = "language"
+    latent: ClassVar[int] = 0
+
+
 class PPCA(Model):
     """Probabilistic PCA (section 4.2, appendix A.1)."""
 
@@ -109,13 +131,17 @@ class TwoClusters(Model):
     family: str = "two-clusters"
 
 
-MODELS = Kinds("model", "family", Model, Continuous, Mixture, PPCA, GMM, TwoClusters)
+MODELS = Kinds(
+    "model", "family", Model, Continuous, Mixture, Sequential, Language, PPCA, GMM, TwoClusters
+)
 
 
 class Decoder(Part):
     """The map from latents (..., M) to the likelihood's parameters (..., D)."""
 
     injective: ClassVar[bool] = False
+    forms: ClassVar[tuple[str, ...]] = ("points", "image")
+    """Forms of data that it decodes to."""
     kind: str
 
     def uses_directions(self) -> bool:
@@ -186,6 +212,62 @@ class SkipDecoder(Decoder):
         return True
 
 
+class LSTMDecoder(Decoder):
+    """Tokens one after the other, from an LSTM that is fed z at every step and at the start."""
+
+    forms = ("text",)
+    kind: str = "lstm"
+    embedding: int = Field(128, ge=1, description="size of a token's embedding")
+    hidden: int = Field(128, ge=1, description="units of the LSTM")
+    layers: int = Field(1, ge=1, description="layers of the LSTM")
+    dropout: float = Field(0.3, ge=0, lt=1, description="of embeddings and of the states")
+    chunk: int = Field(128, ge=1, description="tokens whose logits are held at once")
+
+    def observation(self, config: Any, data: Any) -> Any:
+        """p(x | z) by teacher forcing."""
+        return locate("lidcli.training.text:lstm")(self, config, data)
+
+
+class SkipLSTMDecoder(LSTMDecoder):
+    """The same with a linear path from z to the logits along β's columns, without a certificate."""
+
+    kind: str = "skip-lstm"
+    columns: Literal["data", "random"] = Field(
+        "data", description="β: along which documents differ more than chance, or random signs"
+    )
+    c: float = Field(0.3, gt=0, description="β's strength: ε_k = c √λ_k")
+
+    def observation(self, config: Any, data: Any) -> Any:
+        """p(x | z) by teacher forcing."""
+        return locate("lidcli.training.text:skip_lstm")(self, config, data)
+
+
+class BrenierLSTMDecoder(LSTMDecoder):
+    """The decoder of the LIDSVAE: an LSTM that never sees z, and logits injective in z."""
+
+    injective = True
+    kind: str = "brenier-lstm"
+    output: Literal["conditional", "joint"] = Field(
+        "conditional",
+        description="Brenier in z for every history, along β's columns; or the paper's map of"
+        " [z, h], zero-padded",
+    )
+    columns: Literal["data", "random"] = Field(
+        "data", description="conditional: β, along which documents differ more than chance, or"
+        " random signs"
+    )
+    c: float = Field(0.3, gt=0, description="conditional: β's strength, ε_k = c √λ_k")
+    convex_hidden: int = Field(64, ge=1, description="units of the potentials' hidden layers")
+    convex_layers: int = Field(2, ge=2, description="layers of the potentials")
+    inverse_lipschitz: float = Field(1.0, gt=0, description="ε of the map of z (joint: of both)")
+    rotations: bool = Field(True, description="a learned rotation of z")
+    gain: float = Field(0.3, gt=0, description="sd of the potentials' output at the start")
+
+    def observation(self, config: Any, data: Any) -> Any:
+        """p(x | z) by teacher forcing."""
+        return locate("lidcli.training.text:brenier_lstm")(self, config, data)
+
+
 def brenier_hidden_layers(layers: int, maps: int) -> int:
     """Hidden layers n of each ICNN, from `layers = maps (n + 2) - 1`.
 
@@ -212,7 +294,17 @@ def brenier_hidden_layers(layers: int, maps: int) -> int:
     )
 
 
-DECODERS = Kinds("decoder", "kind", Decoder, MLPDecoder, BrenierDecoder, SkipDecoder)
+DECODERS = Kinds(
+    "decoder",
+    "kind",
+    Decoder,
+    MLPDecoder,
+    BrenierDecoder,
+    SkipDecoder,
+    LSTMDecoder,
+    SkipLSTMDecoder,
+    BrenierLSTMDecoder,
+)
 
 
 class Likelihood(Part):
@@ -268,7 +360,19 @@ class MLPEncoder(Encoder):
     layers: int = Field(2, ge=1, description="hidden layers")
 
 
-ENCODERS = Kinds("encoder", "kind", Encoder, MLPEncoder)
+class LSTMEncoder(Encoder):
+    """The last state of an LSTM over the tokens."""
+
+    forms = ("text",)
+    code = "lidcli.training.text:lstm_encoder"
+    kind: str = "lstm"
+    embedding: int = Field(128, ge=1, description="size of a token's embedding")
+    hidden: int = Field(128, ge=1, description="units of the LSTM")
+    layers: int = Field(2, ge=1, description="layers of the LSTM")
+    dropout: float = Field(0.0, ge=0, lt=1, description="of embeddings")
+
+
+ENCODERS = Kinds("encoder", "kind", Encoder, MLPEncoder, LSTMEncoder)
 
 
 class Inference(Part):
@@ -283,6 +387,28 @@ class Inference(Part):
     def posterior(self, config: Any, model: Any, data: Any) -> Any:
         """The posterior of a model for a run's configuration and its data."""
         raise ValueError(f"inference.kind = {self.kind!r} is not trained")
+
+    def update(self, training: Any, model: Any, batches: int, guard: Any) -> Any:
+        """What a step does, with the settings of section train and so many batches an epoch."""
+        return locate("lidcli.training.updates:Joint")(self, training, model, batches, guard)
+
+
+class Direct(Inference):
+    """Maximum likelihood of a model without latents."""
+
+    needs = ("train",)
+    procedure = "likelihood"
+    code = "lidcli.training.gradient:Gradient"
+    kind: str = "direct"
+    beta: ClassVar[float] = 1.0
+    annealing: ClassVar[str] = "none"
+    annealing_epochs: ClassVar[float] = 1.0
+    free_bits: ClassVar[float] = 0.0
+    samples: ClassVar[int] = 1
+
+    def posterior(self, config: Any, model: Any, data: Any) -> Any:
+        """None of anything."""
+        return locate("lidcli.inference.none:NoPosterior")()
 
 
 class Amortized(Inference):
@@ -306,10 +432,6 @@ class Amortized(Inference):
     def posterior(self, config: Any, model: Any, data: Any) -> Any:
         """The posterior of a model for a run's configuration and its data."""
         return locate("lidcli.training.build:flow_posterior")(self, config, model, data)
-
-    def update(self, training: Any, model: Any, batches: int, guard: Any) -> Any:
-        """What a step does, with the settings of section train and so many batches an epoch."""
-        return locate("lidcli.training.updates:Joint")(self, training, model, batches, guard)
 
 
 class SemiAmortized(Amortized):
@@ -368,7 +490,9 @@ class NUTS(Inference):
     draws: int = Field(1000, ge=1, description="a chain")
 
 
-INFERENCES = Kinds("inference", "kind", Inference, Amortized, SemiAmortized, Lagging, Exact, NUTS)
+INFERENCES = Kinds(
+    "inference", "kind", Inference, Amortized, SemiAmortized, Lagging, Direct, Exact, NUTS
+)
 
 
 class Training(Part):
@@ -419,6 +543,10 @@ class Data(Part):
     """The family of a model that names none."""
     encoder: ClassVar[str] = "mlp"
     """The encoder where none is named."""
+    decoders: ClassVar[dict[str, str]] = {}
+    """What a decoder of other data is for these."""
+    usual: ClassVar[dict[str, dict[str, Any]]] = {}
+    """Settings of other sections, over their defaults and below everything else."""
     code = "lidcli.data.registry:load"
     name: str
     kind: str
@@ -457,7 +585,29 @@ class Classical(Data):
     kind: str = "classical"
 
 
-DATA = Kinds("data", "kind", Data, Points, Image, Classical)
+class Text(Data):
+    """Documents; yours one a line in a .txt, as `label<TAB>text` where they have labels."""
+
+    form = "text"
+    family = "sequential"
+    encoder = "lstm"
+    decoders: ClassVar = {"mlp": "lstm", "brenier": "brenier-lstm", "skip": "skip-lstm"}
+    usual: ClassVar = {"inference": {"transforms": 0}}
+    kind: str = "text"
+    path: Path | None = Field(None, description="a .txt file of yours")
+    train: int | None = Field(None, ge=2, description="documents kept for training; null: all")
+    valid: int | None = Field(None, ge=1, description="documents kept for validation; null: all")
+    test: int | None = Field(None, ge=1, description="documents kept for the test; null: all")
+    vocabulary: int | Path = Field(20_000, description="entries at most, or a file of tokens")
+    max_length: int | None = Field(None, ge=1, description="words after which documents are cut")
+    labels: Literal["auto", "none", "tab", "space"] = Field(
+        "auto", description="a .txt of yours: where its labels are"
+    )
+    valid_fraction: float = Field(0.1, gt=0, lt=1)
+    test_fraction: float = Field(0.1, gt=0, lt=1, description="of a .txt of yours")
+
+
+DATA = Kinds("data", "kind", Data, Points, Image, Classical, Text)
 
 
 class Evaluate(Section):

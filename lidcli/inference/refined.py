@@ -87,9 +87,10 @@ class Refined(Posterior):
             values = [value.detach().requires_grad_() for value in values]
         velocities = [torch.zeros_like(value) for value in values]
         for _ in range(self.steps):
-            terms = model.terms(x, at.replace(*values).draw(1))
-            elbo = (terms.reconstruction - terms.kl).sum()
-            slopes = torch.autograd.grad(elbo, values, create_graph=create_graph)
+            with model.observation.refining():
+                terms = model.terms(x, at.replace(*values).draw(1))
+                elbo = (terms.reconstruction - terms.kl).sum()
+                slopes = torch.autograd.grad(elbo, values, create_graph=create_graph)
             norm = torch.stack([s.flatten(1).square().sum(1) for s in slopes]).sum(0).sqrt()
             shrink = self.clip / norm.clamp(min=self.clip)
             for i, slope in enumerate(slopes):

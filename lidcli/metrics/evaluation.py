@@ -110,14 +110,15 @@ def _category(q_c: Tensor, labels: npt.NDArray[np.int64] | None, out: Evaluation
 
 def _identifiability(model: LatentModel, x: Batch, out: Evaluation) -> None:
     """The decoder's proven and measured inverse-Lipschitz constants."""
-    decoder = model.observation.injective()
-    if decoder is not None:
-        certificate = decoder.certificate()
+    certificate = model.observation.certificate()
+    if certificate is not None:
         out.scalars["certificate"] = certificate.modulus
         out.scalars["certificate_log10"] = certificate.log_modulus / math.log(10)
     decode = model.observation.map()
+    if decode is None:
+        return
     drawn = information.marginal_draws(model.posterior(x.rows(slice(0, JACOBIANS))), 1)
-    if decode is not None and len(drawn) >= 2:
+    if len(drawn) >= 2:
         modulus = measured_modulus(decode, drawn)
         out.scalars["min_singular_value"] = modulus.singular_value
         out.scalars["min_secant"] = modulus.secant

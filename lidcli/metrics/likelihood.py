@@ -53,7 +53,7 @@ def bounds(model: LatentModel, x: Batch, samples: int, batch: int = 10_000) -> B
     """
     if samples < 2:
         raise ValueError(f"at least 2 draws are needed, not {samples}")
-    decodings = model.posterior.decodings
+    decodings = model.posterior.decodings * x.width()
     rows = max(1, min(len(x), batch // decodings))
     draws = max(1, min(samples, batch // (decodings * rows)))
     parts = [

@@ -31,6 +31,10 @@ class Batch(Protocol):
         """Terms over which losses of batches are compared: data, or tokens."""
         ...
 
+    def width(self) -> int:
+        """Decodings that one datum counts for when memory is divided."""
+        ...
+
 
 @dataclass(frozen=True)
 class DenseBatch:
@@ -57,6 +61,10 @@ class DenseBatch:
     def terms(self) -> int:
         """N."""
         return len(self.x)
+
+    def width(self) -> int:
+        """1."""
+        return 1
 
 
 @dataclass(frozen=True)
@@ -93,3 +101,7 @@ class TokenBatch:
     def terms(self) -> int:
         """Tokens in all."""
         return int(self.lengths.sum())
+
+    def width(self) -> int:
+        """Tokens of a datum, on average."""
+        return max(1, -(-self.terms() // max(1, len(self))))

@@ -152,6 +152,10 @@ class Conditional(Protocol):
         """The posteriors of some of the data."""
         ...
 
+    def joined(self, *others: Self) -> Self:
+        """These posteriors and those of further data."""
+        ...
+
     def tensors(self) -> tuple[Tensor, ...]:
         """The variational parameters that semi-amortisation refines."""
         ...

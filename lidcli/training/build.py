@@ -21,11 +21,12 @@ from lidcli.models.observations import DenseObservation, Observation
 from lidcli.models.priors import GaussianMixture, Prior, StandardNormal, separated_means
 from lidcli.nn.injective import InjectiveDecoder
 from lidcli.nn.mlp import MLP, SkipMLP, Trunk, count_parameters
+from lidcli.training.sources import split_of
 
 __all__ = ["build", "parameter_counts"]
 
 CALIBRATION = 256
-"""Prior draws on which the Brenier maps' output gain is set."""
+"""Prior draws and data on which the gain of convex potentials is set."""
 
 
 def build(config: RunConfig, data: Dataset) -> LatentModel:
@@ -46,10 +47,9 @@ def build(config: RunConfig, data: Dataset) -> LatentModel:
         posterior: Posterior = config.inference.posterior(config, model, data)
     except ValueError as error:
         raise ConfigError(f"{error}.") from error
-    decoder = observation.injective()
-    if decoder is not None:
-        with torch.no_grad():
-            decoder.calibrate(prior.sample(CALIBRATION))
+    with torch.no_grad():
+        some = split_of(data, "train").fixed().rows(slice(0, CALIBRATION))
+        observation.calibrate(prior.sample(CALIBRATION)[: len(some)], some)
     model.posterior = posterior
     return model
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from lidcli.config.run import RunConfig
-from lidcli.config.sections import Amortized
+from lidcli.config.sections import Inference
 from lidcli.data.dataset import Dataset
 from lidcli.metrics.evaluation import Evaluation
 from lidcli.training.build import build, parameter_counts
@@ -32,7 +32,7 @@ class Gradient:
         ConfigError: settings that do not fit each other or the data, or no such device.
     """
 
-    def __init__(self, settings: Amortized, config: RunConfig, data: Dataset) -> None:
+    def __init__(self, settings: Inference, config: RunConfig, data: Dataset) -> None:
         self.device = pick_device(config.runtime.device)
         self.config, self.data = config, data
         self.model = build(config, data).to(self.device)

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from lidcli.config.run import RunConfig
-from lidcli.config.sections import Amortized
 from lidcli.errors import Interrupted
 from lidcli.metrics import information
 from lidcli.metrics.likelihood import bounds
@@ -105,9 +104,9 @@ class Trainer:
         stop: StopRequest,
     ) -> None:
         assert config.train is not None
-        assert isinstance(config.inference, Amortized)
         self.config, self.model, self.train = config, model, train
-        self.training, self.inference = config.train, config.inference
+        self.training = config.train
+        self.inference: Any = config.inference
         self.observer, self.save, self.stop = observer, save, stop
         self.device = device_of(model)
         self.valid: Batch = valid.fixed().to(self.device)

@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 from lidcli.config import sections
-from lidcli.config.sections import Amortized, Training
-from lidcli.inference.objective import Objective, kl_weight, objective
+from lidcli.config.sections import Training
+from lidcli.inference.objective import Objective, Settings, kl_weight, objective
 from lidcli.models.batch import Batch
 from lidcli.models.latent import LatentModel
 from lidcli.training.guard import Guard
@@ -66,7 +66,7 @@ class Joint:
 
     def __init__(
         self,
-        inference: Amortized,
+        inference: Settings,
         training: Training,
         model: LatentModel,
         batches: int,
