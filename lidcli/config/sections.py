@@ -253,8 +253,9 @@ class BrenierLSTMDecoder(LSTMDecoder):
         " [z, h], zero-padded",
     )
     columns: Literal["data", "random"] = Field(
-        "data", description="conditional: β, along which documents differ more than chance, or"
-        " random signs"
+        "data",
+        description="conditional: β, along which documents differ more than chance, or"
+        " random signs",
     )
     c: float = Field(0.3, gt=0, description="conditional: β's strength, ε_k = c √λ_k")
     convex_hidden: int = Field(64, ge=1, description="units of the potentials' hidden layers")

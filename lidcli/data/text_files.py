@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lidcli.data.text import load_documents
 from lidcli.data.remote import Archive, DatasetInfo, RemoteFile
+from lidcli.data.text import load_documents
 
 __all__ = ["TEXT_DATASETS"]
 

@@ -62,6 +62,7 @@ class NoPosterior(Posterior):
     """
 
     decodings = 1
+    enough = 2
     device_of: Tensor
 
     def __init__(self) -> None:

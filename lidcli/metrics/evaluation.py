@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,8 @@ class Evaluation:
 
     scalars: dict[str, float] = field(default_factory=dict)
     arrays: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    texts: dict[str, Any] = field(default_factory=dict)
+    """What a person reads: lists of strings by name."""
     verdict: Verdict | None = None
     notes: list[str] = field(default_factory=list)
     checks: list[str] = field(default_factory=list)
@@ -69,6 +72,7 @@ def evaluate(
     out = Evaluation()
     facts = model.facts()
     w = facts.symbol
+    samples = min(samples, model.posterior.enough)
     measured = bounds(model, x, samples, batch)
     out.put("elbo", mean(measured.elbo))
     out.put("ll", mean(measured.ll))
@@ -78,6 +82,10 @@ def evaluate(
     out.scalars |= {"ll_samples": float(samples), "n": float(len(x)), "log_n": math.log(len(x))}
     if measured.q_c is not None:
         _category(measured.q_c, labels, out)
+    if not facts.units[w]:
+        out.verdict = Verdict("no latent", False, "there is nothing to be collapsed")
+        out.checks = broken_invariants(out.scalars, facts.categories)
+        return out
     out.put(f"kl/{w}", mean(measured.kl_latent))
     out.put(f"mi/{w}", information.continuous_mi(model, x, outer, batch))
     out.scalars[f"au/{w}"] = information.active_units_of_halves(measured.mean)

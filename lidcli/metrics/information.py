@@ -145,9 +145,7 @@ def encode(model: LatentModel, x: Batch, batch: int = 10_000) -> Conditional:
         batch: decodings, or data of width 1, at a time.
     """
     rows = max(1, batch // x.width())
-    first, *others = (
-        model.posterior(x.rows(slice(i, i + rows))) for i in range(0, len(x), rows)
-    )
+    first, *others = (model.posterior(x.rows(slice(i, i + rows))) for i in range(0, len(x), rows))
     conditional: Conditional = first.joined(*others) if others else first
     return conditional
 

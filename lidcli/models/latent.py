@@ -170,6 +170,8 @@ class Posterior(nn.Module, ABC):
 
     decodings: int
     """Of every conditional that it gives."""
+    enough = 1 << 62
+    """Draws beyond which nothing more is learned."""
     random = False
     """Whether two calls with the same data differ, as where parameters are refined by draws."""
 

@@ -59,6 +59,15 @@ class SequenceObservation(Observation):
         )
         return TokenBatch(ids, lengths)
 
+    @torch.no_grad()
+    def mean_probabilities(self, x: TokenBatch, z: Tensor) -> Tensor:
+        """Mean over all positions of x of the next token's distribution, (V,), for z (N, M)."""
+        features = self.decoder.features(x.ids, z if self.decoder.latent else None)[x.mask]
+        total = features.new_zeros(self.decoder.output.vocabulary).double()
+        for part in torch.split(features, self.decoder.chunk):
+            total += self.decoder.output.logits(part).softmax(-1).double().sum(0)
+        return total / len(features)
+
     def certificate(self) -> Certificate | None:
         """Of z -> logits, for every history, where the output is injective."""
         return self.decoder.certificate()

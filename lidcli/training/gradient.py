@@ -85,7 +85,7 @@ class Gradient:
         """Bounds, information, pictures and, where asked for, the likelihood's variation."""
         source = split_of(self.data, split)
         return measure_latent(
-            config, self.model, source.fixed().to(self.device), source.labels, self.data.form
+            config, self.model, source.fixed().to(self.device), source.labels, self.data
         )
 
     def weights(self, state: dict[str, Any]) -> dict[str, torch.Tensor]:

@@ -203,7 +203,7 @@ def _measure(config: RunConfig, run: Run, made: Procedure, split: str) -> Evalua
     measured = run.provenance.get("evaluated", {})
     run.update(
         provenance={
-            **(judged if own else {}),
+            **({**judged, "texts": result.texts} if own else {}),
             "evaluated": {**measured, split: {**describe(made.device), **judged}},
         },
         evaluation=(split, result.scalars),

@@ -201,7 +201,8 @@ class Trainer:
         with torch.random.fork_rng(devices):
             torch.manual_seed(VALIDATION_SEED)
             measured = bounds(self.model, self.valid, VALIDATION_DRAWS, config.runtime.batch)
-            halves = None if measured.q_c is not None else self._mean_halves()
+            latent = measured.q_c is None and self.model.latent > 0
+            halves = self._mean_halves() if latent else None
         record = {
             "epoch": float(progress.epoch + 1),
             "step": float(progress.step),

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lidcli.config import sections
 from lidcli.config.run import RunConfig
-from lidcli.data.cooccurrence import Directions, cooccurrence_directions, random_directions
+from lidcli.data.cooccurrence import (
+    Directions,
+    cooccurrence_directions,
+    random_directions,
+    unigram_distribution,
+)
 from lidcli.data.documents import TextDataset
 from lidcli.data.vocabulary import END_ID, UNKNOWN_ID
 from lidcli.models.batch import Batch, TokenBatch
@@ -25,6 +30,7 @@ from lidcli.nn.token_output import LinearOutput, SkipOutput, TokenOutput
 
 __all__ = ["brenier_lstm", "columns", "lstm", "lstm_encoder", "no_prior", "skip_lstm"]
 
+SPECIAL = (END_ID, UNKNOWN_ID)
 REFERENCE = END_ID
 """The token whose logit is 0: the one that every document has."""
 MARGIN = 1.5
@@ -60,15 +66,9 @@ def _latent(config: RunConfig) -> int:
     return latent
 
 
-def unigram(data: TextDataset) -> Tensor:
-    """p (V,) of the training part's tokens, each counted once more than it occurs."""
-    size = len(data.vocabulary)
-    counts = np.bincount(data.train.ids, minlength=size) + 1.0
-    return torch.from_numpy(counts / counts.sum())
-
-
-def _odds(p: Tensor) -> Tensor:
-    """Log odds (V - 1,) of the other tokens to the reference."""
+def _odds(data: TextDataset) -> Tensor:
+    """Log odds (V - 1,) of the other tokens to the reference, in the training part."""
+    p = torch.from_numpy(unigram_distribution(data.train.ids, len(data.vocabulary)))
     log_p = p.log()
     others = torch.arange(len(p)) != REFERENCE
     return (log_p - log_p[REFERENCE])[others]
@@ -80,7 +80,7 @@ def lstm(
     """The classical sequential VAE's decoder, or without a latent a language model."""
     history = _history(settings, data, _latent(config))
     output = LinearOutput(
-        len(data.vocabulary), settings.hidden, reference=REFERENCE, start=_odds(unigram(data))
+        len(data.vocabulary), settings.hidden, reference=REFERENCE, start=_odds(data)
     )
     return _observation(settings, data, history, output)
 
@@ -91,14 +91,11 @@ def columns(
     latent: int,
 ) -> Directions:
     """β's columns for a data set, orthonormal in Fisher's metric at the unigram distribution."""
-    special = (END_ID, UNKNOWN_ID)
-    if settings.columns == "random":
-        return random_directions(
-            data.train.ids, data.train.offsets, len(data.vocabulary), latent, excluded=special
-        )
-    return cooccurrence_directions(
-        data.train.ids, data.train.offsets, len(data.vocabulary), latent, excluded=special
-    )
+    ids, offsets, size = data.train.ids, data.train.offsets, len(data.vocabulary)
+    found = cooccurrence_directions(ids, offsets, size, latent, excluded=SPECIAL)
+    if settings.columns == "data":
+        return found
+    return replace(found, columns=random_directions(found.unigram, latent, excluded=SPECIAL))
 
 
 def _beta(found: Directions, c: float) -> dict[str, Any]:
@@ -126,7 +123,7 @@ def skip_lstm(
         beta["strengths"],
         settings.hidden,
         reference=REFERENCE,
-        start=_odds(unigram(data)),
+        start=_odds(data),
     )
     return _observation(settings, data, _history(settings, data, latent), output)
 
