@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lidcli.config.load import nearest
 from lidcli.data.lines import Labels
 from lidcli.errors import ConfigError, DataError
+from lidcli.names import nearest
 
 __all__ = ["CORPORA", "Corpus", "File", "Part", "corpus_of"]
 

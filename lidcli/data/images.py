@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lidcli.config.load import nearest
 from lidcli.config.sections import Image
 from lidcli.data.dataset import Dataset
 from lidcli.data.grey import Images, grey_dataset
 from lidcli.errors import DataError
+from lidcli.names import nearest
 
 __all__ = ["load_idx", "load_npz", "read_idx"]
 

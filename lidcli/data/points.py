@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lidcli.config.load import nearest
 from lidcli.config.sections import Points
 from lidcli.data.dataset import Dataset, Split, fingerprint
 from lidcli.data.splits import split
 from lidcli.errors import DataError
+from lidcli.names import nearest
 
 __all__ = ["Table", "load_csv", "read_csv"]
 
