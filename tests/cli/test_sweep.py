@@ -18,7 +18,16 @@ import pytest
 from lidcli.store.run import Run, find_runs
 
 SMALL = [
-    *("--set", "decoder.hidden=8", "--set", "inference.hidden=8", "--set", "data.train=300"),
+    *(
+        "--set",
+        "decoder.hidden=8",
+        "--set",
+        "encoder.hidden=8",
+        "--set",
+        "inference.hidden=8",
+        "--set",
+        "data.train=300",
+    ),
     *("--set", "data.test=300", "--set", "evaluate.samples=4", "--set", "evaluate.outer=20"),
     *("--set", "train.learning_rate=0.001", "--set", "train.batch_size=100"),
 ]
@@ -153,10 +162,19 @@ def test_a_run_in_other_hands_is_skipped_and_said(lid: Lid, tmp_path: Path) -> N
     first = start(tmp_path, *words)
     wait_for(lambda: list((tmp_path / "results").rglob("checkpoint.h5")))
     second = lid(*words)
+    waiting = start(tmp_path, *words, "--wait")
+    time.sleep(2)
+    assert waiting.poll() is None
     first.send_signal(signal.SIGTERM)
     first.communicate(timeout=60)
-    assert second.returncode == 0, second.stderr
+    folder = next((tmp_path / "results" / "train").iterdir())
+    wait_for(lambda: lock_is_held(folder))
+    waiting.send_signal(signal.SIGTERM)
+    output, _ = waiting.communicate(timeout=60)
+    assert (waiting.returncode, output) == (143, "train: 1 run, 1 interrupted\n")
+    assert second.returncode == 3, second.stderr
     assert second.stdout == "train: 1 run, 1 locked\n"
+    assert "1 of 1 runs are in the hands of another process; --wait waits" in second.stderr
     assert "skipped vae pinwheel seed 0: Run" in second.stderr
     assert "is being worked on by process" in second.stderr
 

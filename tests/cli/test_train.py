@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 QUICK = [
     *("--profile", "smoke"),
     *("--set", "decoder.hidden=16", "--set", "inference.hidden=16", "--set", "data.train=600"),
+    *("--set", "encoder.hidden=16"),
     *("--set", "decoder.layers=5", "--set", "evaluate.samples=4", "--set", "data.test=150"),
 ]
 

@@ -133,7 +133,10 @@ def test_a_published_run_is_named_by_its_configuration_and_part_of_its_experimen
     config = RunConfig.of(run.config)
     assert folder.name in identities(config)
     assert config.document() == run.config
-    assert config.run_id in planned(folder.parent.name)
+    ids = {config.run_id}
+    if getattr(config.decoder, "beta", "") == "zeros":  # of MNIST, from before β came of the data
+        ids.add(config.replaced(decoder={"beta": "principal"}).run_id)
+    assert ids & planned(folder.parent.name)
     facts = run.provenance["facts"]
     assert set(facts) == {"symbol", "judged", "units", "categories", "exact", "data_form"}
     assert facts["judged"] in facts["units"]

@@ -188,7 +188,7 @@ def test_a_models_own_settings_may_lose_their_kind_to_a_level_above() -> None:
         ("inference.beta=.nan", "inference.beta"),
         ("train.learning_rate=.inf", "train.learning_rate"),
         ("layers=3", "Unknown setting 'layers'"),
-        ("decoder.kind=brener", "decoder.kind = 'brener' is none of mlp, brenier"),
+        ("decoder.kind=brener", "decoder.kind = 'brener' is none of mlp, brenier, skip"),
         ("decoder.kind=[mlp]", "decoder.kind = ['mlp'] is no name"),
         ("decoder={kind: mlp}", "Unknown setting 'decoder'"),
         ("train.momentum=0.1", "train.momentum does nothing for train.optimiser = 'adam'"),

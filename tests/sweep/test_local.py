@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from lidcli.config.load import load_files
 from lidcli.config.plan import plan_grid
+from lidcli.config.read import load_files
 from lidcli.store.run import Run
 from lidcli.sweep import local
 from lidcli.sweep.local import run_local, slots, usable_cores
