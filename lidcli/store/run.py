@@ -14,15 +14,9 @@ import h5py
 import numpy as np
 
 from lidcli.errors import StoreError
+from lidcli.store.files import sync_folder, unwritable
 from lidcli.store.find import find_runs, resolve
-from lidcli.store.hdf5 import (
-    DamagedError,
-    open_read,
-    sync_folder,
-    unwritable,
-    write_atomic,
-    write_temporary,
-)
+from lidcli.store.hdf5 import DamagedError, open_read, write_atomic, write_temporary
 from lidcli.store.lock import exclusive, held_here
 from lidcli.store.tensors import load_tree, read_array, save_tree, write_array
 
