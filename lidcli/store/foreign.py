@@ -63,7 +63,8 @@ def _items(group: h5py.h5g.GroupID, depth: int) -> Iterator[tuple[bytes, object]
 
 
 def _bytes(item: h5py.h5d.DatasetID) -> int:
-    return math.prod(item.shape) * int(item.get_type().get_size())
+    shape: tuple[int, ...] = item.shape
+    return math.prod(shape) * int(item.get_type().get_size())
 
 
 def _foreign(item: object) -> str:

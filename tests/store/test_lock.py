@@ -41,9 +41,7 @@ def test_a_lock_that_is_a_dangling_link_makes_no_file(run: Run, tmp_path: Path) 
     assert not (tmp_path / "new").exists()
 
 
-def test_a_file_that_has_another_name_is_locked_but_never_written(
-    run: Run, tmp_path: Path
-) -> None:
+def test_a_file_that_has_another_name_is_locked_but_never_written(run: Run, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("keep me")
     os.link(precious, run.folder / ".lock")
