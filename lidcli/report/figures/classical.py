@@ -191,7 +191,7 @@ def _weight(records: Sequence[Record]) -> Figure:
     for column, name in enumerate(data):
         own = [r for r in records if r.data == name]
         axes = [row[column] for row in grid]
-        for record in (r for r in own if not r.setting("joint")):
+        for record in sorted((r for r in own if not r.setting("joint")), key=_theta):
             _at_fixed(axes[0], axes[1], record)
         for record in (r for r in own if r.setting("joint")):
             _jointly(axes[2], record)
@@ -212,10 +212,15 @@ def _weight(records: Sequence[Record]) -> Figure:
     return figure
 
 
+def _theta(record: Record) -> tuple[int, str]:
+    """Which components a run holds fixed, and their place in the order of `FIXED`."""
+    theta = str(record.setting("theta", "ml"))
+    return list(FIXED).index(theta) if theta in FIXED else len(FIXED), theta
+
+
 def _at_fixed(above: Axes, below: Axes, record: Record) -> None:
     """Likelihood and posterior of the weight at fixed components."""
-    theta = str(record.setting("theta", "ml"))
-    i = list(FIXED).index(theta) if theta in FIXED else len(FIXED)
+    i, theta = _theta(record)
     style: dict[str, Any] = {
         "color": COLOURS[i],
         "linestyle": ("-", "--", ":", "-.")[i],

@@ -50,9 +50,9 @@ def curves(block: Block) -> Figure:
         block: of whose runs one at least has a curve.
     """
     panels = _panels(block)
-    columns = min(len(panels), 2)
+    columns = len(panels) if len(panels) < 4 else 2
     rows = -(-len(panels) // columns)
-    figure, grid = new(columns, rows, 3.7, 2.5)
+    figure, grid = new(columns, rows, 3.7 if columns < 3 else 2.7, 2.5)
     places = [axes for row in grid for axes in row]
     for axes in places[len(panels) :]:
         axes.remove()

@@ -126,7 +126,8 @@ def theorem1(found: Sequence[Unit]) -> Figure:
     kl = np.geomspace(SMALLEST / 2, max(1e-2, *(u.kl for u in found)), 200)
     above = np.expm1(2 * kl)
     exact = (1 + above) * above + 0.5 * above**2
-    axes.plot(kl, exact, color=GREY, linewidth=1, label="PPCA, exact")
+    shown = exact <= 2 * max(SMALLEST, *(u.variation for u in found))
+    axes.plot(kl[shown], exact[shown], color=GREY, linewidth=1, label="PPCA, exact")
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
