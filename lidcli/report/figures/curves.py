@@ -49,6 +49,8 @@ def curves(block: Block) -> Figure:
     Args:
         block: of whose runs one at least has a curve.
     """
+    from matplotlib.ticker import MaxNLocator
+
     panels = _panels(block)
     columns = len(panels) if len(panels) < 4 else 2
     rows = -(-len(panels) // columns)
@@ -60,6 +62,8 @@ def curves(block: Block) -> Figure:
         _courses(axes, block, panel)
     for axes in places[max(0, len(panels) - columns) : len(panels)]:
         axes.set_xlabel("epoch")
+    for axes in places[: len(panels)]:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     legend(figure, places[: len(panels)], 3)
     return figure
 
@@ -114,6 +118,15 @@ def _limits(axes: Axes, quantity: Quantity, lowest: list[float]) -> None:
             axes.set_ylim(bottom=min(lowest))
     else:
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+
+
+def _apart(values: list[float]) -> list[float]:
+    """Values in order, without those too near the one before for a label of their own."""
+    kept = values[:1]
+    for value in values[1:]:
+        if value - kept[-1] >= 0.12 * (values[-1] - values[0]):
+            kept.append(value)
+    return kept
 
 
 def _line(curves: Any, name: str) -> Line | None:
@@ -208,5 +221,4 @@ def _trends(axes: Axes, block: Block, key: str, quantity: Quantity) -> None:
     head = quantity.said(latent)
     axes.set_title(f"{head} ({unit})" if unit else head)
     axes.set_xlabel(key)
-    ticks = sorted({dict(g.grid)[key] for g in block.groups})
-    axes.set_xticks(ticks if len(ticks) < 8 else ticks[:: len(ticks) // 6])
+    axes.set_xticks(_apart(sorted({dict(g.grid)[key] for g in block.groups})))

@@ -67,11 +67,11 @@ def components_sketches(block: Block, shown: Shown) -> Iterator[Sketch]:
         for g, a in shown
         if mean in a and a[mean].ndim == 2 and a[mean].shape[1] > 1 and ("samples" in a or "x" in a)
     ]
+    crosses = "; crosses are the prior means of the components" if block.facts.categorical else ""
     if seen:
         yield Sketch(
             "components",
-            f"{block.data}: posterior means of {symbol} by true label; crosses are the prior means"
-            f" of the components ({SEED}).",
+            f"{block.data}: posterior means of {symbol} by true label{crosses} ({SEED}).",
             partial(components, seen, symbol),
         )
 
