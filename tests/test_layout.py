@@ -24,7 +24,7 @@ ALLOWED = {
     "store": {"config", "errors"},
     "training": {"inference", "metrics", "store", "models", "nn", "data", "config", "errors"},
     "sweep": {"training", "store", "config", "errors"},
-    "report": {"store", "data", "config", "errors"},
+    "report": {"metrics", "store", "data", "config", "errors"},
     "cli": {
         "sweep",
         "report",

@@ -3,47 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lidcli.errors import StoreError
-from lidcli.report.canvas import COLOURS, new
 from lidcli.report.collect import Record
-from lidcli.report.theorem1 import rank_correlation, theorem1, units
+from lidcli.report.figures.style import COLOURS, GREY, Sketch, legend, new
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["classical_figures"]
+__all__ = ["by_sigma_sketches", "latents_sketches", "weight_sketches"]
 
 Array = npt.NDArray[np.floating[Any]]
 Arrays = dict[str, Array]
 PRIOR = (5.0, 5.0)
-BLUE, ORANGE, GREY = COLOURS[0], COLOURS[1], "#777777"
+BLUE, ORANGE = COLOURS[0], COLOURS[1]
 
 
-def classical_figures(
-    records: Sequence[Record],
-) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
-    """Name, caption and maker of every figure that the runs of an experiment allow.
-
-    Args:
-        records: of one experiment.
-
-    Returns:
-        `likelihood-by-sigma` (Figure 2), `latents` (Figure 3), `weight` (Figure 4) and `theorem1`.
-    """
-    done = [record for record in records if record.complete]
-    ppca = [r for r in done if r.family == "ppca"]
-    for data in dict.fromkeys(r.data for r in ppca):
-        shown = sorted((r for r in ppca if r.data == data and _planar(r)), key=_sigma)
+def by_sigma_sketches(records: Sequence[Record]) -> Iterator[Sketch]:
+    """Figure 2, for each data set with three noise levels."""
+    for data in dict.fromkeys(r.data for r in records):
+        shown = sorted((r for r in records if r.data == data and _planar(r)), key=_sigma)
         if len({_sigma(r) for r in shown}) >= 3:
-            yield (
+            yield Sketch(
                 f"likelihood-by-sigma-{data}",
                 f"{data}: likelihood of the first datum over its two latents, and the posterior"
                 " of each latent against the prior, by the noise sd σ; lines exact, bars NUTS."
@@ -53,46 +40,34 @@ def classical_figures(
                 " there.",
                 partial(_by_sigma, shown),
             )
-    pairs = _pairs(ppca)
+
+
+def latents_sketches(records: Sequence[Record]) -> Iterator[Sketch]:
+    """Figure 3, where two data sets have runs of the same noise level."""
+    pairs = _pairs(records)
     if pairs:
-        yield (
+        one, two = pairs[0]
+        yield Sketch(
             "latents",
-            "PPCA with two latents on data of one (a, b) and of two dimensions (c, d):"
-            " likelihood of the first datum, and the posteriors of z_1 and z_2 against the prior."
-            " At the true σ the second latent of (b) is nearly, not exactly, collapsed; it is"
-            " exactly where σ² is above its eigenvalue.",
+            f"PPCA with two latents on {one.data} (a, b) and on {two.data} (c, d): likelihood of"
+            " the first datum, and the posteriors of z_1 and z_2 against the prior. Where the data"
+            " have one dimension, the second latent at the true σ is nearly, not exactly,"
+            " collapsed; it is exactly where σ² is above its eigenvalue.",
             partial(_latents, pairs),
         )
-    mixtures = [r for r in done if r.family == "gmm" and "alpha/mean" in r.metrics]
-    if mixtures:
-        yield (
-            "weight",
-            "Two-component mixtures: likelihood of the weight α at fixed components, its"
-            " posterior there by quadrature, and jointly with the components by NUTS, each"
-            " against the prior Beta(5, 5). They differ: only the joint posterior leaves α open"
-            " where the clusters overlap. With equal components the likelihood of α is constant on"
-            " any data; they are the best single Gaussian, not the maximum.",
-            partial(_weight, mixtures),
-        )
-    found = units([r for r in done if r.family != "gmm"])
-    if len(found) >= 4 and math.isfinite(rank_correlation(found)):
-        yield (
-            "theorem1",
-            "Theorem 1 as a measurement: variance of log p(x | unit) over the prior against"
-            " KL(posterior ‖ prior), one mark a unit of a run; what is below the noise floor"
-            " lies on the axes. The line is the exact relation of a maximum-likelihood PPCA."
-            f" Rank correlation {rank_correlation(found):.3f} over {len(found)} units.",
-            partial(theorem1, found),
-        )
 
 
-def _arrays(record: Record) -> Arrays:
-    from lidcli.store.run import Run
-
-    try:
-        return dict(Run.open(record.folder).arrays)
-    except StoreError:
-        return {}
+def weight_sketches(records: Sequence[Record]) -> Iterator[Sketch]:
+    """Figure 4, where runs have a posterior of the weight."""
+    yield Sketch(
+        "weight",
+        "Two-component mixtures: likelihood of the weight α at fixed components, its"
+        " posterior there by quadrature, and jointly with the components by NUTS, each"
+        " against the prior Beta(5, 5). They differ: only the joint posterior leaves α open"
+        " where the clusters overlap. With equal components the likelihood of α is constant on"
+        " any data; they are the best single Gaussian, not the maximum.",
+        partial(_weight, records),
+    )
 
 
 def _sigma(record: Record) -> float:
@@ -100,7 +75,8 @@ def _sigma(record: Record) -> float:
 
 
 def _planar(record: Record) -> bool:
-    return record.settings.get("model.latent") == 2 and record.settings.get("model.theta") == "ml"
+    """Two latents, at the maximum of the likelihood."""
+    return record.held["weight"][1:] == (2,) and record.setting("theta", "ml") == "ml"
 
 
 def _converged(record: Record) -> bool:
@@ -108,12 +84,14 @@ def _converged(record: Record) -> bool:
 
 
 def _pairs(records: Sequence[Record]) -> list[tuple[Record, Record]]:
-    """Runs on one- and on two-dimensional data with the same σ."""
+    """Runs of the same σ on the first two data sets, by name."""
     at: dict[str, dict[float, Record]] = {}
-    for r in records:
+    for r in sorted(records, key=lambda r: r.data):
         if _planar(r):
             at.setdefault(r.data, {}).setdefault(_sigma(r), r)
-    one, two = at.get("ppca-1d", {}), at.get("ppca-2d", {})
+    if len(at) < 2:
+        return []
+    one, two = list(at.values())[:2]
     return [(one[sigma], two[sigma]) for sigma in sorted(set(one) & set(two))]
 
 
@@ -163,7 +141,7 @@ def _posterior(axes: Axes, record: Record, arrays: Arrays, k: int) -> None:
 def _by_sigma(shown: Sequence[Record]) -> Figure:
     figure, grid = new(len(shown), 3, 1.5, 1.75)
     for column, record in enumerate(shown):
-        arrays = _arrays(record)
+        arrays = record.arrays()
         _surface(grid[0][column], arrays, _sigma(record))
         grid[0][column].set_title(f"σ = {_sigma(record):g}")
         for k in range(2):
@@ -171,9 +149,9 @@ def _by_sigma(shown: Sequence[Record]) -> Figure:
     grid[0][0].set_ylabel("likelihood\nz₂")
     grid[1][0].set_ylabel("p(z₁ | x)")
     grid[2][0].set_ylabel("p(z₂ | x)")
-    _legend(figure, grid[1][0])
+    legend(figure, [grid[1][0]])
     roots = " and ".join(
-        f"{math.sqrt(value):.2f}" for value in _arrays(shown[0])["eigenvalues"][:2]
+        f"{math.sqrt(value):.2f}" for value in shown[0].arrays()["eigenvalues"][:2]
     )
     figure.suptitle(f"{shown[0].data}: latents 1 and 2 collapse from σ = {roots} on", fontsize=9)
     return figure
@@ -183,7 +161,7 @@ def _latents(pairs: Sequence[tuple[Record, Record]]) -> Figure:
     figure, grid = new(6, len(pairs), 1.75, 2.0)
     for row, pair in enumerate(pairs):
         for half, record in enumerate(pair):
-            arrays = _arrays(record)
+            arrays = record.arrays()
             axes = grid[row][3 * half : 3 * half + 3]
             _surface(axes[0], arrays, _sigma(record))
             letter = "ac"[half] if row == 0 else ""
@@ -193,16 +171,12 @@ def _latents(pairs: Sequence[tuple[Record, Record]]) -> Figure:
                 _posterior(axes[k + 1], record, arrays, k)
                 if row == 0 and k == 0:
                     axes[1].set_title(f"({'bd'[half]}) {axes[1].get_title()}", fontsize=8)
-    _legend(figure, grid[0][1])
+    legend(figure, [grid[0][1]])
     return figure
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-
-
 CASES = ("gmm-single", "gmm-overlapping", "gmm-separated")
+"""The paper's order of data sets; others follow by name."""
 FIXED = {
     "ml": "EM's maximum",
     "truth": "true components",
@@ -216,62 +190,62 @@ def _weight(records: Sequence[Record]) -> Figure:
     figure, grid = new(len(data), 3, 2.7, 1.9)
     for column, name in enumerate(data):
         own = [r for r in records if r.data == name]
-        fixed = sorted(
-            (r for r in own if not _joint(r)), key=lambda r: list(FIXED).index(_theta(r))
-        )
-        for record in fixed:
-            arrays, i = _arrays(record), list(FIXED).index(_theta(record))
-            style: dict[str, Any] = {
-                "color": COLOURS[i],
-                "linestyle": ("-", "--", ":")[i],
-                "linewidth": 1.3,
-            }
-            likelihood = np.exp(arrays["likelihood"].astype(float))
-            label = FIXED[_theta(record)]
-            grid[0][column].plot(arrays["likelihood_alpha"], likelihood, label=label, **style)
-            alpha, density = arrays["alpha"], arrays["alpha_density"]
-            grid[1][column].plot(alpha, density, label=label, **style)
-        for record in (r for r in own if _joint(r)):
-            draws = _arrays(record)["nuts_alpha"]
-            axes = grid[2][column]
-            axes.hist(draws, bins=40, density=True, color=ORANGE, alpha=0.6, label="NUTS, joint")
-            m = record.metrics
-            axes.set_title(f"{m['nuts/alpha/mean']:.3f} ± {m['nuts/alpha/sd']:.4f}", fontsize=8)
-            if not _converged(record):
-                axes.text(
-                    0.98,
-                    0.9,
-                    f"not converged\nR-hat {m['nuts/rhat']:.2f}",
-                    transform=axes.transAxes,
-                    color="#D55E00",
-                    ha="right",
-                    va="top",
-                    fontsize=8,
-                )
+        axes = [row[column] for row in grid]
+        for record in sorted((r for r in own if not r.setting("joint")), key=_theta):
+            _at_fixed(axes[0], axes[1], record)
+        for record in (r for r in own if r.setting("joint")):
+            _jointly(axes[2], record)
         t = np.linspace(0.001, 0.999, 300)
         beta = t ** (PRIOR[0] - 1) * (1 - t) ** (PRIOR[1] - 1)
         beta /= np.trapezoid(beta, t)
-        for row in (1, 2):
-            grid[row][column].plot(t, beta, color=GREY, linestyle="-.", linewidth=1, label="prior")
-        for row in range(3):
-            grid[row][column].set_xlim(0, 1)
-            grid[row][column].set_ylim(bottom=0)
-        grid[0][column].set_title(name)
-        grid[2][column].set_xlabel("α")
+        for one in axes[1:]:
+            one.plot(t, beta, color=GREY, linestyle="-.", linewidth=1, label="prior")
+        for one in axes:
+            one.set_xlim(0, 1)
+            one.set_ylim(bottom=0)
+        axes[0].set_title(name)
+        axes[2].set_xlabel("α")
     grid[0][0].set_ylabel("(a) p(x | α; θ) / max")
     grid[1][0].set_ylabel("(b) p(α | x; θ)")
     grid[2][0].set_ylabel("(b) p(α | x), joint")
-    labelled: dict[str, Any] = {}
-    for axes in (a for row in grid[1:] for a in row):
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            labelled.setdefault(label, handle)
-    figure.legend(labelled.values(), labelled, loc="outside lower center", ncols=len(labelled))
+    legend(figure, (axes for row in grid[1:] for axes in row), 9)
     return figure
 
 
-def _theta(record: Record) -> str:
-    return str(record.settings.get("model.theta", "ml"))
+def _theta(record: Record) -> tuple[int, str]:
+    """Which components a run holds fixed, and their place in the order of `FIXED`."""
+    theta = str(record.setting("theta", "ml"))
+    return list(FIXED).index(theta) if theta in FIXED else len(FIXED), theta
 
 
-def _joint(record: Record) -> bool:
-    return bool(record.settings.get("inference.joint"))
+def _at_fixed(above: Axes, below: Axes, record: Record) -> None:
+    """Likelihood and posterior of the weight at fixed components."""
+    i, theta = _theta(record)
+    style: dict[str, Any] = {
+        "color": COLOURS[i],
+        "linestyle": ("-", "--", ":", "-.")[i],
+        "linewidth": 1.3,
+        "label": FIXED.get(theta, theta),
+    }
+    arrays = record.arrays()
+    above.plot(arrays["likelihood_alpha"], np.exp(arrays["likelihood"].astype(float)), **style)
+    below.plot(arrays["alpha"], arrays["alpha_density"], **style)
+
+
+def _jointly(axes: Axes, record: Record) -> None:
+    """Draws of the weight from its posterior with the components."""
+    draws = record.arrays()["nuts_alpha"]
+    axes.hist(draws, bins=40, density=True, color=ORANGE, alpha=0.6, label="NUTS, joint")
+    m = record.metrics
+    axes.set_title(f"{m['nuts/alpha/mean']:.3f} ± {m['nuts/alpha/sd']:.4f}", fontsize=8)
+    if not _converged(record):
+        axes.text(
+            0.98,
+            0.9,
+            f"not converged\nR-hat {m['nuts/rhat']:.2f}",
+            transform=axes.transAxes,
+            color="#D55E00",
+            ha="right",
+            va="top",
+            fontsize=8,
+        )

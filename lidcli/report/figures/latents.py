@@ -1,40 +1,110 @@
-"""Scatter plots and image grids: one matplotlib figure from the arrays of runs."""
+"""Scatter plots and image grids: latents, categories and samples, from the arrays of runs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lidcli.report.canvas import COLOURS, MARKERS, new
-from lidcli.report.groups import Group
+from lidcli.report.figures.style import Sketch, new, palette
+from lidcli.report.groups import Block, Group
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["categories", "components", "images", "matching"]
+__all__ = [
+    "Shown",
+    "categories",
+    "categories_sketches",
+    "components",
+    "components_sketches",
+    "images",
+    "images_sketches",
+    "matching",
+]
 
 Array = npt.NDArray[np.floating[Any]]
 Names = npt.NDArray[np.integer[Any]]
 Shown = Sequence[tuple[Group, dict[str, Array]]]
 
 
-def _scatter(axes: Axes, points: Array, category: Array | None) -> None:
+Palette = Mapping[int, tuple[str, str]]
+SEED = "the run of the lowest seed, chosen without looking at any"
+
+
+def categories_sketches(block: Block, shown: Shown) -> Iterator[Sketch]:
+    """Points in the plane by category, all models together and each by itself."""
+    flat = [(g, a) for g, a in shown if "x" in a and a["x"].shape[1:] == (2,)]
+    flat = [(g, a) for g, a in flat if "category" in a or "samples" in a]
+    if not flat:
+        return
+    yield Sketch(
+        "categories",
+        f"{block.data}: test points by true label and by argmax q(c|x) of each model, and samples"
+        f" of each model ({SEED}). Colours are matched to the labels one to one.",
+        partial(categories, flat),
+    )
+    for group, arrays in flat if len(flat) > 1 else []:
+        yield Sketch(
+            f"categories-{group.label}",
+            f"{block.data}, {group.label}: test points and samples ({SEED}).",
+            partial(categories, [(group, arrays)]),
+            part=True,
+        )
+
+
+def components_sketches(block: Block, shown: Shown) -> Iterator[Sketch]:
+    """Posterior means of the latent that the decoder sees, for models that can draw samples."""
+    symbol = block.facts.symbol
+    mean = f"{symbol}_mean"
+    seen = [
+        (g, a)
+        for g, a in shown
+        if mean in a and a[mean].ndim == 2 and a[mean].shape[1] > 1 and ("samples" in a or "x" in a)
+    ]
+    crosses = "; crosses are the prior means of the components" if block.facts.categorical else ""
+    if seen:
+        yield Sketch(
+            "components",
+            f"{block.data}: posterior means of {symbol} by true label{crosses} ({SEED}).",
+            partial(components, seen, symbol),
+        )
+
+
+def images_sketches(block: Block, shown: Shown) -> Iterator[Sketch]:
+    """Samples and reconstructions of each model of images."""
+    for group, arrays in shown if block.facts.data_form == "image" else []:
+        if "samples" in arrays:
+            yield Sketch(
+                f"images-{group.label}",
+                f"{block.data}, {group.label}: samples, and test images above their"
+                f" reconstructions ({SEED}).",
+                partial(images, group, arrays),
+            )
+
+
+def _palette(*categories: Array | None) -> Palette:
+    """Colours and markers of every category of some arrays."""
+    return palette(int(v) for part in categories if part is not None for v in np.unique(part))
+
+
+def _scatter(axes: Axes, points: Array, category: Array | None, style: Palette) -> None:
     """Points by category, each with its colour and marker; grey where there is none."""
     groups = [None] if category is None else np.unique(category)
     for value in groups:
         rows = slice(None) if value is None else category == value
-        i = 0 if value is None else int(value)
+        colour, marker = ("#444444", "o") if value is None else style[int(value)]
         axes.scatter(
             points[rows, 0],
             points[rows, 1],
             s=5,
-            marker="o" if value is None else MARKERS[i % len(MARKERS)],
-            color="#444444" if value is None else COLOURS[i % len(COLOURS)],
+            marker=marker,
+            color=colour,
             alpha=0.6,
             linewidths=0,
             rasterized=True,
@@ -72,30 +142,39 @@ def categories(shown: Shown) -> Figure:
     columns = min(len(shown) + 1, 4)
     strips = math.ceil((len(shown) + 1) / columns)
     figure, grid = new(columns, 2 * strips, 2.3, 2.3)
+    places = [
+        (grid[2 * (i // columns)][i % columns], grid[2 * (i // columns) + 1][i % columns])
+        for i in range(strips * columns)
+    ]
     low, high = first["x"].min(0), first["x"].max(0)
     margin = 0.15 * (high - low)
-    for i in range(strips * columns):
-        above, below = (grid[2 * (i // columns) + k][i % columns] for k in (0, 1))
-        for axes in (above, below):
-            axes.set_axis_off()
-            axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
-            axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
-            axes.set_aspect("equal")
-        if i == 0:
-            _scatter(above, first["x"], first.get("labels"))
-            above.set_title("true labels" if "labels" in first else "data")
-            _scatter(below, first["x"], None)
-            below.set_title("data")
-        elif i <= len(shown):
-            group, arrays = shown[i - 1]
-            category = arrays.get("category")
-            names = None if category is None else matching(category, arrays.get("labels"))
-            _scatter(above, arrays["x"], _renamed(category, names))
-            above.set_title(_title(group))
-            if "samples" in arrays:
-                _scatter(below, arrays["samples"], _renamed(arrays.get("samples_c"), names))
-                below.set_title("samples")
+    for axes in (axes for pair in places for axes in pair):
+        axes.set_axis_off()
+        axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
+        axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
+        axes.set_aspect("equal")
+    named = [_named(arrays) for _, arrays in shown]
+    style = _palette(first.get("labels"), *(part for pair in named for part in pair))
+    _scatter(places[0][0], first["x"], first.get("labels"), style)
+    places[0][0].set_title("true labels" if "labels" in first else "data")
+    _scatter(places[0][1], first["x"], None, style)
+    places[0][1].set_title("data")
+    for (group, arrays), (own, drawn), (above, below) in zip(
+        shown, named, places[1:], strict=False
+    ):
+        _scatter(above, arrays["x"], own, style)
+        above.set_title(_title(group))
+        if "samples" in arrays:
+            _scatter(below, arrays["samples"], drawn, style)
+            below.set_title("samples")
     return figure
+
+
+def _named(arrays: Mapping[str, Array]) -> tuple[Array | None, Array | None]:
+    """Categories of the data and of the samples, by the labels that they match."""
+    category = arrays.get("category")
+    names = None if category is None else matching(category, arrays.get("labels"))
+    return _renamed(category, names), _renamed(arrays.get("samples_c"), names)
 
 
 def _title(group: Group) -> str:
@@ -109,6 +188,7 @@ def components(shown: Shown, symbol: str) -> Figure:
     columns = min(len(shown), 4)
     rows = math.ceil(len(shown) / columns)
     figure, grid = new(columns, rows, 2.6, 2.6)
+    style = _palette(*(_labels(arrays, len(arrays[f"{symbol}_mean"])) for _, arrays in shown))
     for i in range(rows * columns):
         axes = grid[i // columns][i % columns]
         if i >= len(shown):
@@ -124,15 +204,19 @@ def components(shown: Shown, symbol: str) -> Figure:
             means = (means - centre) @ axis
             prior = None if prior is None else (prior - centre) @ axis
             name = f"principal axis of {symbol}"
-        labels = arrays.get("labels", arrays.get("category"))
-        labels = labels if labels is not None and len(labels) == len(means) else None
-        _scatter(axes, means, labels)
+        _scatter(axes, means, _labels(arrays, len(means)), style)
         if prior is not None:
             axes.scatter(prior[:, 0], prior[:, 1], s=70, marker="x", color="black", linewidths=1.8)
         axes.set_title(group.label)
         axes.set_xlabel(f"{name} 1")
         axes.set_ylabel(f"{name} 2")
     return figure
+
+
+def _labels(arrays: Mapping[str, Array], count: int) -> Array | None:
+    """True labels, or categories where there are none, if there are so many."""
+    labels = arrays.get("labels", arrays.get("category"))
+    return labels if labels is not None and len(labels) == count else None
 
 
 def _prior_means(group: Group, arrays: dict[str, Array], width: int) -> Array | None:

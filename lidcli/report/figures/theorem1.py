@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lidcli.report.canvas import COLOURS, MARKERS, new
 from lidcli.report.collect import Record
+from lidcli.report.figures.style import GREY, MARKERS, Sketch, colours, new
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Unit", "rank_correlation", "theorem1", "units"]
+__all__ = ["Unit", "rank_correlation", "theorem1", "theorem1_sketches", "units"]
 
 FLOOR = 3.0
 """Standard errors below which a variation or a KL is nothing but noise."""
@@ -30,6 +31,20 @@ class Unit(NamedTuple):
     name: str
     kl: float
     variation: float
+
+
+def theorem1_sketches(records: Sequence[Record]) -> Iterator[Sketch]:
+    """The plot of Theorem 1, where there are units enough to rank."""
+    found = units(records)
+    if len(found) >= 4 and math.isfinite(rank_correlation(found)):
+        yield Sketch(
+            "theorem1",
+            "Theorem 1 as a measurement: variance of log p(x | unit) over the prior against"
+            " KL(posterior ‖ prior), one mark a unit of a run; what is below the noise floor"
+            " lies on the axes. The line is the exact relation of a maximum-likelihood PPCA."
+            f" Rank correlation {rank_correlation(found):.3f} over {len(found)} units.",
+            partial(theorem1, found),
+        )
 
 
 def units(records: Sequence[Record]) -> list[Unit]:
@@ -95,6 +110,7 @@ def theorem1(found: Sequence[Unit]) -> Figure:
     figure, grid = new(1, 1, 5.2, 3.9)
     axes = grid[0][0]
     kinds = list(dict.fromkeys((u.method, u.name.partition("/")[0]) for u in found))
+    shades = colours(len(kinds))
     for i, (method, symbol) in enumerate(kinds):
         own = [u for u in found if (u.method, u.name.partition("/")[0]) == (method, symbol)]
         axes.plot(
@@ -103,15 +119,15 @@ def theorem1(found: Sequence[Unit]) -> Figure:
             linestyle="",
             marker=MARKERS[i % len(MARKERS)],
             markersize=5,
-            color=COLOURS[i % len(COLOURS)],
+            color=shades[i],
             alpha=0.8,
             label=f"{method}, {symbol}",
         )
-    top = max((u.kl for u in found if u.method == "ppca"), default=1.0)
-    kl = np.geomspace(SMALLEST / 2, max(top, 1e-2), 200)
+    kl = np.geomspace(SMALLEST / 2, max(1e-2, *(u.kl for u in found)), 200)
     above = np.expm1(2 * kl)
     exact = (1 + above) * above + 0.5 * above**2
-    axes.plot(kl, exact, color="#777777", linewidth=1, label="PPCA, exact")
+    shown = exact <= 2 * max(SMALLEST, *(u.variation for u in found))
+    axes.plot(kl[shown], exact[shown], color=GREY, linewidth=1, label="PPCA, exact")
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
