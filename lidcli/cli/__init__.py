@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import platform
 import sys
 import traceback
 from typing import NoReturn
@@ -10,7 +11,7 @@ from typing import NoReturn
 import click
 
 from lidcli import __version__
-from lidcli.errors import LidError
+from lidcli.errors import LidError, StoreError
 
 __all__ = ["cli", "main"]
 
@@ -23,6 +24,9 @@ COMMANDS = {
     "list": ("lidcli.cli.inspect:list_", "List models, data, experiments or runs."),
     "show": ("lidcli.cli.inspect:show", "Show one run, or a resolved configuration."),
 }
+
+LOCKING = {"fetch", "train", "evaluate", "sweep"}
+"""Commands that write what another process may be writing too."""
 
 
 class LazyGroup(click.Group):
@@ -48,7 +52,10 @@ class LazyGroup(click.Group):
             from lidcli.config.load import nearest
 
             ctx.fail(f"No such command {args[0]!r}; {nearest(args[0], COMMANDS)}")
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in LOCKING and not {"-h", "--help"} & set(rest):
+            _require_locks(name)
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing any."""
@@ -100,6 +107,17 @@ def main() -> None:
         reason = " ".join(str(error).split())[:200]
         kind = type(error).__name__
         _fail(f"This is a defect of lid; -v shows where. {kind}: {reason}", 1, verbose)
+
+
+def _require_locks(command: str) -> None:
+    try:
+        import fcntl  # noqa: F401
+    except ImportError:
+        raise StoreError(
+            f"lid {command} needs the file locks of Linux and macOS, which {platform.system()}"
+            " lacks; run it in WSL, a container or on another machine. lid report, list and show"
+            " work here."
+        ) from None
 
 
 def _fail(sentence: str, code: int, verbose: bool) -> NoReturn:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import http.client
 import os
@@ -270,6 +269,8 @@ def _writing(folder: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def _only_one(root: Path) -> Iterator[None]:
+    import fcntl
+
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("w") as stream:
         try:
