@@ -1,4 +1,4 @@
-"""The layers of DESIGN section 3, held by walking the imports."""
+"""The layers of docs/DESIGN.md, held by walking the imports."""
 
 from __future__ import annotations
 
