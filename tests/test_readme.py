@@ -23,7 +23,7 @@ QUICK = [
     *("--profile", "smoke", "--set", "decoder.hidden=16", "--set", "inference.hidden=16"),
     *("--set", "data.train=400", "--set", "data.test=200", "--set", "evaluate.samples=4"),
 ]
-RUNS_OF_A_SWEEP = 2
+RUNS_OF_A_SWEEP = 1
 USER_DATA = 4000
 MISSING_DATA = 4
 

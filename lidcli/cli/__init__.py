@@ -81,7 +81,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and turn errors into one sentence and an exit code."""
-    verbose = any(a in ("-v", "--verbose") for a in sys.argv[1:])
+    verbose = bool({"-v", "--verbose"} & set(sys.argv[1:]))
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -101,12 +101,16 @@ def main() -> None:
         place = f" ({error.filename})" if error.filename else ""
         _fail(f"{error.strerror or error}{place}.", 1, verbose)
     except Exception as error:
-        if isinstance(error, MemoryError) or "memory" in str(error).lower():
-            hint = "smaller nets, or smaller train.batch_size and runtime.batch (--set), need less."
-            _fail(f"Out of memory; {hint}", 1, verbose)
-        reason = " ".join(str(error).split())[:200]
-        kind = type(error).__name__
-        _fail(f"This is a defect of lid; -v shows where. {kind}: {reason}", 1, verbose)
+        _fail(_unforeseen(error), 1, verbose)
+
+
+def _unforeseen(error: Exception) -> str:
+    """One sentence on an error that no part of the program expected."""
+    if isinstance(error, MemoryError) or "memory" in str(error).lower():
+        hint = "smaller nets, or smaller train.batch_size and runtime.batch (--set), need less."
+        return f"Out of memory; {hint}"
+    reason = " ".join(str(error).split())[:200]
+    return f"This is a defect of lid; -v shows where. {type(error).__name__}: {reason}"
 
 
 def _require_locks(command: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from lidcli.config.plan import plan_experiment
 from lidcli.errors import ConfigError
 
 if TYPE_CHECKING:
+    from lidcli.data.registry import DatasetInfo
     from lidcli.report.collect import Record
 
 __all__ = ["list_", "show"]
@@ -101,24 +103,29 @@ def data(config: tuple[Path, ...], as_json: bool, verbose: bool) -> None:
     for name, entry in options.experiments(config).data.items():
         section = entry.get("data", {})
         info = DATASETS.get(name)
-        root = Path(section.get("root", "data"))
-        if section.get("path"):
-            here = "yes" if Path(section["path"]).exists() else "no"
-        elif info is None or not info.files:
-            here = "made" if info is not None else "unknown"
-        else:
-            here = "yes" if all((root / f.path).exists() for f in info.files) else "fetch"
         rows.append(
             {
                 "data": name,
                 "kind": section.get("kind"),
                 "classes": info.classes if info else None,
-                "here": here,
+                "here": _here(section, info),
                 "licence": info.licence if info else None,
                 "title": info.title if info else "a file of yours" if "path" in section else None,
             }
         )
     _print("data", rows, as_json)
+
+
+def _here(section: dict[str, Any], info: DatasetInfo | None) -> str:
+    """Whether the files are here: `yes` or `no`, `fetch`, or `made` where none are needed."""
+    if section.get("path"):
+        return "yes" if Path(section["path"]).exists() else "no"
+    if info is None:
+        return "unknown"
+    if not info.files:
+        return "made"
+    root = Path(section.get("root", "data"))
+    return "yes" if all((root / file.path).exists() for file in info.files) else "fetch"
 
 
 @list_.command()
@@ -271,10 +278,6 @@ def _unit(name: str) -> str:
 
 
 def _show_run(record: Record, as_json: bool) -> None:
-    import yaml
-
-    splits = {record.split: record.metrics} if record.metrics else {}
-    splits |= record.other_splits
     if as_json:
         content = {
             "run": record.run_id,
@@ -287,6 +290,10 @@ def _show_run(record: Record, as_json: bool) -> None:
         }
         options.print_json("show", content)
         return
+    import yaml
+
+    splits = {record.split: record.metrics} if record.metrics else {}
+    splits |= record.other_splits
     click.echo(f"{record.experiment}/{record.run_id}: {record.method} on {record.data}")
     message = str(record.provenance.get("message") or "")
     click.echo(f"status   {record.status}{f' ({message})' if message else ''}")
@@ -298,14 +305,18 @@ def _show_run(record: Record, as_json: bool) -> None:
     for text in [*record.texts("verdict_notes"), *record.texts("checks")]:
         click.echo(f"note     {text}")
     for split, metrics in splits.items():
-        click.echo(f"\nevaluation, {split} split, per datum")
-        for name, value in metrics.items():
-            if not name.endswith("_se"):
-                error = metrics.get(f"{name}_se")
-                spread = "" if error is None else f"± {error:.2g}"
-                click.echo(f"  {name:<20} {value:>11.5g} {spread:<10} {_unit(name)}".rstrip())
+        _show_evaluation(split, metrics)
     for title, content in (("provenance", record.provenance), ("configuration", record.config)):
         click.echo(f"\n{title}")
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=76)
         click.echo("".join(f"  {line}\n" for line in text.splitlines()), nl=False)
     click.echo(f"\nin {record.folder}")
+
+
+def _show_evaluation(split: str, metrics: Mapping[str, float]) -> None:
+    click.echo(f"\nevaluation, {split} split, per datum")
+    for name, value in metrics.items():
+        if not name.endswith("_se"):
+            error = metrics.get(f"{name}_se")
+            spread = "" if error is None else f"± {error:.2g}"
+            click.echo(f"  {name:<20} {value:>11.5g} {spread:<10} {_unit(name)}".rstrip())

@@ -75,12 +75,11 @@ def report(
 
     _known(experiments, results, config)
     made = build(collect(results, experiments))
-    kinds = list(FORMATS) if kind == "all" else [kind] if kind in FORMATS else []
+    kinds = [name for name in FORMATS if kind in (name, "all")]
     drawn = kind in ("all", "html") if figures is None else figures
     folder = output or results / "report"
-    files: list[Path] = []
-    if made.collection.records and (kinds or drawn):
-        files = write(made, folder, kinds, drawn)
+    something = made.collection.records and (kinds or drawn)
+    files = write(made, folder, kinds, drawn) if something else []
     for warning in made.warnings:
         click.echo(f"warning: {warning}", err=True)
     if as_json:
@@ -90,10 +89,16 @@ def report(
         click.echo(f"No runs in {results} yet; lid sweep demo makes the first.", err=True)
         return
     _print(made, kind)
-    if files and not quiet:
+    if not quiet:
+        _name_files(files, folder, len(kinds))
+
+
+def _name_files(files: list[Path], folder: Path, most: int) -> None:
+    """Say on stderr what was written, the tables by name."""
+    if files:
         click.echo(f"{len(files)} files in {folder}", err=True)
-        for path in files[: len(kinds)]:
-            click.echo(f"  {path}", err=True)
+    for path in files[:most]:
+        click.echo(f"  {path}", err=True)
 
 
 def _known(names: tuple[str, ...], results: Path, config: tuple[Path, ...]) -> None:
