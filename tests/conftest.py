@@ -32,6 +32,14 @@ def mirror() -> Path:
     return Path(named)
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Every test draws the same numbers, whichever ran before it."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(0)
+
+
 Lid = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
