@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from lidcli.config.schema import DataConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.reference import perceptron_of_equal_size
 from benchmarks.timing import publish, table
-from lidcli.config.schema import DataConfig
 from lidcli.data.registry import load
 from lidcli.nn import MLP, InjectiveDecoder
 

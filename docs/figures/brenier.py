@@ -13,10 +13,10 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
+from lidcli.config.schema import DataConfig
 from torch import Tensor
 from torch.nn import functional as F
 
-from lidcli.config.schema import DataConfig
 from lidcli.data.registry import load
 from lidcli.nn import ICNN, MLP, BrenierMap, InjectiveDecoder, measured_modulus
 

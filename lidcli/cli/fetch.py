@@ -83,21 +83,17 @@ def fetch(
       lid fetch mnist
       lid fetch all --mirror /path/to/copies
     """
-    known = _known(options.experiments(config), settings)
-    for name in names:
-        if name not in known and name != EVERYTHING:
-            raise ConfigError(f"Unknown data {name!r}; {nearest(name, [*known, EVERYTHING])}")
-    chosen = known if not names or EVERYTHING in names else dict.fromkeys(names)
+    chosen = _chosen(names, _known(options.experiments(config), settings))
     documents = []
     with _progress(quiet or as_json) as progress:
-        for name in chosen:
-            before = {file.path: state(file, known[name].root) for file in known[name].files}
+        for wanted in chosen:
+            before = {file.path: state(file, wanted.root) for file in wanted.files}
             sources: dict[str, str] = {}
             if names and not dry_run:
-                sources = _bring(known[name], mirror, progress)
-            documents.append(_document(known[name], before, sources))
+                sources = _bring(wanted, mirror, progress)
+            documents.append(_document(wanted, before, sources))
             if not as_json:
-                _say(known[name], before, sources, mirror, dry_run, bool(names) and not dry_run)
+                _say(wanted, before, sources, mirror, dry_run, bool(names) and not dry_run)
     if as_json:
         options.print_json("fetch", {"dry_run": dry_run or not names, "data": documents})
     elif not names and not quiet:
@@ -117,6 +113,16 @@ def _known(experiments: Experiments, settings: tuple[str, ...]) -> dict[str, Wan
         root = Path(str(overrides.get(DATA_ROOT, section.get("root", common))))
         known[name] = Wanted(name, info, root)
     return known
+
+
+def _chosen(names: tuple[str, ...], known: dict[str, Wanted]) -> list[Wanted]:
+    """What the names stand for, everything where there is none."""
+    for name in names:
+        if name not in known and name != EVERYTHING:
+            raise ConfigError(f"Unknown data {name!r}; {nearest(name, [*known, EVERYTHING])}")
+    if not names or EVERYTHING in names:
+        return list(known.values())
+    return [known[name] for name in dict.fromkeys(names)]
 
 
 def _bring(wanted: Wanted, mirror: Path | None, progress: Progress) -> dict[str, str]:

@@ -76,12 +76,11 @@ def report(
 
     _known(experiments, results, config)
     made = build(collect(results, experiments))
-    kinds = list(FORMATS) if kind == "all" else [kind] if kind in FORMATS else []
+    kinds = [name for name in FORMATS if kind in (name, "all")]
     drawn = kind in ("all", "html") if figures is None else figures
     folder = output or results / "report"
-    files: list[Path] = []
-    if made.collection.records and (kinds or drawn):
-        files = write(made, folder, kinds, drawn)
+    something = made.collection.records and (kinds or drawn)
+    files = write(made, folder, kinds, drawn) if something else []
     for warning in made.warnings:
         click.echo(f"warning: {warning}", err=True)
     if as_json:

@@ -311,6 +311,7 @@ def _writing(folder: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def _only_one(root: Path) -> Iterator[None]:
+
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("w") as stream:
         try:

@@ -120,20 +120,7 @@ def load_npz(config: Image) -> Dataset:
     assert config.path is not None
     path = config.path
     arrays = _read_npz(path)
-    named = [name for name in ("x", "images") if name in arrays]
-    if len(named) != 1:
-        raise DataError(f"{path} holds {len(named)} of the arrays x and images; expected one.")
-    pixels = _pixels(path, named[0], arrays[named[0]])
-    test_pixels = None
-    if "x_test" in arrays:
-        test_pixels = _pixels(path, "x_test", arrays["x_test"])
-        if test_pixels.shape[1:] != pixels.shape[1:]:
-            raise DataError(
-                f"{path}: x_test has images of {_times(test_pixels.shape[1:])}; expected"
-                f" {_times(pixels.shape[1:])} as in {named[0]}."
-            )
-    elif "labels_test" in arrays:
-        raise DataError(f"{path} holds labels_test but no x_test; expected both or neither.")
+    pixels, test_pixels = _images(path, arrays)
     if test_pixels is not None and ("labels" in arrays) != ("labels_test" in arrays):
         raise DataError(f"{path} holds one of labels and labels_test; expected both or neither.")
     if "labels" not in arrays:
@@ -148,6 +135,27 @@ def load_npz(config: Image) -> Dataset:
     numbers = numbers.astype(np.int64)
     test = None if test_pixels is None else Images(test_pixels, numbers[len(pixels) :])
     return grey_dataset(config, Images(pixels, numbers[: len(pixels)]), test, len(values))
+
+
+def _images(
+    path: Path, arrays: dict[str, NDArray[Any]]
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """The images, and those of the test set if the file has one."""
+    named = [name for name in ("x", "images") if name in arrays]
+    if len(named) != 1:
+        raise DataError(f"{path} holds {len(named)} of the arrays x and images; expected one.")
+    pixels = _pixels(path, named[0], arrays[named[0]])
+    if "x_test" not in arrays:
+        if "labels_test" in arrays:
+            raise DataError(f"{path} holds labels_test but no x_test; expected both or neither.")
+        return pixels, None
+    test = _pixels(path, "x_test", arrays["x_test"])
+    if test.shape[1:] != pixels.shape[1:]:
+        raise DataError(
+            f"{path}: x_test has images of {_times(test.shape[1:])}; expected"
+            f" {_times(pixels.shape[1:])} as in {named[0]}."
+        )
+    return pixels, test
 
 
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:

@@ -135,11 +135,9 @@ def read_csv(path: Path, label: str | None) -> Table:
         DataError: file, line and what was expected.
     """
     lines = _lines(path)
-    if not lines:
-        raise DataError(f"{path} is empty; expected rows of numbers.")
     columns, header = _header(path, lines[0])
     body = lines[1:] if header else lines
-    at = _label_column(path, columns if header else (), label)
+    at = _label_column(path, columns, header, label)
     if len(body) < SMALLEST_TABLE:
         raise DataError(
             f"{path} holds {len(body)} rows of data; expected {SMALLEST_TABLE} at least."
@@ -157,29 +155,30 @@ def read_csv(path: Path, label: str | None) -> Table:
             )
         values[row] = [_number(path, line, columns[i], cells[i]) for i in kept]
         if at is not None:
-            if not cells[at]:
-                raise DataError(
-                    f"{path}, line {line}, {columns[at]}: expected a label, found none."
-                )
-            names.append(cells[at])
+            names.append(_name(path, line, columns[at], cells[at]))
+    chosen = tuple(columns[i] for i in kept)
+    _refuse_constant(path, chosen, values)
+    labels, classes = _classes(path, names, columns[at]) if at is not None else (None, None)
+    return Table(chosen, values, labels, classes)
+
+
+def _refuse_constant(path: Path, columns: tuple[str, ...], values: NDArray[np.float64]) -> None:
     constant = values.min(axis=0) == values.max(axis=0)
     if constant.any():
         column = int(constant.argmax())
         raise DataError(
-            f"{path}: {columns[kept[column]]} is {values[0, column]:g} in every row; expected a"
+            f"{path}: {columns[column]} is {values[0, column]:g} in every row; expected a"
             " column that varies. Leave it out."
         )
-    labels, classes = _classes(path, names, columns[at]) if at is not None else (None, None)
-    return Table(tuple(columns[i] for i in kept), values, labels, classes)
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """The cells of every line that is not blank, with its number."""
+    """The cells of every line that is not blank, one at least, with its number."""
     check_plain(path, LARGEST_FILE)
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, strict=True)
-            return [
+            found = [
                 (reader.line_num, [cell.strip() for cell in cells]) for cells in reader if cells
             ]
     except FileNotFoundError:
@@ -192,6 +191,9 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
         ) from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if not found:
+        raise DataError(f"{path} is empty; expected rows of numbers.")
+    return found
 
 
 def _value(cell: str) -> float:
@@ -226,14 +228,17 @@ def _header(path: Path, first: tuple[int, list[str]]) -> tuple[tuple[str, ...], 
     return tuple(cells), True
 
 
-def _label_column(path: Path, header: tuple[str, ...], label: str | None) -> int | None:
-    if label is None or (label == DEFAULT_LABEL and label not in header):
+def _label_column(
+    path: Path, columns: tuple[str, ...], header: bool, label: str | None
+) -> int | None:
+    named = columns if header else ()
+    if label is None or (label == DEFAULT_LABEL and label not in named):
         return None
     if not header:
         raise DataError(f"{path} has no header; expected one that names the label {label!r}.")
-    if label not in header:
-        raise DataError(f"{path} has no column {label!r}; {nearest(label, header)}")
-    return header.index(label)
+    if label not in named:
+        raise DataError(f"{path} has no column {label!r}; {nearest(label, named)}")
+    return named.index(label)
 
 
 def _number(path: Path, line: int, column: str, cell: str) -> float:
@@ -247,6 +252,12 @@ def _number(path: Path, line: int, column: str, cell: str) -> float:
     if not math.isfinite(value) or abs(value) > LARGEST_VALUE:
         raise DataError(f"{path}, line {line}, {column}: expected a finite number, found {cell}.")
     return value
+
+
+def _name(path: Path, line: int, column: str, cell: str) -> str:
+    if not cell:
+        raise DataError(f"{path}, line {line}, {column}: expected a label, found none.")
+    return cell
 
 
 def _classes(path: Path, names: list[str], column: str) -> tuple[NDArray[np.int64], int]:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from lidcli.config.schema import DataConfig
+
 from lidcli.data.dataset import Dataset
 from lidcli.data.images import load_npz, read_idx
 from lidcli.data.registry import load

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from lidcli.config.schema import DataConfig
+
 from lidcli.data.points import load_csv, read_csv
 from lidcli.errors import DataError
 

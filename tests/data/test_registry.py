@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-
 from lidcli.config.load import load_files
 from lidcli.config.schema import DataConfig
+
 from lidcli.data.registry import DATASETS, load
 from lidcli.data.text_files import TEXT_DATASETS
 from lidcli.errors import ConfigError, DataError

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from lidcli.config.schema import DataConfig
+
 from lidcli.data.dataset import Split, fingerprint
 from lidcli.data.splits import split
 from lidcli.errors import ConfigError, DataError

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import pytest
-
 from lidcli.config.schema import DataConfig
+
 from lidcli.data.dataset import Dataset
 from lidcli.data.toys import PINWHEEL_ENTROPY, digits, pinwheel, pinwheel_log_density
 

@@ -9,18 +9,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lidcli.inference.amortized import FlowPosterior
+from lidcli.models.base import Draws, Parameters, normal_log_prob
+from lidcli.models.continuous import Continuous
+from lidcli.models.mixture import Mixture
 from torch import Tensor, nn
 
-from lidcli.inference.amortized import FlowPosterior
 from lidcli.metrics import clustering, information
 from lidcli.metrics.estimate import mean
 from lidcli.metrics.evaluation import Split, broken_invariants, evaluate
 from lidcli.metrics.likelihood import bounds
 from lidcli.metrics.verdict import verdict
-from lidcli.models.base import Draws, Parameters, normal_log_prob
-from lidcli.models.continuous import Continuous
 from lidcli.models.likelihoods import Gaussian
-from lidcli.models.mixture import Mixture
 from lidcli.nn import MLP, InjectiveDecoder
 
 SIGMA = 0.7

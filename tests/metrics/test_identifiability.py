@@ -6,9 +6,11 @@ import math
 
 import pytest
 import torch
+from lidcli.inference.amortized import FlowPosterior
+from lidcli.models.continuous import Continuous
+from lidcli.models.mixture import Mixture
 from torch import Tensor, nn
 
-from lidcli.inference.amortized import FlowPosterior
 from lidcli.inference.exact import ExactClusters, ExactGaussian
 from lidcli.metrics.identifiability import (
     _redraw,
@@ -19,9 +21,7 @@ from lidcli.metrics.identifiability import (
     variation,
 )
 from lidcli.metrics.quadrature import exact_units
-from lidcli.models.continuous import Continuous
 from lidcli.models.likelihoods import Gaussian
-from lidcli.models.mixture import Mixture
 from lidcli.models.ppca import PPCA, fit_ppca
 from lidcli.models.transport import two_cluster_gmvae
 
@@ -74,7 +74,7 @@ def test_quadrature_agrees_with_monte_carlo_on_a_mixture() -> None:
     varied, kl = exact_units(model, data)
     torch.manual_seed(0)
     joint = variation(model, data, draws=2000, pairs=1)["joint"]
-    assert varied["joint"].mean().item() == pytest.approx(joint.value, rel=0.1)
+    assert abs(varied["joint"].mean().item() - joint.value) < 5 * joint.se
     assert all((value >= -1e-9).all() for value in kl.values())
     assert (kl["c"] <= math.log(3) + 1e-9).all()
     assert (kl["joint"] >= kl["w/1"] - 1e-6).all()

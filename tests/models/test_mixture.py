@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
-from torch import nn
-
 from lidcli.inference.amortized import FlowPosterior
 from lidcli.models.base import Draws, Parameters
-from lidcli.models.likelihoods import Bernoulli, Gaussian
 from lidcli.models.mixture import Mixture, separated_means
+from torch import nn
+
+from lidcli.models.likelihoods import Bernoulli, Gaussian
 from lidcli.nn import MLP, InjectiveDecoder
 
 

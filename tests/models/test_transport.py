@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
+from lidcli.models.mixture import Mixture
 from torch import Tensor
 
 from lidcli.inference.exact import ExactClusters
 from lidcli.metrics.likelihood import bounds
-from lidcli.models.mixture import Mixture
 from lidcli.models.transport import TransportDecoder, two_cluster_gmvae
 
 CENTRES, SCALE, SIGMA = (-2.0, 2.0), 0.5, 0.3

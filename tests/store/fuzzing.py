@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import torch
-
 from lidcli.config.load import load_files
+
 from lidcli.config.plan import plan_experiment
 from lidcli.errors import LidError
 from lidcli.report.collect import collect

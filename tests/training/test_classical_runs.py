@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from lidcli.config.schema import DataConfig
+
 from lidcli.data.classical import SOURCES, classical
 from lidcli.models.ppca import principal_axes
 from lidcli.store.run import Run

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lidcli.config.schema import RunConfig
+from lidcli.models.base import Model
 from torch import nn
 
 from lidcli.cli.progress import Silent
-from lidcli.config.schema import RunConfig
 from lidcli.data.registry import load
 from lidcli.metrics.information import marginal_draw
-from lidcli.models.base import Model
 from lidcli.models.ppca import PPCA, fit_ppca
 from lidcli.training.build import build
 from lidcli.training.lifecycle import execute

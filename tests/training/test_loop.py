@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-from lidcli.cli.progress import Silent
 from lidcli.config.load import load_files, parse_override, resolve
 from lidcli.config.schema import InferenceConfig, RunConfig, TrainConfig
+from lidcli.models.base import Model
+
+from lidcli.cli.progress import Silent
 from lidcli.data.registry import load
 from lidcli.errors import ConfigError, DivergedError, Interrupted
 from lidcli.inference.objective import kl_weight, objective
-from lidcli.models.base import Model
 from lidcli.training.build import build, pick_device
+from lidcli.training.lifecycle import execute
 from lidcli.training.loop import Progress, Trainer
 from lidcli.training.optimisers import learning_rate, make_optimiser
-from lidcli.training.lifecycle import execute
 from lidcli.training.signals import StopRequest
 
 ROOT = Path(__file__).resolve().parents[2]
