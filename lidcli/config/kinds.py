@@ -1,4 +1,4 @@
-"""Sections that come in kinds: which settings each kind has, and where the code is that it names."""
+"""Sections that come in kinds: which settings each kind has, and the code that it names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lidcli.errors import ConfigError
 
-__all__ = ["Kinds", "Part", "Section", "allow", "locate"]
+__all__ = ["Kinds", "Part", "Section", "allow", "allowed", "locate"]
 
 _allowed: set[str] = set()
 
@@ -66,6 +66,11 @@ def allow(names: Iterable[str]) -> None:
     _allowed.update(names)
 
 
+def allowed() -> list[str]:
+    """What may be imported, for a worker that is to be allowed the same."""
+    return sorted(_allowed)
+
+
 def _import(code: str, base: type[Part]) -> type[Part]:
     if code not in _allowed:
         raise ConfigError(
@@ -74,13 +79,18 @@ def _import(code: str, base: type[Part]) -> type[Part]:
         )
     here = str(Path.cwd())
     if here not in sys.path:
-        sys.path.insert(0, here)
+        sys.path.append(here)
     try:
         found = locate(code)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{code} cannot be imported: {error}.") from error
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"{code} cannot be imported: {type(error).__name__}: {reason}."
+        ) from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ConfigError(f"{code} must be a class derived from lidcli.extend.{base.__name__}.")
+    if found.build is Part.build and not found.code:
+        raise ConfigError(f"{code} needs a method build.")
     return found
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, field_validator
 
+from lidcli.config.kinds import allow
+from lidcli.config.parse import UnreadableError, parse
 from lidcli.config.run import PLAIN
 from lidcli.config.sections import KINDS
 from lidcli.errors import ConfigError
@@ -20,6 +21,7 @@ __all__ = [
     "ExperimentSpec",
     "Experiments",
     "Tree",
+    "codes_in",
     "load_files",
     "merge",
     "parse_override",
@@ -45,6 +47,11 @@ class ExperimentSpec(BaseModel):
     also: tuple[str, ...] = ()
     """Other experiments whose runs are part of this one."""
 
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _one_seed(cls, value: Any) -> Any:
+        return str(value) if type(value) is int else value
+
 
 @dataclass(frozen=True)
 class Experiments:
@@ -59,6 +66,8 @@ class Experiments:
     pairs: dict[tuple[str, str], Tree] = field(default_factory=dict)
     experiments: dict[str, ExperimentSpec] = field(default_factory=dict)
     profiles: dict[str, Tree] = field(default_factory=dict)
+    codes: tuple[tuple[str, str], ...] = ()
+    """Section and `module:name` of every kind of the user's."""
 
 
 def section_keys(name: str) -> list[str]:
@@ -77,11 +86,12 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     return out
 
 
-def load_files(paths: Sequence[Path]) -> Experiments:
+def load_files(paths: Sequence[Path], trusted: Collection[Path] = ()) -> Experiments:
     """Read experiment files; later ones add to and override earlier ones.
 
     Args:
         paths: YAML files, in order of rising precedence.
+        trusted: those whose `use: module:name` may be imported.
 
     Raises:
         ConfigError: a file is missing, unreadable or holds an unknown key.
@@ -90,15 +100,43 @@ def load_files(paths: Sequence[Path]) -> Experiments:
         >>> load_files([]).models
         {}
     """
+    files = [(path, _read(path)) for path in paths]
+    codes = tuple(code for _, content in files for code in codes_in(content))
+    allow(name for path, content in files if path in trusted for _, name in codes_in(content))
+    free = {section for section, _ in codes}
     merged: Tree = {}
-    where = {}
-    for path in paths:
-        content = _sorted(_read(path), str(path))
+    where: dict[str, str] = {}
+    for path, raw in files:
+        content = _Sorter(str(path), free).sorted(raw)
         where |= dict.fromkeys(content["experiments"], f"{path}: experiments")
         merged = merge(merged, content)
-    specs = merged.pop("experiments", {})
-    found = {name: _experiment(entry, f"{where[name]}.{name}") for name, entry in specs.items()}
-    return Experiments(**merged, experiments=found)
+    found = {}
+    for name, entry in merged.pop("experiments", {}).items():
+        found[name] = _experiment(entry, f"{where[name]}.{name}")
+    return Experiments(**merged, experiments=found, codes=codes)
+
+
+def codes_in(tree: Any, section: str = "") -> Iterator[tuple[str, str]]:
+    """The section and `module:name` of every kind of the user's that a tree names.
+
+    Args:
+        tree: of a file, or of `--set` and `--grid`, with dotted keys.
+        section: that the tree belongs to.
+
+    Example:
+        >>> list(codes_in({"models": {"mine": {"decoder": {"use": "mine:Spline"}}}}))
+        [('decoder', 'mine:Spline')]
+        >>> list(codes_in({"decoder.kind": ["mlp", "mine:Spline"]}))
+        [('decoder', 'mine:Spline')]
+    """
+    for key, value in tree.items() if isinstance(tree, Mapping) else ():
+        head, dot, last = str(key).partition(".")
+        place, name = (head, last) if dot else (section, head)
+        if place in KINDS and name in ("use", KINDS[place].tag):
+            found = value if isinstance(value, list) else [value]
+            yield from ((place, code) for code in found if isinstance(code, str) and ":" in code)
+        inner = key if key in KINDS and isinstance(value, Mapping) else section
+        yield from codes_in(value, "model" if key == "models" else inner)
 
 
 def _read(path: Path) -> Tree:
@@ -109,12 +147,11 @@ def _read(path: Path) -> Tree:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.") from error
     try:
-        content = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        reason = getattr(error, "problem", None) or "unreadable"
-        raise ConfigError(f"{path}{line} is not valid YAML: {reason}.") from error
+        content = parse(text)
+    except UnreadableError as error:
+        line = f", line {error.line}" if error.line else ""
+        raise ConfigError(f"{path}{line} is not valid YAML: {error}.") from error
+    content = {} if content is None else content
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold a mapping with {', '.join(_TOP)}.")
     for key, value in content.items():
@@ -125,44 +162,104 @@ def _read(path: Path) -> Tree:
     return content
 
 
-def _sorted(content: Tree, where: str) -> Tree:
-    """One file's contents, by the fields of `Experiments`, every setting in its section."""
-    data, pairs = _take_pairs(content.get("data", {}), where)
-    return {
-        "defaults": _sections(content.get("defaults", {}), None, f"{where}: defaults"),
-        "models": dict(_entries(content.get("models", {}), "model", f"{where}: models")),
-        "data": dict(_entries(data, "data", f"{where}: data")),
-        "pairs": pairs,
-        "experiments": {str(name): entry for name, entry in content.get("experiments", {}).items()},
-        "profiles": dict(_entries(content.get("profiles", {}), None, f"{where}: profiles")),
-    }
+class _Sorter:
+    """Sorts one file's settings into sections.
 
+    Args:
+        path: of the file, for messages.
+        free: sections that may have a kind of the user's, whose keys are checked later.
+    """
 
-def _entries(group: Tree, own: str | None, where: str) -> Iterator[tuple[str, Tree]]:
-    for name, entry in group.items():
-        yield str(name), _sections({} if entry is None else entry, own, f"{where}.{name}")
+    def __init__(self, path: str, free: Collection[str]) -> None:
+        self.path, self.free = path, free
 
+    def sorted(self, content: Tree) -> Tree:
+        """The contents by the fields of `Experiments`, every setting in its section."""
+        data, pairs = self.take_pairs(content.get("data", {}))
+        return {
+            "defaults": self.sections(content.get("defaults", {}), None, "defaults"),
+            "models": dict(self.entries(content.get("models", {}), "model", "models")),
+            "data": dict(self.entries(data, "data", "data")),
+            "pairs": pairs,
+            "experiments": dict(self.experiments(content.get("experiments", {}))),
+            "profiles": dict(self.entries(content.get("profiles", {}), None, "profiles")),
+        }
 
-def _take_pairs(content: Tree, where: str) -> tuple[Tree, dict[tuple[str, str], Tree]]:
-    """Move `data.<name>.models.<model>`, settings of one model on those data, out of `data`."""
-    data, pairs = dict(content), {}
-    for name, entry in content.items():
-        if isinstance(entry, dict) and "models" in entry:
-            data[name] = {key: value for key, value in entry.items() if key != "models"}
-            place = f"{where}: data.{name}.models"
-            if not isinstance(entry["models"], Mapping):
-                raise ConfigError(f"{place} must be a mapping from model to settings.")
-            for model, settings in _entries(dict(entry["models"]), "model", place):
-                pairs[model, str(name)] = settings
-    return data, pairs
+    def experiments(self, group: Tree) -> Iterator[tuple[str, Any]]:
+        """Experiments, not yet validated: a later file may complete them."""
+        for name, entry in group.items():
+            if isinstance(entry, Mapping) and "set" in entry:
+                place = f"experiments.{name}.set"
+                yield name, {**entry, "set": self.sections(entry["set"], None, place)}
+            else:
+                yield name, entry
+
+    def entries(
+        self, group: Mapping[str, Any], own: str | None, where: str
+    ) -> Iterator[tuple[str, Tree]]:
+        """Each entry of a group, sorted."""
+        for name, entry in group.items():
+            yield name, self.sections({} if entry is None else entry, own, f"{where}.{name}")
+
+    def take_pairs(self, content: Tree) -> tuple[Tree, dict[tuple[str, str], Tree]]:
+        """Move `data.<name>.models.<model>`, settings of one model on those data, out of `data`."""
+        data, pairs = dict(content), {}
+        for name, entry in content.items():
+            if isinstance(entry, Mapping) and "models" in entry:
+                data[name] = {key: value for key, value in entry.items() if key != "models"}
+                place = f"data.{name}.models"
+                if not isinstance(entry["models"], Mapping):
+                    raise self.error(place, "must be a mapping from model to settings.")
+                for model, settings in self.entries(entry["models"], "model", place):
+                    pairs[model, name] = settings
+        return data, pairs
+
+    def sections(self, entry: Any, own: str | None, where: str) -> Tree:
+        """An entry's keys sorted into sections; keys that name none belong to `own`."""
+        if not isinstance(entry, Mapping):
+            raise self.error(where, f"must be a mapping of settings, not {entry!r}.")
+        tree: Tree = {}
+        mine: Tree = {}
+        for key, value in entry.items():
+            if key in SECTIONS and isinstance(value, Mapping):
+                tree[key] = self.checked(value, key, f"{where}: {key}")
+            elif key in SECTIONS and not (own and key in section_keys(own)):
+                raise self.error(where, f"{key} must be a mapping of settings, not {value!r}.", ":")
+            elif own is None:
+                raise self.error(where, f"unknown key {key!r}; {nearest(key, SECTIONS)}", ":")
+            else:
+                mine[key] = value
+        if own is not None and mine:
+            tree[own] = merge(tree.get(own, {}), self.checked(mine, own, where, SECTIONS))
+        return tree
+
+    def checked(
+        self, settings: Mapping[str, Any], section: str, where: str, beside: Sequence[str] = ()
+    ) -> Tree:
+        """One section's settings, whose keys some kind of the section has; `use` is its tag."""
+        valid = section_keys(section)
+        for key in settings:
+            if key not in valid and section not in self.free:
+                hint = nearest(key, [*valid, *beside])
+                raise self.error(where, f"unknown key {key!r}; {hint}", ":")
+        found = dict(settings)
+        if section in KINDS and "use" in found:
+            tag = KINDS[section].tag
+            if tag in found:
+                raise self.error(where, f"give use or {tag}, not both.", ":")
+            found[tag] = found.pop("use")
+        return found
+
+    def error(self, where: str, problem: str, colon: str = "") -> ConfigError:
+        """An error at a place of this file."""
+        return ConfigError(f"{self.path}: {where}{colon} {problem}")
 
 
 def _experiment(entry: Any, where: str) -> ExperimentSpec:
     try:
-        spec = ExperimentSpec.model_validate(entry)
+        return ExperimentSpec.model_validate(entry)
     except ValidationError as error:
         raise ConfigError(f"{where}: {_explain(error)}") from None
-    return spec.model_copy(update={"set": _sections(spec.set, None, f"{where}.set")})
 
 
 def _explain(error: ValidationError) -> str:
@@ -175,39 +272,6 @@ def _explain(error: ValidationError) -> str:
         return f"{place} is missing."
     message = first["msg"][0].lower() + first["msg"][1:]
     return f"{f'{place} = ' if place else ''}{first['input']!r} is not usable: {message}."
-
-
-def _sections(entry: Any, own: str | None, where: str) -> Tree:
-    """An entry's keys sorted into sections; keys that name none belong to `own`."""
-    if not isinstance(entry, Mapping):
-        raise ConfigError(f"{where} must be a mapping of settings, not {entry!r}.")
-    tree: Tree = {}
-    mine: Tree = {}
-    for key, value in entry.items():
-        if key in SECTIONS and isinstance(value, Mapping):
-            tree[key] = _checked(value, key, f"{where}: {key}")
-        elif key in SECTIONS and not (own and key in section_keys(own)):
-            raise ConfigError(f"{where}: {key} must be a mapping of settings, not {value!r}.")
-        elif own is None:
-            raise ConfigError(f"{where}: unknown key {key!r}; {nearest(str(key), SECTIONS)}")
-        else:
-            mine[key] = value
-    if own is not None and mine:
-        tree[own] = merge(tree.get(own, {}), _checked(mine, own, where, SECTIONS))
-    return tree
-
-
-def _checked(
-    settings: Mapping[Any, Any], section: str, where: str, beside: Sequence[str] = ()
-) -> Tree:
-    """One section's settings, whose keys some kind of the section has."""
-    valid = section_keys(section)
-    for key in settings:
-        if key not in valid:
-            raise ConfigError(
-                f"{where}: unknown key {key!r}; {nearest(str(key), [*valid, *beside])}"
-            )
-    return dict(settings)
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -224,6 +288,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not sign or not key.strip():
         raise ConfigError(f"--set takes key=value, for example train.epochs=20, not {text!r}.")
     try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {key.strip()}: {value!r} is not a readable value.") from None
+        return key.strip(), parse(value)
+    except UnreadableError as error:
+        raise ConfigError(
+            f"--set {key.strip()}: {value[:60]!r} is not readable: {error}."
+        ) from None

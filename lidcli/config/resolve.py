@@ -92,24 +92,24 @@ def resolve_loosely(
         if name is not None and name not in known:
             raise ConfigError(f"Unknown {kind} {name!r}; {nearest(name, known)}")
     own = [experiments.models[model], experiments.pairs.get((model, data), {})]
-    levels = [{"data": {"name": data}}, experiments.defaults, own[0], experiments.data[data]]
-    levels += [own[1]]
-    base = _merged(levels)
+    levels: list[Tree] = [experiments.defaults, own[0], experiments.data[data], own[1]]
+    base = _merged([{"data": {"name": data}}, *levels])
     levels += [experiments.experiments[experiment].set] if experiment is not None else []
     levels += [experiments.profiles[profile]] if profile is not None else []
-    asked = list(overrides)
-    merged = _merged([*levels, *(_nest(key, value) for key, value in asked)])
+    asked = [_split(key, value) for key, value in overrides]
+    merged = _merged([base, *levels[4:], *({at: {key: value}} for at, key, value in asked)])
     chosen = _choose(merged)
+    _check_keys([*levels, *({at: {key: 0}} for at, key, _ in asked)], chosen, experiments.codes)
     _check_own(own, base, chosen)
     unused = {
-        key: does_nothing(*key.split(".", 1), _names(chosen))
-        for key, _ in asked
-        if not _applies(chosen, *key.split(".", 1))
+        f"{section}.{key}": does_nothing(section, key, _names(chosen))
+        for section, key, _ in asked
+        if not _applies(chosen, section, key)
     }
     tree: Tree = {"method": model, "seed": seed}
-    for section, (name, kind) in chosen.items():
+    for section, (name, part) in chosen.items():
         settings = merged.get(section, {})
-        tree[section] = {key: settings[key] for key in kind.model_fields if key in settings}
+        tree[section] = {key: settings[key] for key in part.model_fields if key in settings}
         if section in KINDS:
             tree[section][KINDS[section].tag] = name
     return Resolved(RunConfig.of(tree), unused)
@@ -122,35 +122,46 @@ def _merged(levels: Iterable[Mapping[str, Any]]) -> Tree:
     return tree
 
 
-def _nest(key: str, value: Any) -> Tree:
-    """The tree of one dotted setting."""
-    section, dot, name = key.partition(".")
+def _split(dotted: str, value: Any) -> tuple[str, str, Any]:
+    """Section, key and value of one dotted setting; `use` is the tag."""
+    section, dot, key = dotted.partition(".")
     if section not in SECTIONS or not dot:
         valid = [f"{known}.{name}" for known in SECTIONS for name in section_keys(known)]
-        raise ConfigError(f"Unknown setting {key!r}; {nearest(key, valid)}")
-    fields = section_keys(section)
-    if name not in fields:
-        valid = [f"{section}.{known}" for known in fields]
-        raise ConfigError(f"Unknown setting {key!r}; {nearest(key, valid)}")
-    return {section: {name: value}}
+        raise ConfigError(f"Unknown setting {dotted!r}; {nearest(dotted, valid)}")
+    return section, KINDS[section].tag if key == "use" and section in KINDS else key, value
+
+
+def _check_keys(levels: Iterable[Tree], chosen: Choice, codes: Iterable[tuple[str, str]]) -> None:
+    """Every setting is one of some kind of its section, of the user's kinds too."""
+    for tree in levels:
+        for section, settings in tree.items():
+            for key in settings:
+                if _applies(chosen, section, key) or key in section_keys(section):
+                    continue
+                yours = [KINDS[section][code] for place, code in codes if place == section]
+                if not any(key in kind.model_fields for kind in yours):
+                    valid = [*section_keys(section), *(k for y in yours for k in y.model_fields)]
+                    hint = nearest(f"{section}.{key}", [f"{section}.{name}" for name in valid])
+                    raise ConfigError(f"Unknown setting {f'{section}.{key}'!r}; {hint}")
 
 
 def _choose(merged: Tree) -> Choice:
     """The kind of every section that the family and the procedure need."""
 
-    def kind(section: str, default: str | None) -> tuple[str, type[Section]]:
+    def choose(section: str, default: str | None) -> tuple[str, type[Section]]:
         tag = KINDS[section].tag
         name = merged.get(section, {}).get(tag)
         name = default if name is None else name
         if not isinstance(name, str):
             problem = "is missing" if name is None else f"= {name!r} is no name"
-            raise ConfigError(f"{section}.{tag} {problem}; {nearest('', KINDS[section])}.")
+            known = ", ".join(KINDS[section])
+            raise ConfigError(f"{section}.{tag} {problem}; there are {known}.")
         return name, KINDS[section][name]
 
-    chosen = {"data": kind("data", None)}
+    chosen: Choice = {"data": choose("data", None)}
     data: Any = chosen["data"][1]
-    chosen["model"] = kind("model", data.family)
-    chosen["inference"] = kind("inference", "amortized")
+    chosen["model"] = choose("model", data.family)
+    chosen["inference"] = choose("inference", "amortized")
     model: Any = chosen["model"][1]
     inference: Any = chosen["inference"][1]
     defaults = {
@@ -160,8 +171,8 @@ def _choose(merged: Tree) -> Choice:
         "train": "adam",
     }
     needed = {*model.needs, *inference.needs}
-    chosen |= {name: kind(name, usual) for name, usual in defaults.items() if name in needed}
-    return chosen | {name: ("", section) for name, section in PLAIN.items()}
+    chosen |= {name: choose(name, usual) for name, usual in defaults.items() if name in needed}
+    return chosen | {name: ("", kind) for name, kind in PLAIN.items()}
 
 
 def _names(chosen: Choice) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
 
 from lidcli.config.identity import identity
-from lidcli.config.kinds import Part, Section
+from lidcli.config.kinds import Section
 from lidcli.config.sections import (
     KINDS,
     Data,
@@ -205,10 +205,10 @@ def does_nothing(section: str, key: str, chosen: Mapping[str, str]) -> str:
             f" {chosen['inference']!r}."
         )
     holders = KINDS[section].holders(key)
-    has = "has" if len(holders) == 1 else "have"
+    has = ", ".join(holders) + (" has" if len(holders) == 1 else " have")
     return (
         f"{place} does nothing for {section}.{KINDS[section].tag} = {chosen[section]!r};"
-        f" {', '.join(holders)} {has} it."
+        f" {has if holders else 'a kind of yours has'} it."
     )
 
 
