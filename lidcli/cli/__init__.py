@@ -21,7 +21,7 @@ COMMANDS = {
     "sweep": ("lidcli.cli.sweep:sweep", "Run an experiment, or a grid of your own."),
     "report": ("lidcli.cli.report:report", "Tables and figures of what was run."),
     "list": ("lidcli.cli.inspect:list_", "List models, data, experiments or runs."),
-    "show": ("lidcli.cli.inspect:show", "Show one run, or a resolved configuration."),
+    "show": ("lidcli.cli.show:show", "Show one run, or a resolved configuration."),
 }
 
 
@@ -45,7 +45,7 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or name the nearest one."""
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            from lidcli.config.load import nearest
+            from lidcli.names import nearest
 
             ctx.fail(f"No such command {args[0]!r}; {nearest(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)

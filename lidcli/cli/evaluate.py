@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lidcli.cli import options
+from lidcli.config.run import RunConfig
 from lidcli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lidcli.store.run import Run
 
 __all__ = ["evaluate"]
 
@@ -27,6 +30,7 @@ __all__ = ["evaluate"]
     is_flag=True,
     help="Measure the likelihood's variation over the latent and the KL, unit by unit.",
 )
+@options.config_option
 @options.results_option
 @options.device_option
 @options.json_option
@@ -37,6 +41,7 @@ def evaluate(
     split: str | None,
     samples: int | None,
     identifiability: bool,
+    config: tuple[Path, ...],
     results: Path,
     device: str | None,
     as_json: bool,
@@ -46,36 +51,43 @@ def evaluate(
     """Measure trained runs again, from their stored weights.
 
     RUN is a folder or the beginning of a run id. The record is updated; nothing
-    is trained. Everything is in nats per datum, AU a fraction.
+    is trained. A run of your own code needs the file that names it, with -c.
+    Everything is in nats per datum, AU a fraction.
     """
     from lidcli.cli.train import print_result, result_document
-    from lidcli.config.schema import RunConfig
     from lidcli.store.run import Run, resolve
     from lidcli.training.lifecycle import evaluate_run
 
+    if config:
+        options.experiments(config)
+    asked = {"split": split, "identifiability": identifiability or None, "samples": samples}
+    changes: dict[str, dict[str, Any]] = {
+        "evaluate": {key: value for key, value in asked.items() if value is not None},
+        "runtime": {} if device is None else {"device": device},
+    }
     documents: list[dict[str, Any]] = []
     for folder in [resolve(results, text) for text in runs]:
         run = Run.open(folder)
-        document: dict[str, Any] = copy.deepcopy(run.config)
-        if split is not None:
-            document["evaluate"]["split"] = split
-        if identifiability:
-            document["evaluate"]["identifiability"] = True
-        if samples is not None:
-            document["evaluate"]["samples"] = samples
-        if device is not None:
-            document["runtime"]["device"] = device
-        try:
-            config = RunConfig.model_validate(document)
-        except ValueError as error:
-            raise ConfigError(f"{folder} was made with settings this version lacks.") from error
-        measured = config.evaluate.split
+        again = stored(run).replaced(**changes)
+        measured = again.evaluate.split
         if not quiet and not as_json:
             click.echo(f"evaluating {folder.name} on the {measured} split", err=True)
-        evaluate_run(run, config)
+        evaluate_run(run, again)
         if as_json:
             documents.append(result_document(Run.open(folder), measured))
         else:
             print_result(Run.open(folder), measured)
     if as_json:
         options.print_json("evaluate", {"runs": documents})
+
+
+def stored(run: Run) -> RunConfig:
+    """The configuration that a run was made with.
+
+    Raises:
+        ConfigError: this version lacks some of it, or nothing allows its code to be imported.
+    """
+    try:
+        return RunConfig.of(run.config)
+    except ConfigError as error:
+        raise ConfigError(f"{run.folder} was made with other settings: {error}") from error

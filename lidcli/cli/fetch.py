@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 import click
 
 from lidcli.cli import options
-from lidcli.config.load import Experiments, nearest
+from lidcli.config.read import Experiments
 from lidcli.data.download import Progress, State, readable, state
 from lidcli.data.download import fetch as fetch_files
 from lidcli.data.registry import DATASETS, DatasetInfo, RemoteFile
 from lidcli.errors import ConfigError
+from lidcli.names import nearest
 
 __all__ = ["fetch"]
 

@@ -11,10 +11,12 @@ from typing import Any, TypeVar
 
 import click
 
-from lidcli.config.load import Experiments, load_files, parse_override
+from lidcli.config.kinds import allow
+from lidcli.config.read import Experiments, codes_in, load_files, parse_override
 from lidcli.errors import ConfigError
 
 __all__ = [
+    "again_option",
     "config_option",
     "device_option",
     "dry_run_option",
@@ -70,6 +72,13 @@ def set_option(command: F) -> F:
     )(command)
 
 
+def again_option(command: F) -> F:
+    """`--again`."""
+    return click.option(
+        "--again", is_flag=True, help="Do here what is published with the repository too."
+    )(command)
+
+
 def profile_option(command: F) -> F:
     """`--profile`."""
     return click.option("--profile", envvar="LID_PROFILE", help="A profile of experiments.yaml.")(
@@ -113,22 +122,26 @@ def verbose_option(command: F) -> F:
 def experiments(config: tuple[Path, ...]) -> Experiments:
     """The contents of `experiments.yaml` and of every file that `-c` names.
 
+    Only what those files name themselves may be imported, not what merely lies in the folder.
+
     Raises:
         ConfigError: no file at all, or an unreadable one.
     """
     here = Path("experiments.yaml")
     shipped = Path(__file__).parents[1] / "experiments.yaml"
     base = here if here.exists() else shipped
-    files = [base] if base.exists() else []
-    paths = [*files, *(path for path in config if path.resolve() != base.resolve())]
+    first = next((path for path in config if path.resolve() == base.resolve()), base)
+    paths = [path for path in (first, *config) if path is not base or base.exists()]
     if not paths:
         raise ConfigError("There is no experiments.yaml here; name one with -c.")
-    return load_files(paths)
+    return load_files(list(dict.fromkeys(paths)), trusted=config)
 
 
 def overrides(settings: tuple[str, ...], device: str | None = None) -> list[tuple[str, Any]]:
     """The pairs of `--set`, with `--device` as one of them."""
     pairs = [parse_override(text) for text in settings]
+    for key, value in pairs:
+        allow(code for _, code in codes_in({key: value}))
     return [*pairs, ("runtime.device", device)] if device is not None else pairs
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lidcli.cli import options
-from lidcli.config.load import nearest
 from lidcli.errors import ConfigError
+from lidcli.names import nearest
 
 if TYPE_CHECKING:
     from lidcli.report.write import Report

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import yaml
 
 from lidcli.cli import options
-from lidcli.config.load import Experiments
-from lidcli.config.plan import Plan, parse_seeds, plan_experiment, plan_grid
+from lidcli.cli.sweep_text import entry, plan_text, print_outcomes, print_plan
+from lidcli.config.kinds import allow
+from lidcli.config.parse import UnreadableError, parse
+from lidcli.config.plan import Plan, parse_seeds, parts, plan_experiment, plan_grid
+from lidcli.config.read import Experiments, codes_in
+from lidcli.config.resolve import resolve_loosely
+from lidcli.config.run import RunConfig
 from lidcli.errors import ConfigError, Interrupted, SweepError
 
 if TYPE_CHECKING:
@@ -19,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["sweep"]
 
-STATES = ("new", "partial", "done", "diverged")
-STATUSES = ("complete", "failed", "diverged", "interrupted", "locked", "waiting")
 AD_HOC = "train"
 Grid = dict[str, list[Any]]
 
@@ -39,11 +42,13 @@ def parse_grid(texts: Sequence[str]) -> Grid:
     for text in texts:
         key, _, values = text.partition("=")
         try:
-            grid[key.strip()] = yaml.safe_load(f"[{values}]")
-        except yaml.YAMLError:
-            grid[key.strip()] = []
-        if not grid[key.strip()]:
-            raise ConfigError(f"--grid takes key=value,value, not {text!r}.")
+            found = parse(f"[{values}]")
+        except UnreadableError:
+            found = None
+        if not isinstance(found, list) or not found:
+            raise ConfigError(f"--grid takes key=value,value, not {text[:60]!r}.")
+        grid[key.strip()] = found
+    allow(code for _, code in codes_in(grid))
     return grid
 
 
@@ -65,7 +70,8 @@ def make_plan(
         if models or data or grid:
             raise ConfigError("Name an experiment, or --model, --data and --grid, not both.")
         plan = plan_experiment(known, experiment, seeds=seeds, **common)
-        return plan, list(known.experiments[experiment].grid)
+        grids = [known.experiments[name].grid for name in parts(known, experiment)]
+        return plan, list(dict.fromkeys(key for grid in grids for key in grid))
     if not models or not data:
         raise ConfigError("Name an experiment, or both --model and --data.")
     plan = plan_grid(
@@ -104,7 +110,9 @@ def make_plan(
 @click.option("--shard", metavar="I/N", help="Only the i-th of n parts, for a batch scheduler.")
 @click.option("--print-commands", is_flag=True, help="Print a command for each run, and stop.")
 @click.option("--fail-fast", is_flag=True, help="Stop the others when a run fails.")
+@click.option("--wait", is_flag=True, help="Wait for runs that another process is working on.")
 @click.option("--restart", is_flag=True, help="Discard what there is of these runs.")
+@options.again_option
 @options.config_option
 @options.results_option
 @options.set_option
@@ -125,7 +133,9 @@ def sweep(
     shard: str | None,
     print_commands: bool,
     fail_fast: bool,
+    wait: bool,
     restart: bool,
+    again: bool,
     config: tuple[Path, ...],
     results: Path,
     settings: tuple[str, ...],
@@ -138,11 +148,13 @@ def sweep(
 ) -> None:
     """Run an experiment, or a grid of your own, several runs at a time.
 
-    Finished runs are not repeated and partial ones go on where they were: after a
-    crash, or Ctrl-C, give the same command again. A run that fails does not stop
-    the others; failures are listed at the end (exit code 3). Each run computes on
-    one thread unless --set runtime.threads says otherwise, so that workers do not
-    fight for cores. Figures are in nats per datum, AU a fraction.
+    Finished and published runs are not repeated and partial ones go on where they
+    were: after a crash, or Ctrl-C, give the same command again. A run that fails
+    does not stop the others; failures, and runs that another process is working
+    on, are listed at the end (exit code 3). --set and --grid have to do something
+    for one model at least. Each run computes on one thread unless --set
+    runtime.threads says otherwise, so that workers do not fight for cores.
+    Figures are in nats per datum, AU a fraction.
 
     \b
       lid sweep demo
@@ -152,69 +164,97 @@ def sweep(
     """
     from lidcli.sweep import queue
 
-    plan, keys = make_plan(
-        options.experiments(config),
-        experiment,
-        model,
-        data,
-        parse_grid(grid),
-        seeds,
-        profile=profile,
-        overrides=options.overrides(settings, device),
-    )
+    known = options.experiments(config)
+    common = {"profile": profile, "overrides": options.overrides(settings, device)}
+    plan, keys = make_plan(known, experiment, model, data, parse_grid(grid), seeds, **common)
     if shard is not None:
         plan = Plan(plan.experiment, tuple(queue.shard(plan.runs, shard)))
     if print_commands:
-        shared = shared_words(config, results, settings, profile, device)
+        shared = shared_words(config, results, profile, device)
         for run in plan.runs:
-            click.echo(queue.train_command(run, experiment, keys, shared))
+            base = usual(known, run, experiment, **common)
+            click.echo(queue.train_command(run, base, experiment, shared, settings))
         return
-    jobs = queue.survey(plan, results, keys, restart=restart)
+    jobs = queue.survey(plan, results, keys, restart=restart, again=again)
     facts = describe(plan, jobs, results, workers, per_gpu)
     if dry_run:
         print_plan(facts, jobs, as_json)
         return
-
-    from lidcli.cli.sweep_view import view
-    from lidcli.sweep.local import run_local
-
     if not (quiet or as_json):
         click.echo(plan_text(facts, jobs), err=True)
-    with view(len(jobs), quiet or as_json) as watcher:
-        outcomes, ended = run_local(
-            jobs,
-            results=results,
-            experiment=plan.experiment,
-            devices=facts["devices"],
-            threads=facts["threads"],
-            watcher=watcher,
-            restart=restart,
-            fail_fast=fail_fast,
-        )
+    calm = {"results": results, "restart": restart, "fail_fast": fail_fast}
+    outcomes, ended = work(facts, jobs, wait, quiet or as_json, **calm)
     if as_json:
         options.print_json("sweep", {**facts, "runs": [entry(outcome) for outcome in outcomes]})
     else:
         print_outcomes(plan.experiment, outcomes, quiet=quiet, verbose=verbose)
     if ended is not None:
         raise Interrupted(ended)
+    complain(outcomes)
+
+
+def usual(
+    known: Experiments, run: RunConfig, experiment: str | None, **common: Any
+) -> RunConfig | None:
+    """The run of the same model, data and seed without the grid's settings, where there is one."""
+    names: dict[str, Any] = {"model": run.method, "data": run.data.name, "seed": run.seed}
+    try:
+        return resolve_loosely(known, **names, experiment=experiment, **common).config
+    except ConfigError:
+        return None
+
+
+def work(
+    facts: dict[str, Any], jobs: Sequence[Job], wait: bool, silent: bool, **how: Any
+) -> tuple[list[Outcome], int | None]:
+    """Do the jobs, and then those that another process gave up meanwhile.
+
+    Returns:
+        The outcome of each job, in order, and the signal that ended the sweep, if one did.
+    """
+    from lidcli.cli.sweep_view import view
+    from lidcli.sweep.local import run_local
+    from lidcli.sweep.queue import await_others
+
+    how |= {name: facts[name] for name in ("experiment", "devices", "threads")}
+    with view(len(jobs), silent) as watcher:
+        outcomes, ended = run_local(jobs, watcher=watcher, **how)
+    while ended is None:
+        left = [index for index, outcome in enumerate(outcomes) if outcome.status == "locked"]
+        if not left or not await_others([jobs[index] for index in left], wait):
+            break
+        with view(len(left), silent) as watcher:
+            more, ended = run_local([jobs[index] for index in left], watcher=watcher, **how)
+        for index, outcome in zip(left, more, strict=True):
+            outcomes[index] = outcome
+    return outcomes, ended
+
+
+def complain(outcomes: Sequence[Outcome]) -> None:
+    """Say that not every run came to its end.
+
+    Raises:
+        SweepError: runs failed, were stopped, or are in another process's hands.
+    """
     failed = sum(o.failed or o.status == "interrupted" for o in outcomes)
     if failed:
         raise SweepError(f"{failed} of {len(outcomes)} runs failed.")
+    locked = sum(o.status == "locked" for o in outcomes)
+    if locked:
+        raise SweepError(
+            f"{locked} of {len(outcomes)} runs are in the hands of another process;"
+            " --wait waits for them."
+        )
 
 
 def shared_words(
-    config: Sequence[Path],
-    results: Path,
-    settings: Sequence[str],
-    profile: str | None,
-    device: str | None,
+    config: Sequence[Path], results: Path, profile: str | None, device: str | None
 ) -> list[str]:
     """The options that every printed command repeats."""
     words = [word for path in config for word in ("--config", str(path))]
     words += ["--results", str(results)]
     words += ["--profile", profile] if profile else []
-    words += ["--device", device] if device else []
-    return words + [word for text in settings for word in ("--set", text)]
+    return words + (["--device", device] if device else [])
 
 
 def describe(
@@ -239,76 +279,5 @@ def describe(
         "device": device,
         "devices": devices[: max(1, todo)],
         "threads": threads,
+        "states": dict(Counter(job.state for job in jobs)),
     }
-
-
-def plan_text(facts: dict[str, Any], jobs: Sequence[Job]) -> str:
-    """What will be done, in three lines."""
-    from lidcli.sweep.queue import count
-
-    workers, threads = len(facts["devices"]), facts["threads"]
-    states = count((job.state for job in jobs), STATES)
-    return (
-        f"sweep {facts['experiment']}: {len(jobs)} run{'s' * (len(jobs) != 1)} ({states})\n"
-        f"device {facts['device']}, {workers} worker{'s' * (workers > 1)}"
-        f" of {threads} thread{'s' * (threads > 1)}\n"
-        f"folder {facts['folder']}"
-    )
-
-
-def print_plan(facts: dict[str, Any], jobs: Sequence[Job], as_json: bool) -> None:
-    """Print what would be done, run by run."""
-    if as_json:
-        runs = [{"run": job.folder.name, "label": job.label, "state": job.state} for job in jobs]
-        options.print_json("sweep", {"dry_run": True, **facts, "runs": runs})
-        return
-    click.echo(plan_text(facts, jobs))
-    for job in jobs:
-        click.echo(f"  {job.state:<8}  {job.folder.name}  {job.label}")
-
-
-def entry(outcome: Outcome) -> dict[str, Any]:
-    """A run's part of the JSON document."""
-    from lidcli.errors import StoreError
-    from lidcli.store.run import Run
-
-    job = outcome.job
-    content: dict[str, Any] = {
-        "run": job.folder.name,
-        "label": job.label,
-        "method": job.config.method,
-        "data": job.config.data.name,
-        "seed": job.config.seed,
-        "state": job.state,
-        "status": outcome.status,
-        "message": outcome.message,
-    }
-    try:
-        run = Run.open(job.folder)
-    except StoreError:
-        return content
-    return content | {"verdict": run.provenance.get("verdict"), "evaluation": run.evaluation}
-
-
-def print_outcomes(
-    experiment: str, outcomes: Sequence[Outcome], *, quiet: bool, verbose: bool
-) -> None:
-    """Print the count to stdout, and every failure with its message to stderr."""
-    from lidcli.sweep.queue import count
-
-    same: dict[str, list[Outcome]] = {}
-    for outcome in outcomes:
-        if outcome.failed:
-            same.setdefault(outcome.message, []).append(outcome)
-        elif outcome.status == "locked":
-            click.echo(f"skipped {outcome.job.label}: {outcome.message}", err=True)
-    for message, group in same.items():
-        for outcome in group:
-            click.echo(f"{outcome.status} {outcome.job.label} ({outcome.job.folder})", err=True)
-        click.echo(f"  {message}", err=True)
-        if verbose and group[0].details:
-            click.echo(group[0].details, err=True)
-    total = f"{len(outcomes)} run{'s' * (len(outcomes) != 1)}"
-    click.echo(f"{experiment}: {total}, {count((o.status for o in outcomes), STATUSES)}")
-    if not quiet and all(outcome.status == "complete" for outcome in outcomes):
-        click.echo(f"lid report {experiment} shows the tables and figures", err=True)

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lidcli.cli import options
-from lidcli.config.load import nearest, resolve
-from lidcli.config.schema import RunConfig
+from lidcli.config.identity import identities
+from lidcli.config.resolve import resolve
+from lidcli.config.run import RunConfig
 from lidcli.errors import ConfigError
+from lidcli.names import nearest
 
 if TYPE_CHECKING:
+    from lidcli.store.find import Standing
     from lidcli.store.run import Run
 
 __all__ = ["print_result", "result_document", "train"]
@@ -24,6 +27,7 @@ __all__ = ["print_result", "result_document", "train"]
 @click.option("--seed", type=click.IntRange(0), default=0, envvar="LID_SEED", show_default=True)
 @click.option("--experiment", help="An experiment whose settings apply, and its folder.")
 @click.option("--restart", is_flag=True, help="Discard what there is of this run.")
+@options.again_option
 @options.config_option
 @options.results_option
 @options.set_option
@@ -39,6 +43,7 @@ def train(
     seed: int,
     experiment: str | None,
     restart: bool,
+    again: bool,
     config: tuple[Path, ...],
     results: Path,
     settings: tuple[str, ...],
@@ -51,8 +56,9 @@ def train(
 ) -> None:
     """Train one model on one data set, and evaluate it.
 
-    A finished run is reported, not repeated; an interrupted one goes on exactly
-    where its last checkpoint left it. KL, MI, ELBO and LL are in nats per datum.
+    A finished run is reported, not repeated, and so is one published with the
+    repository; an interrupted one goes on exactly where its last checkpoint left
+    it. KL, MI, ELBO and LL are in nats per datum.
 
     \b
       lid train -m lidvae -d pinwheel
@@ -68,58 +74,59 @@ def train(
         overrides=options.overrides(settings, device),
         seed=seed,
     )
+    from lidcli.store.find import standing
+
     folder = experiment or "train"
+    found = standing(results, folder, identities(resolved), again=again or restart)
     if dry_run:
-        print_plan(resolved, results / folder / resolved.run_id, as_json)
+        print_plan(resolved, found, as_json)
         return
+    if found.state == "published":
+        from lidcli.store.run import Run
 
-    from lidcli.cli.progress import observer
-    from lidcli.training.lifecycle import execute
+        run = Run.open(found.folder)
+        if not (quiet or as_json):
+            click.echo("published with the repository; --again trains it here", err=True)
+    else:
+        from lidcli.cli.progress import observer
+        from lidcli.training.lifecycle import execute
 
-    with observer(quiet or as_json) as watcher:
-        run = execute(resolved, results, folder, watcher, restart=restart)
+        with observer(quiet or as_json) as watcher:
+            run = execute(resolved, results, folder, watcher, restart=restart)
     if as_json:
-        options.print_json("train", result_document(run, resolved.evaluate.split))
+        content = {"state": found.state, **result_document(run, resolved.evaluate.split)}
+        options.print_json("train", content)
     else:
         print_result(run, resolved.evaluate.split)
 
 
-def run_state(folder: Path) -> str:
-    """`new`, `done`, or the status of a run that is not done."""
-    from lidcli.store.run import Run
-
-    if not (folder / "run.h5").exists():
-        return "new"
-    status = Run.open(folder).status
-    return {"complete": "done", "running": "partial", "interrupted": "partial"}.get(status, status)
-
-
-def print_plan(config: RunConfig, folder: Path, as_json: bool) -> None:
+def print_plan(config: RunConfig, found: Standing, as_json: bool) -> None:
     """Print what would be done."""
     from lidcli.data.registry import load
-    from lidcli.training.build import build, parameter_counts, pick_device
+    from lidcli.training.build import build, parameter_counts
+    from lidcli.training.device import pick_device
 
     device = pick_device(config.runtime.device)
-    parameters = parameter_counts(build(config, load(config.data)))
-    state = run_state(folder)
+    trained = config.inference.procedure == "gradient"
+    parameters = parameter_counts(build(config, load(config.data))) if trained else {}
     if as_json:
-        options.print_json(
-            "train",
-            {
-                "dry_run": True,
-                "state": state,
-                "folder": folder,
-                "device": str(device),
-                "parameters": parameters,
-                "config": config.document(),
-            },
-        )
+        content = {
+            "dry_run": True,
+            "state": found.state,
+            "folder": found.folder,
+            "device": str(device),
+            "parameters": parameters,
+            "config": config.document(),
+        }
+        options.print_json("train", content)
         return
-    click.echo(f"run         {config.run_id} ({state})")
-    click.echo(f"folder      {folder}")
+    click.echo(f"run         {config.run_id} ({found.state})")
+    click.echo(f"folder      {found.folder}")
     click.echo(f"device      {device}")
     counts = ", ".join(f"{count:,} {name}" for name, count in parameters.items())
-    click.echo(f"parameters  {counts}")
+    click.echo(f"parameters  {counts or f'none trained ({config.inference.kind})'}")
+    if found.state == "published":
+        click.echo("It is published with the repository; --again trains it here.")
 
 
 HEADLINES = (

@@ -36,6 +36,8 @@ class Part(Section):
 
     def build(self, *args: Any, **named: Any) -> Any:
         """What these settings describe; the section's page says from what and to what."""
+        if not self.code:
+            raise ConfigError(f"{type(self).__name__} needs a method build.")
         return locate(self.code)(self, *args, **named)
 
     def completed(self, config: Any) -> dict[str, Any]:
@@ -89,8 +91,6 @@ def _import(code: str, base: type[Part]) -> type[Part]:
         ) from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ConfigError(f"{code} must be a class derived from lidcli.extend.{base.__name__}.")
-    if found.build is Part.build and not found.code:
-        raise ConfigError(f"{code} needs a method build.")
     return found
 
 

@@ -14,7 +14,7 @@ from lidcli.config.run import RunConfig
 from lidcli.errors import ConfigError
 from lidcli.names import nearest
 
-__all__ = ["LIMIT", "Plan", "parse_seeds", "plan_experiment", "plan_grid"]
+__all__ = ["LIMIT", "Plan", "parse_seeds", "parts", "plan_experiment", "plan_grid"]
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def plan_experiment(
             or more than `LIMIT` runs.
     """
     grids = []
-    for part in _parts(experiments, name):
+    for part in parts(experiments, name):
         spec = experiments.experiments[part]
         chosen = parse_seeds(seeds if seeds is not None else spec.seeds)
         grids.append(_Grid(part, spec.models, spec.data, spec.grid, chosen))
@@ -149,7 +149,7 @@ def plan_grid(
     return _plan(experiments, folder, [only], profile, overrides)
 
 
-def _parts(experiments: Experiments, name: str) -> list[str]:
+def parts(experiments: Experiments, name: str) -> list[str]:
     """An experiment and those that it takes in, each once."""
     known, found, waiting = experiments.experiments, dict[str, None](), [name]
     while waiting:

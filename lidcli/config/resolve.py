@@ -141,7 +141,7 @@ def _check_keys(levels: Iterable[Tree], chosen: Choice, codes: Iterable[tuple[st
                 yours = [KINDS[section][code] for place, code in codes if place == section]
                 if not any(key in kind.model_fields for kind in yours):
                     valid = [*section_keys(section), *(k for y in yours for k in y.model_fields)]
-                    hint = nearest(f"{section}.{key}", [f"{section}.{name}" for name in valid])
+                    hint = nearest(key, valid).replace("mean ", f"mean {section}.")
                     raise ConfigError(f"Unknown setting {f'{section}.{key}'!r}; {hint}")
 
 

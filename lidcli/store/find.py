@@ -3,11 +3,74 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from lidcli.errors import StoreError
 
-__all__ = ["find_runs", "resolve"]
+__all__ = ["Standing", "find_runs", "resolve", "standing", "state"]
+
+STATES = {
+    "complete": "done",
+    "running": "partial",
+    "interrupted": "partial",
+    "failed": "partial",
+    "diverged": "diverged",
+}
+
+
+class Standing(NamedTuple):
+    """Where a run stands, and the folder that it is in or will be in.
+
+    `state` is new, partial, done, diverged or published: done by whoever made the repository.
+    """
+
+    state: str
+    folder: Path
+
+
+def state(folder: Path) -> str:
+    """Where the run of a folder stands: new, partial, done or diverged.
+
+    Example:
+        >>> state(Path("nowhere"))
+        'new'
+    """
+    from lidcli.store.run import Run
+
+    if not (folder / "run.h5").exists():
+        return "new"
+    try:
+        return STATES[Run.open(folder).status]
+    except (StoreError, KeyError):
+        return "partial"
+
+
+def standing(
+    results: Path, experiment: str, ids: Sequence[str], *, again: bool = False
+) -> Standing:
+    """Where a run of an experiment stands, one's own before the one published.
+
+    Args:
+        results: folder of the runs.
+        experiment: the folder of this one below it.
+        ids: of the run under every version of its identity, the present one first.
+        again: whether not to look at what is published.
+
+    Example:
+        >>> standing(Path("nowhere"), "demo", ["abc-s0"]).state
+        'new'
+    """
+    for name in ids:
+        folder = results / experiment / name
+        if (folder / "run.h5").exists():
+            return Standing(state(folder), folder)
+    for name in () if again else ids:
+        folder = results / "published" / experiment / name
+        if state(folder) == "done":
+            return Standing("published", folder)
+    return Standing("new", results / experiment / ids[0])
 
 
 def find_runs(results: Path, experiment: str | None = None) -> list[Path]:

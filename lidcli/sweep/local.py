@@ -19,6 +19,7 @@ from types import FrameType
 from typing import IO, Any, Protocol
 
 import lidcli
+from lidcli.config.kinds import allowed
 from lidcli.sweep.queue import Job, Outcome, note_failure, settled
 
 __all__ = ["Watcher", "find_device", "run_local", "slots", "usable_cores"]
@@ -69,7 +70,7 @@ def find_device(name: str) -> tuple[str, int]:
         return "cpu", 0
     import torch
 
-    from lidcli.training.build import pick_device
+    from lidcli.training.device import pick_device
 
     return str(pick_device(name)), torch.cuda.device_count()
 
@@ -184,6 +185,7 @@ class _Pool:
             "results": str(self.results),
             "experiment": self.experiment,
             "restart": self.restart,
+            "allowed": allowed(),
             "argv": sys.argv,
         }
         path = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))

@@ -5,23 +5,30 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
+from lidcli.config.identity import identities
+from lidcli.config.parse import UnreadableError, parse
 from lidcli.config.plan import Plan
-from lidcli.config.schema import RunConfig
-from lidcli.errors import ConfigError, LidError, StoreError
+from lidcli.config.run import RunConfig
+from lidcli.config.sections import KINDS
+from lidcli.errors import ConfigError, LidError, LockedError, StoreError
+from lidcli.store.find import Standing, standing, state
+from lidcli.store.lock import exclusive
 from lidcli.store.run import Run
 
 __all__ = [
     "Job",
     "Outcome",
+    "await_others",
     "count",
+    "has",
+    "is_locked",
     "note_failure",
     "parse_shard",
     "settled",
@@ -32,19 +39,12 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-STATES = {
-    "complete": "done",
-    "running": "partial",
-    "interrupted": "partial",
-    "failed": "partial",
-    "diverged": "diverged",
-}
+POLL = 1.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep: `state` is new, partial, done or diverged, `label` for people."""
+    """One run of a sweep: its `state` as `standing` tells it, and a `label` for people."""
 
     config: RunConfig
     folder: Path
@@ -54,9 +54,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: complete, diverged, failed, interrupted, locked or waiting.
+    """How a run ended: complete, published, diverged, failed, interrupted, locked or waiting.
 
-    `locked` runs are in another process's hands, `waiting` ones were never started.
+    `published` runs were not repeated, `locked` ones are in another process's hands, `waiting`
+    ones were never started.
     """
 
     job: Job
@@ -71,29 +72,26 @@ class Outcome:
         return self.status in ("failed", "diverged")
 
 
-def state(folder: Path) -> str:
-    """Where a run stands: new, partial, done or diverged.
-
-    Example:
-        >>> state(Path("nowhere"))
-        'new'
-    """
-    if not (folder / "run.h5").exists():
-        return "new"
-    try:
-        return STATES[Run.open(folder).status]
-    except (StoreError, KeyError):
-        return "partial"
+def has(config: RunConfig, key: str) -> bool:
+    """Whether a run has the setting of a dotted key."""
+    section, _, name = key.partition(".")
+    part = getattr(config, section, None)
+    return part is not None and (name == "use" or name in type(part).model_fields)
 
 
 def setting(config: RunConfig, key: str) -> Any:
     """The value of a dotted key."""
     section, _, name = key.partition(".")
-    return getattr(getattr(config, section), name)
+    return getattr(getattr(config, section), KINDS[section].tag if name == "use" else name)
 
 
 def survey(
-    plan: Plan, results: Path, grid: Sequence[str] = (), *, restart: bool = False
+    plan: Plan,
+    results: Path,
+    grid: Sequence[str] = (),
+    *,
+    restart: bool = False,
+    again: bool = False,
 ) -> list[Job]:
     """The jobs of a plan, with what earlier sweeps left of them.
 
@@ -102,31 +100,49 @@ def survey(
         results: folder of all runs.
         grid: dotted keys in which the runs differ, for their labels.
         restart: whether everything there is will be discarded.
+        again: whether published runs are done here too.
     """
     jobs = []
     for config in plan.runs:
-        folder = results / plan.experiment / config.run_id
-        values = [f"{key.rpartition('.')[2]}={setting(config, key)}" for key in grid]
+        found = standing(results, plan.experiment, identities(config), again=again or restart)
+        if restart:
+            found = Standing("new", results / plan.experiment / config.run_id)
+        keys = [key for key in grid if has(config, key)]
+        values = [f"{key.rpartition('.')[2]}={setting(config, key)}" for key in keys]
         label = " ".join([config.method, config.data.name, *values, f"seed {config.seed}"])
-        jobs.append(Job(config, folder, "new" if restart else state(folder), label))
+        jobs.append(Job(config, found.folder, found.state, label))
     return jobs
 
 
 def settled(job: Job) -> Outcome | None:
-    """The outcome of a run that needs no worker, because it is done or would diverge again.
+    """The outcome of a run that needs no worker: done, published, or sure to diverge again.
 
     A run on a file of the user's gets a worker, which looks whether the file is still the same.
     """
+    if job.state == "published":
+        return Outcome(job, "published")
     now = state(job.folder)
     if now not in ("done", "diverged"):
         return None
-    if now == "done" and job.config.data.path is not None:
+    data = job.config.data
+    if now == "done" and (getattr(data, "path", None) is not None or ":" in data.kind):
         return None
     run = Run.open(job.folder)
     if now == "done":
         return Outcome(job, "complete")
     message = f"{run.provenance.get('message', '')} --restart discards the run."
     return Outcome(job, "diverged", message.strip())
+
+
+def is_locked(job: Job) -> bool:
+    """Whether another process is working on a run at this moment."""
+    try:
+        with exclusive(job.folder):
+            return False
+    except LockedError:
+        return True
+    except StoreError:
+        return False
 
 
 def count(words: Iterable[str], order: Sequence[str]) -> str:
@@ -172,29 +188,58 @@ def shard(items: Sequence[T], text: str) -> list[T]:
 
 def _written(value: Any) -> str:
     """A value as `--set` reads it back."""
-    if isinstance(value, str) and yaml.safe_load(value) == value:
-        return value
+    if isinstance(value, str):
+        with contextlib.suppress(UnreadableError):
+            if parse(value) == value:
+                return value
     return json.dumps(value)
 
 
 def train_command(
-    config: RunConfig, experiment: str | None, grid: Iterable[str], options: Sequence[str]
+    config: RunConfig,
+    base: RunConfig | None,
+    experiment: str | None,
+    options: Sequence[str],
+    settings: Iterable[str] = (),
 ) -> str:
     """The shell command that does one run of a sweep.
 
     Args:
         config: the run.
+        base: the run that the command without further settings would do, where there is one.
         experiment: a named experiment, or None for a grid of one's own.
-        grid: dotted keys in which the runs differ.
-        options: what all runs share: files, folders, settings.
+        options: what all runs share: files, folders.
+        settings: of `--set`; those that this run does not have are left out.
     """
     words = ["lid", "train", "--model", config.method, "--data", config.data.name]
     words += ["--seed", str(config.seed)]
     words += ["--experiment", experiment] if experiment else []
     words += options
-    for key in grid:
-        words += ["--set", f"{key}={_written(setting(config, key))}"]
+    for text in settings:
+        words += ["--set", text] if has(config, text.partition("=")[0].strip()) else []
+    before = base.document() if base is not None else {}
+    for section, values in config.document().items():
+        if isinstance(values, dict):
+            old = before.get(section, {})
+            for key, value in values.items():
+                if key not in old or old[key] != value:
+                    words += ["--set", f"{section}.{key}={_written(value)}"]
     return shlex.join(words)
+
+
+def await_others(jobs: Sequence[Job], patience: bool) -> bool:
+    """Whether a run that another process was working on is free, or done, now.
+
+    Args:
+        jobs: such runs.
+        patience: whether to wait until one is.
+    """
+    while True:
+        if not all(is_locked(job) for job in jobs):
+            return True
+        if not patience:
+            return False
+        time.sleep(POLL)
 
 
 def note_failure(folder: Path, message: str) -> None:

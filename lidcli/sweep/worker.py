@@ -11,7 +11,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from lidcli.config.schema import RunConfig
+from lidcli.config.kinds import allow
+from lidcli.config.run import RunConfig
 from lidcli.errors import DivergedError, Interrupted, LidError, LockedError
 
 __all__ = ["main"]
@@ -73,8 +74,9 @@ def work(job: dict[str, Any], reporter: Reporter) -> None:
     try:
         from lidcli.training.lifecycle import execute
 
+        allow(job["allowed"])
         execute(
-            RunConfig.model_validate(job["config"]),
+            RunConfig.of(job["config"]),
             Path(job["results"]),
             job["experiment"],
             reporter,

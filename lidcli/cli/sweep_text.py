@@ -1,0 +1,91 @@
+"""What `lid sweep` says before and after: its plan, and how each run ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lidcli.cli import options
+
+if TYPE_CHECKING:
+    from lidcli.sweep.queue import Job, Outcome
+
+__all__ = ["entry", "plan_text", "print_outcomes", "print_plan"]
+
+STATES = ("new", "partial", "done", "published", "diverged")
+STATUSES = ("complete", "published", "failed", "diverged", "interrupted", "locked", "waiting")
+
+
+def plan_text(facts: dict[str, Any], jobs: Sequence[Job]) -> str:
+    """What will be done, in three lines."""
+    from lidcli.sweep.queue import count
+
+    workers, threads = len(facts["devices"]), facts["threads"]
+    states = count((job.state for job in jobs), STATES)
+    note = "\npublished runs are not repeated; --again does them here"
+    return (
+        f"sweep {facts['experiment']}: {len(jobs)} run{'s' * (len(jobs) != 1)} ({states})\n"
+        f"device {facts['device']}, {workers} worker{'s' * (workers > 1)}"
+        f" of {threads} thread{'s' * (threads > 1)}\n"
+        f"folder {facts['folder']}{note if 'published' in facts['states'] else ''}"
+    )
+
+
+def print_plan(facts: dict[str, Any], jobs: Sequence[Job], as_json: bool) -> None:
+    """Print what would be done, run by run."""
+    if as_json:
+        runs = [{"run": job.folder.name, "label": job.label, "state": job.state} for job in jobs]
+        options.print_json("sweep", {"dry_run": True, **facts, "runs": runs})
+        return
+    click.echo(plan_text(facts, jobs))
+    for job in jobs:
+        click.echo(f"  {job.state:<9}  {job.folder.name}  {job.label}")
+
+
+def entry(outcome: Outcome) -> dict[str, Any]:
+    """A run's part of the JSON document."""
+    from lidcli.errors import StoreError
+    from lidcli.store.run import Run
+
+    job = outcome.job
+    content: dict[str, Any] = {
+        "run": job.folder.name,
+        "label": job.label,
+        "method": job.config.method,
+        "data": job.config.data.name,
+        "seed": job.config.seed,
+        "state": job.state,
+        "status": outcome.status,
+        "message": outcome.message,
+    }
+    try:
+        run = Run.open(job.folder)
+    except StoreError:
+        return content
+    return content | {"verdict": run.provenance.get("verdict"), "evaluation": run.evaluation}
+
+
+def print_outcomes(
+    experiment: str, outcomes: Sequence[Outcome], *, quiet: bool, verbose: bool
+) -> None:
+    """Print the count to stdout, and every failure with its message to stderr."""
+    from lidcli.sweep.queue import count
+
+    same: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.failed:
+            same.setdefault(outcome.message, []).append(outcome)
+        elif outcome.status == "locked":
+            click.echo(f"skipped {outcome.job.label}: {outcome.message}", err=True)
+    for message, group in same.items():
+        for outcome in group:
+            click.echo(f"{outcome.status} {outcome.job.label} ({outcome.job.folder})", err=True)
+        click.echo(f"  {message}", err=True)
+        if verbose and group[0].details:
+            click.echo(group[0].details, err=True)
+    total = f"{len(outcomes)} run{'s' * (len(outcomes) != 1)}"
+    click.echo(f"{experiment}: {total}, {count((o.status for o in outcomes), STATUSES)}")
+    if not quiet and all(outcome.status in ("complete", "published") for outcome in outcomes):
+        click.echo(f"lid report {experiment} shows the tables and figures", err=True)
