@@ -7,8 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,6 +30,16 @@ def mirror() -> Path:
     if not named or not Path(named).is_dir():
         pytest.skip("LID_MIRROR names no folder of real data")
     return Path(named)
+
+
+@pytest.fixture
+def cuda() -> torch.device:
+    """The GPU; skips the test where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    return torch.device("cuda")
 
 
 Lid = Callable[..., "subprocess.CompletedProcess[str]"]
