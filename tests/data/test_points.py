@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lidcli.config.schema import DataConfig
 
+from lidcli.config.sections import Points
 from lidcli.data.points import load_csv, read_csv
 from lidcli.errors import DataError
 
@@ -24,8 +24,8 @@ def write(tmp_path: Path, lines: list[str], encoding: str = "utf-8") -> Path:
     return path
 
 
-def config(path: Path, **settings: object) -> DataConfig:
-    return DataConfig(name="mine", kind="points", path=path, **settings)
+def config(path: Path, **settings: object) -> Points:
+    return Points(name="mine", path=path, **settings)
 
 
 def test_a_header_and_a_column_of_labels_are_understood(tmp_path) -> None:
