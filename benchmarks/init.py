@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from lidcli.config.schema import DataConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lidcli.config.load import load_files, resolve
-from lidcli.config.schema import RunConfig
 from torch.nn.utils import clip_grad_norm_
 
 from lidcli.cli.progress import LogLines

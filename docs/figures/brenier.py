@@ -13,7 +13,6 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
-from lidcli.config.schema import DataConfig
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -237,7 +237,7 @@ def test_a_shape_that_the_bytes_do_not_fill_is_refused_before_room_is_made(tmp_p
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x.npy", header_of(shape))
     with pytest.raises(DataError, match=r"mine\.npz: x "):
-        load_npz(DataConfig(name="mine", kind="image", path=path))
+        load_npz(Image(name="mine", path=path))
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused_unpacked(tmp_path) -> None:
@@ -251,7 +251,7 @@ def test_an_archive_that_unpacks_to_too_much_is_refused_unpacked(tmp_path) -> No
     content[at : at + 4] = struct.pack("<I", 3 << 30)
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"unpacks to 3221225472 bytes; lid reads at most 2 GiB"):
-        load_npz(DataConfig(name="mine", kind="image", path=path))
+        load_npz(Image(name="mine", path=path))
 
 
 def test_an_array_that_is_there_twice_is_refused(tmp_path) -> None:
@@ -261,7 +261,7 @@ def test_an_array_that_is_there_twice_is_refused(tmp_path) -> None:
         with pytest.warns(UserWarning, match="Duplicate"):
             archive.writestr("x.npy", header_of("(4, 3, 1)"))
     with pytest.raises(DataError, match="holds x twice"):
-        load_npz(DataConfig(name="mine", kind="image", path=path))
+        load_npz(Image(name="mine", path=path))
 
 
 def test_labels_of_more_than_63_bits_are_refused(tmp_path) -> None:
@@ -277,6 +277,6 @@ def test_pipes_are_refused_without_waiting(tmp_path) -> None:
     path = tmp_path / "mine.npz"
     os.mkfifo(path)
     with pytest.raises(DataError, match="is not a plain file"):
-        load_npz(DataConfig(name="mine", kind="image", path=path))
+        load_npz(Image(name="mine", path=path))
     with pytest.raises(DataError, match="is not a plain file"):
         read_idx(path, SHAPE)

@@ -10,10 +10,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from lidcli.inference.amortized import FlowPosterior
-from lidcli.models.base import Draws, Parameters, normal_log_prob
-from lidcli.models.continuous import Continuous
-from lidcli.models.mixture import Mixture
 from torch import Tensor, nn
 
 from lidcli.inference.flow import CategoryPosterior, FlowPosterior

@@ -7,9 +7,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from lidcli.inference.amortized import FlowPosterior
-from lidcli.models.continuous import Continuous
-from lidcli.models.mixture import Mixture
 from torch import Tensor, nn
 
 from lidcli.inference.exact import ExactClusters, ExactGaussian

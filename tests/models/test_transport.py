@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from lidcli.models.mixture import Mixture
 from torch import Tensor
 
 from lidcli.inference.exact import ExactClusters

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from lidcli.config.schema import RunConfig
-from lidcli.models.base import Model
 from torch import nn
 
 from lidcli.cli.progress import Silent
