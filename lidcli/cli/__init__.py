@@ -10,6 +10,7 @@ from typing import NoReturn
 import click
 
 from lidcli import __version__
+from lidcli.cli import streams
 from lidcli.errors import LidError
 
 __all__ = ["cli", "main"]
@@ -75,8 +76,10 @@ def cli() -> None:
 def main() -> None:
     """Run the command line and turn errors into one sentence and an exit code."""
     verbose = any(a in ("-v", "--verbose") for a in sys.argv[1:])
+    streams.prepare()
     try:
         cli.main(standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
@@ -86,7 +89,7 @@ def main() -> None:
         click.echo("lid: interrupted.", err=True)
         sys.exit(130)
     except BrokenPipeError:
-        sys.stderr.close()
+        streams.finish()
         sys.exit(1)
     except LidError as error:
         _fail(str(error), error.exit_code, verbose)
@@ -106,5 +109,6 @@ def _fail(sentence: str, code: int, verbose: bool) -> NoReturn:
     """Say what went wrong, with the traceback if it was asked for, and leave."""
     if verbose:
         traceback.print_exc()
+    streams.finish()
     click.echo(f"lid: {sentence}", err=True)
     sys.exit(code)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from lidcli.config.load import Experiments, load_files, parse_override
-from lidcli.errors import ConfigError
+from lidcli.errors import ConfigError, PartialError
 
 __all__ = [
     "config_option",
@@ -24,6 +24,7 @@ __all__ = [
     "print_json",
     "profile_option",
     "quiet_option",
+    "refuse_unread",
     "results_option",
     "set_option",
     "verbose_option",
@@ -130,6 +131,20 @@ def overrides(settings: tuple[str, ...], device: str | None = None) -> list[tupl
     """The pairs of `--set`, with `--device` as one of them."""
     pairs = [parse_override(text) for text in settings]
     return [*pairs, ("runtime.device", device)] if device is not None else pairs
+
+
+def refuse_unread(sentences: Sequence[str]) -> None:
+    """End with exit code 3, after everything else was shown, if runs were left out of it.
+
+    Args:
+        sentences: the warnings of a `Collection`, already printed.
+
+    Raises:
+        PartialError: there are any.
+    """
+    if sentences:
+        runs = "1 run was" if len(sentences) == 1 else f"{len(sentences)} runs were"
+        raise PartialError(f"{runs} left out, see the warnings; everything else is shown.")
 
 
 def print_json(command: str, content: dict[str, Any]) -> None:

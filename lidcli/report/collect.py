@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lidcli.errors import StoreError
+from lidcli.report.values import check_values
 
 if TYPE_CHECKING:
     import numpy as np
@@ -169,6 +170,7 @@ def read_record(folder: Path) -> Record:
     try:
         run = Run.open(folder)
         config, provenance = clean(run.config), clean(run.provenance)
+        check_values(config, provenance)
         evaluation = {
             clean(split): {clean(name): float(value) for name, value in scalars.items()}
             for split, scalars in run.evaluation.items()
@@ -190,7 +192,7 @@ def read_record(folder: Path) -> Record:
             curves=run.curves,
         )
         _ = record.method, record.data, record.seed
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise StoreError(f"{folder} holds no usable record of a run ({error!r}).") from error
     return record
 

@@ -78,6 +78,8 @@ def _read(path: Path, run_id: str) -> tuple[Any, int | None]:
     with open_read(path) as file:
         identity = read_json(file, "identity") if "identity" in file else {"run": run_id}
         owner, step = str(identity["run"]), identity.get("step")
+        if not (step is None or isinstance(step, int)):
+            raise ValueError("a step is a number")
         if owner != run_id:
             raise StoreError(
                 f"{path} belongs to run {owner} and not to {run_id}; remove it, or put it back."
@@ -109,10 +111,8 @@ def load(folder: Path, run_id: str) -> tuple[Any, list[str]]:
         except DamagedError as error:
             damage.append(str(error))
             continue
-        used = "Using the checkpoint before it" + (
-            f", of step {step}." if step is not None else "."
-        )
-        return tree, [f"{text} {used}" for text in damage]
+        which = "" if step is None else f", of step {step}"
+        return tree, [f"{text} Using the checkpoint before it{which}." for text in damage]
     if damage:
         raise StoreError(f"{' '.join(damage)} --restart begins the run anew.")
     return None, []
