@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +16,7 @@ from numpy.typing import NDArray
 from lidcli.config.load import nearest
 from lidcli.config.schema import DataConfig
 from lidcli.data.dataset import Dataset, Split, fingerprint
+from lidcli.data.files import LARGEST_FILE, check_plain
 from lidcli.data.splits import split
 from lidcli.errors import DataError
 
@@ -53,18 +57,17 @@ def load_csv(config: DataConfig) -> Dataset:
     ]
     values = table.values
     if config.standardise:
-        known = values[rows.train]
-        flat = known.min(axis=0) == known.max(axis=0)
-        if flat.any():
-            raise DataError(
-                f"{config.path}: {table.columns[int(flat.argmax())]} has one value only in the"
-                " training part; expected a column that varies, or data.standardise: false."
-            )
-        scale = known.std(axis=0)
-        values = (values - known.mean(axis=0)) / scale
+        values, log_scale = _standardise(config.path, table, rows.train)
         notes.append(
             f"{config.name}: standardised by the training part; LL in the file's own units ="
-            f" LL {-float(np.log(scale).sum()):+.3f} nats."
+            f" LL {-log_scale:+.3f} nats."
+        )
+    single = values[rows.train].astype(np.float32)
+    flat = single.min(axis=0) == single.max(axis=0)
+    if flat.any():
+        raise DataError(
+            f"{config.path}: {table.columns[int(flat.argmax())]} has one value only in the training"
+            " part in single precision; expected a column that varies, or data.standardise: true."
         )
     parts = [
         Split(
@@ -85,6 +88,38 @@ def load_csv(config: DataConfig) -> Dataset:
         sha256=fingerprint(*parts),
         notes=tuple(notes),
     )
+
+
+def _standardise(
+    path: Path, table: Table, train: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], float]:
+    """Values of mean 0 and sd 1 in the training part, and the sum of the logs of the sds.
+
+    Columns are first brought to the size of 1 by a power of two, which rounds nothing, so that
+    squares neither overflow nor vanish.
+    """
+    known = table.values[train]
+    flat = known.min(axis=0) == known.max(axis=0)
+    if flat.any():
+        raise DataError(
+            f"{path}: {table.columns[int(flat.argmax())]} has one value only in the"
+            " training part; expected a column that varies, or data.standardise: false."
+        )
+    power = np.frexp(np.abs(known).max(axis=0))[1]
+    with np.errstate(over="ignore"):
+        values = np.ldexp(table.values, -power)
+        known = values[train]
+        scale = known.std(axis=0)
+        values = (values - known.mean(axis=0)) / scale
+    far = ~(np.abs(values) <= LARGEST_VALUE)
+    if far.any():
+        row, column = np.argwhere(far)[0]
+        raise DataError(
+            f"{path}: {table.columns[column]} holds {table.values[row, column]:g}, too far from"
+            " the training part to be scaled by it; expected numbers of one size, or"
+            " data.standardise: false."
+        )
+    return values, float((np.log(scale) + power * np.log(2)).sum())
 
 
 def read_csv(path: Path, label: str | None) -> Table:
@@ -140,6 +175,7 @@ def read_csv(path: Path, label: str | None) -> Table:
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
     """The cells of every line that is not blank, with its number."""
+    check_plain(path, LARGEST_FILE)
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, strict=True)
@@ -158,9 +194,16 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
+def _value(cell: str) -> float:
+    """The number in a cell; what only Python reads as one, `1_0` or other digits, is none."""
+    if "_" in cell or not cell.isascii():
+        raise ValueError(cell)
+    return float(cell)
+
+
 def _is_number(cell: str) -> bool:
     try:
-        float(cell)
+        _value(cell)
     except ValueError:
         return False
     return True
@@ -195,7 +238,7 @@ def _label_column(path: Path, header: tuple[str, ...], label: str | None) -> int
 
 def _number(path: Path, line: int, column: str, cell: str) -> float:
     try:
-        value = float(cell)
+        value = _value(cell)
     except ValueError:
         found = repr(cell) if cell else "an empty cell"
         raise DataError(
@@ -207,15 +250,20 @@ def _number(path: Path, line: int, column: str, cell: str) -> float:
 
 
 def _classes(path: Path, names: list[str], column: str) -> tuple[NDArray[np.int64], int]:
-    """Labels numbered in rising order, as numbers where all are."""
-    keys = np.array(names, dtype=float) if all(map(_is_number, names)) else np.array(names)
-    values, numbers = np.unique(keys, return_inverse=True)
+    """Labels numbered in rising order, as exact numbers where all are."""
+    keys: list[Any] = names
+    if all(map(_is_number, names)):
+        with contextlib.suppress(InvalidOperation):
+            exact = [Decimal(name) for name in names]
+            keys = exact if all(map(Decimal.is_finite, exact)) else names
+    values = sorted(set(keys))
     if not 2 <= len(values) <= len(names) // 2:
         raise DataError(
             f"{path}: {column} has {len(values)} different values in {len(names)} rows; expected"
             " a label of some rows each. Name another with data.label, or none with null."
         )
-    return numbers.astype(np.int64), len(values)
+    place = {key: i for i, key in enumerate(values)}
+    return np.array([place[key] for key in keys], np.int64), len(values)
 
 
 def _cells(count: int) -> str:
