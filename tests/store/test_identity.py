@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lidcli.errors import StoreError
+from lidcli.report.collect import collect
 from lidcli.store import hdf5
 from lidcli.store.digest import digest
 from lidcli.store.hdf5 import open_read, write_atomic
@@ -261,3 +262,10 @@ def test_only_lid_s_own_files_are_discarded(tmp_path: Path) -> None:
 
 def test_schema_one_still_covers_all_of_it(tmp_path: Path) -> None:
     assert hdf5.SCHEMA_VERSION == 1
+
+
+def test_every_run_shipped_with_the_repository_is_read(repository: Path) -> None:
+    found = collect(repository / "results")
+    shipped = list((repository / "results" / "published").glob("*/*/run.h5"))
+    assert found.warnings == ()
+    assert {record.folder for record in found.records} >= {path.parent for path in shipped}
