@@ -161,9 +161,8 @@ def quiet(done: subprocess.CompletedProcess[bytes]) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["list runs", "show demo/", "report --format terminal", "report --format markdown",
-     "list runs --json", "report --json", "report --format csv"],
-)  # fmt: skip
+    ["list runs", "show demo/", "list runs --json", "report --format markdown"],
+)
 def test_a_folder_that_is_no_utf8_is_as_good_as_any(
     results: Path, tmp_path: Path, command: str
 ) -> None:
@@ -180,13 +179,10 @@ def test_a_folder_that_is_no_utf8_is_as_good_as_any(
     [
         {"PYTHONIOENCODING": "ascii"},
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-        {"PYTHONIOENCODING": "latin-1"},
     ],
-    ids=["ascii", "C", "latin-1"],
+    ids=["ascii", "C"],
 )
-@pytest.mark.parametrize(
-    "command", ["list runs", "list data", "show demo/", "report", "report --format markdown"]
-)
+@pytest.mark.parametrize("command", ["list data", "show demo/", "report --format terminal"])
 def test_a_terminal_without_unicode_gets_the_tables_all_the_same(
     results: Path, tmp_path: Path, env: dict[str, str], command: str
 ) -> None:
@@ -194,14 +190,12 @@ def test_a_terminal_without_unicode_gets_the_tables_all_the_same(
     quiet(done)
     assert done.returncode == 0, done.stderr
     assert done.stdout
-    if command == "report" and "latin-1" not in env.values():
+    if command.startswith("report"):
         assert done.stdout.isascii()
         assert b"+-" in done.stdout
 
 
-@pytest.mark.parametrize(
-    "command", ["list runs", "list models --json", "show demo/", "report --format csv", "--help"]
-)
+@pytest.mark.parametrize("command", ["list runs", "list models --json", "report --format csv"])
 def test_a_reader_that_leaves_early_is_no_news(results: Path, tmp_path: Path, command: str) -> None:
     done = shell(tmp_path, f"lid {command} | true")
     quiet(done)
@@ -210,9 +204,7 @@ def test_a_reader_that_leaves_early_is_no_news(results: Path, tmp_path: Path, co
     quiet(done)
 
 
-@pytest.mark.parametrize(
-    "command", ["list runs", "list models --json", "show demo/", "report", "--help"]
-)
+@pytest.mark.parametrize("command", ["list runs", "list models --json", "report --format terminal"])
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_are_no_defect_and_no_file_is_written_to(
     results: Path, tmp_path: Path, command: str, closed: str
@@ -224,7 +216,7 @@ def test_closed_streams_are_no_defect_and_no_file_is_written_to(
     assert next(results.rglob("run.h5")).read_bytes() == before
 
 
-@pytest.mark.parametrize("command", ["list runs", "list models --json", "report --format csv"])
+@pytest.mark.parametrize("command", ["list runs", "list models --json"])
 def test_a_full_device_is_one_sentence(results: Path, tmp_path: Path, command: str) -> None:
     done = shell(tmp_path, f"lid {command} > /dev/full")
     quiet(done)
