@@ -4,10 +4,16 @@ BIN := $(VENV)/bin
 EXTRAS := dev,bayes
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint tables clean
+# The numerical tests once more under other kernels of the maths libraries: torch's own without vector
+# instructions, MKL's for any processor, numpy's and scipy's OpenBLAS for an old one. NUTS computes
+# in XLA, which none of these touches.
+NUMERICAL := tests/nn tests/models tests/metrics tests/inference
+KERNELS := ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Nehalem
+
+.PHONY: help demo test test-kernels lint tables clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -21,6 +27,9 @@ demo: $(STAMP)  ## set up, sweep three methods over two small data sets, report
 
 test: $(STAMP)  ## set up and run the suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
+
+test-kernels: $(STAMP)  ## the numerical tests under other kernels of the maths libraries
+	OMP_NUM_THREADS=1 $(KERNELS) $(BIN)/python -m pytest -n auto --ignore=tests/inference/test_nuts.py $(NUMERICAL)
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

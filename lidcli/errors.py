@@ -9,6 +9,7 @@ __all__ = [
     "Interrupted",
     "LidError",
     "LockedError",
+    "PartialError",
     "StoreError",
     "SweepError",
 ]
@@ -28,6 +29,12 @@ class ConfigError(LidError):
 
 class SweepError(LidError):
     """A sweep that came to its end with failed runs, exit code 3."""
+
+    exit_code = 3
+
+
+class PartialError(LidError):
+    """A list or a report that had to leave runs out, exit code 3."""
 
     exit_code = 3
 

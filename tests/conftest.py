@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+PATIENCE = 600.0
+"""Seconds until a wait is given up: no result depends on it, however busy the machine."""
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +55,7 @@ def lid(tmp_path: Path) -> Lid:
     def call(
         *arguments: str,
         cwd: Path = tmp_path,
-        timeout: float = 300,
+        timeout: float = PATIENCE,
         env: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("LID_")}
@@ -67,3 +70,27 @@ def lid(tmp_path: Path) -> Lid:
         )
 
     return call
+
+
+Wait = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def wait_for() -> Wait:
+    """Poll until a condition holds: wait_for(folder.exists, process) fails if the process ends."""
+
+    def call(condition: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> None:
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            if process is not None and process.poll() is not None and not condition():
+                pytest.fail(f"ended before: {process.communicate()}")
+            assert time.monotonic() < end, "waited in vain"
+            time.sleep(0.01)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def patience() -> float:
+    """The limit of a wait for a process, in seconds."""
+    return PATIENCE

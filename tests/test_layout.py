@@ -1,4 +1,4 @@
-"""The layers of DESIGN section 3, held by walking the imports."""
+"""The layers of docs/DESIGN.md, held by walking the imports."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ PACKAGE = ROOT / "lidcli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 ALLOWED = {
+    "__main__": {"cli"},
     "errors": set(),
     "config": {"errors"},
     "data": {"config", "errors"},
@@ -24,7 +25,7 @@ ALLOWED = {
     "store": {"config", "errors"},
     "training": {"inference", "metrics", "store", "models", "nn", "data", "config", "errors"},
     "sweep": {"training", "store", "config", "errors"},
-    "report": {"store", "data", "config", "errors"},
+    "report": {"metrics", "store", "data", "config", "errors"},
     "cli": {
         "sweep",
         "report",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import platform
 import sys
 import traceback
 from typing import NoReturn
@@ -10,7 +11,8 @@ from typing import NoReturn
 import click
 
 from lidcli import __version__
-from lidcli.errors import LidError
+from lidcli.cli import streams
+from lidcli.errors import LidError, StoreError
 
 __all__ = ["cli", "main"]
 
@@ -23,6 +25,9 @@ COMMANDS = {
     "list": ("lidcli.cli.inspect:list_", "List models, data, experiments or runs."),
     "show": ("lidcli.cli.show:show", "Show one run, or a resolved configuration."),
 }
+
+LOCKING = {"fetch", "train", "evaluate", "sweep"}
+"""Commands that write what another process may be writing too."""
 
 
 class LazyGroup(click.Group):
@@ -48,7 +53,10 @@ class LazyGroup(click.Group):
             from lidcli.names import nearest
 
             ctx.fail(f"No such command {args[0]!r}; {nearest(args[0], COMMANDS)}")
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in LOCKING and not {"-h", "--help"} & set(rest):
+            _require_locks(name)
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing any."""
@@ -74,9 +82,11 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and turn errors into one sentence and an exit code."""
-    verbose = any(a in ("-v", "--verbose") for a in sys.argv[1:])
+    verbose = bool({"-v", "--verbose"} & set(sys.argv[1:]))
+    streams.prepare()
     try:
         cli.main(standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
@@ -86,7 +96,7 @@ def main() -> None:
         click.echo("lid: interrupted.", err=True)
         sys.exit(130)
     except BrokenPipeError:
-        sys.stderr.close()
+        streams.finish()
         sys.exit(1)
     except LidError as error:
         _fail(str(error), error.exit_code, verbose)
@@ -94,17 +104,33 @@ def main() -> None:
         place = f" ({error.filename})" if error.filename else ""
         _fail(f"{error.strerror or error}{place}.", 1, verbose)
     except Exception as error:
-        if isinstance(error, MemoryError) or "memory" in str(error).lower():
-            hint = "smaller nets, or smaller train.batch_size and runtime.batch (--set), need less."
-            _fail(f"Out of memory; {hint}", 1, verbose)
-        reason = " ".join(str(error).split())[:200]
-        kind = type(error).__name__
-        _fail(f"This is a defect of lid; -v shows where. {kind}: {reason}", 1, verbose)
+        _fail(_unforeseen(error), 1, verbose)
+
+
+def _unforeseen(error: Exception) -> str:
+    """One sentence on an error that no part of the program expected."""
+    if isinstance(error, MemoryError) or "memory" in str(error).lower():
+        hint = "smaller nets, or smaller train.batch_size and runtime.batch (--set), need less."
+        return f"Out of memory; {hint}"
+    reason = " ".join(str(error).split())[:200]
+    return f"This is a defect of lid; -v shows where. {type(error).__name__}: {reason}"
+
+
+def _require_locks(command: str) -> None:
+    try:
+        import fcntl  # noqa: F401
+    except ImportError:
+        raise StoreError(
+            f"lid {command} needs the file locks of Linux and macOS, which {platform.system()}"
+            " lacks; run it in WSL, a container or on another machine. lid report, list and show"
+            " work here."
+        ) from None
 
 
 def _fail(sentence: str, code: int, verbose: bool) -> NoReturn:
     """Say what went wrong, with the traceback if it was asked for, and leave."""
     if verbose:
         traceback.print_exc()
+    streams.finish()
     click.echo(f"lid: {sentence}", err=True)
     sys.exit(code)

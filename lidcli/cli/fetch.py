@@ -16,13 +16,16 @@ from lidcli.cli import options
 from lidcli.config.read import Experiments
 from lidcli.data.download import Progress, State, readable, state
 from lidcli.data.download import fetch as fetch_files
-from lidcli.data.registry import DATASETS, DatasetInfo, RemoteFile
+from lidcli.data.registry import DATASETS
+from lidcli.data.remote import DatasetInfo, RemoteFile
+from lidcli.data.text_files import TEXT_DATASETS
 from lidcli.errors import ConfigError
 from lidcli.names import nearest
 
 __all__ = ["fetch"]
 
 EVERYTHING = "all"
+REGISTRY = DATASETS | TEXT_DATASETS
 DATA_ROOT = "data.root"
 
 
@@ -42,7 +45,7 @@ class Wanted:
 
 def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Names that begin as typed."""
-    return [name for name in (*DATASETS, EVERYTHING) if name.startswith(incomplete)]
+    return [name for name in (*REGISTRY, EVERYTHING) if name.startswith(incomplete)]
 
 
 @click.command()
@@ -73,28 +76,24 @@ def fetch(
     """Download data, or copy them from a mirror.
 
     NAME is a data set, or "all"; without one, what there is gets listed. Files are
-    checked by SHA-256 and put into data.root. An interrupted download goes on where
+    checked by checksum and put into data.root. An interrupted download goes on where
     it stopped; what is there and good is left alone.
 
     \b
       lid fetch mnist
       lid fetch all --mirror /path/to/copies
     """
-    known = _known(options.experiments(config), settings)
-    for name in names:
-        if name not in known and name != EVERYTHING:
-            raise ConfigError(f"Unknown data {name!r}; {nearest(name, [*known, EVERYTHING])}")
-    chosen = known if not names or EVERYTHING in names else dict.fromkeys(names)
+    chosen = _chosen(names, _known(options.experiments(config), settings))
     documents = []
     with _progress(quiet or as_json) as progress:
-        for name in chosen:
-            before = {file.path: state(file, known[name].root) for file in known[name].files}
+        for wanted in chosen:
+            before = {file.path: state(file, wanted.root) for file in wanted.files}
             sources: dict[str, str] = {}
             if names and not dry_run:
-                sources = _bring(known[name], mirror, progress)
-            documents.append(_document(known[name], before, sources))
+                sources = _bring(wanted, mirror, progress)
+            documents.append(_document(wanted, before, sources))
             if not as_json:
-                _say(known[name], before, sources, mirror, dry_run)
+                _say(wanted, before, sources, mirror, dry_run, bool(names) and not dry_run)
     if as_json:
         options.print_json("fetch", {"dry_run": dry_run or not names, "data": documents})
     elif not names and not quiet:
@@ -108,12 +107,22 @@ def _known(experiments: Experiments, settings: tuple[str, ...]) -> dict[str, Wan
         raise ConfigError(f"lid fetch takes --set {DATA_ROOT}=DIR only, not {other}.")
     common = experiments.defaults.get("data", {}).get("root", "data")
     known = {}
-    for name in dict.fromkeys((*DATASETS, *experiments.data)):
+    for name in dict.fromkeys((*REGISTRY, *experiments.data)):
         section = experiments.data.get(name, {}).get("data", {})
-        info = None if section.get("path") else DATASETS.get(section.get("name", name))
+        info = None if section.get("path") else REGISTRY.get(section.get("name", name))
         root = Path(str(overrides.get(DATA_ROOT, section.get("root", common))))
         known[name] = Wanted(name, info, root)
     return known
+
+
+def _chosen(names: tuple[str, ...], known: dict[str, Wanted]) -> list[Wanted]:
+    """What the names stand for, everything where there is none."""
+    for name in names:
+        if name not in known and name != EVERYTHING:
+            raise ConfigError(f"Unknown data {name!r}; {nearest(name, [*known, EVERYTHING])}")
+    if not names or EVERYTHING in names:
+        return list(known.values())
+    return [known[name] for name in dict.fromkeys(names)]
 
 
 def _bring(wanted: Wanted, mirror: Path | None, progress: Progress) -> dict[str, str]:
@@ -132,6 +141,7 @@ def _document(wanted: Wanted, before: dict[str, State], sources: dict[str, str])
                 "path": wanted.root / file.path,
                 "size": file.size,
                 "sha256": file.sha256,
+                "checksum": {"algorithm": file.algorithm, "value": file.expected},
                 "state": "good" if file.path in sources else before[file.path],
                 "source": sources.get(file.path),
             }
@@ -146,26 +156,33 @@ def _say(
     sources: dict[str, str],
     mirror: Path | None,
     dry_run: bool,
+    brought: bool,
 ) -> None:
     if not wanted.files:
         whose = "" if wanted.info else ", a file of yours"
         click.echo(f"{wanted.name:<14} nothing to download{whose}")
         return
-    size = readable(sum(file.size for file in wanted.files))
-    head = f"{wanted.name:<14} {len(wanted.files)} files, {size}:"
+    size = readable(sum(file.size or 0 for file in wanted.files))
+    more = "" if all(file.size for file in wanted.files) else " and more"
+    head = f"{wanted.name:<14} {len(wanted.files)} files, {size}{more}:"
     absent = [file for file in wanted.files if before[file.path] != "good"]
-    if not absent:
-        click.echo(f"{head} already there, checksums good")
-    elif sources:
+    left = [file for file in absent if file.path not in sources]
+    if sources:
         verb = "copied" if mirror else "downloaded"
         click.echo(f"{head} {len(sources)} {verb} into {wanted.root}, checksums good")
+    elif not absent or brought:
+        click.echo(f"{head} already there, checksums good")
     else:
-        origin = mirror or urlsplit(absent[0].urls[0]).hostname
         click.echo(f"{head} {len(absent)} to fetch")
         if dry_run:
-            click.echo(f"  from {origin} into {wanted.root}")
+            click.echo(
+                f"  from {mirror or urlsplit(absent[0].urls[0]).hostname} into {wanted.root}"
+            )
             for file in absent:
                 click.echo(f"  {file.path:<46} {readable(file.size):>8}  {before[file.path]}")
+    if brought:
+        for file in left:
+            click.echo(f"  {file.path} is not in the mirror; the data say so where it matters")
 
 
 @contextmanager

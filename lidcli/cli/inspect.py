@@ -162,7 +162,10 @@ def experiments(config: tuple[Path, ...], results: Path, as_json: bool, verbose:
 @options.json_option
 @options.verbose_option
 def runs(experiment: str | None, results: Path, as_json: bool, verbose: bool) -> None:
-    """Runs in the results folder, of one EXPERIMENT or of all. LL in nats per datum."""
+    """Runs in the results folder, of one EXPERIMENT or of all. LL in nats per datum.
+
+    A run that cannot be read is named and left out, and the exit code is 3.
+    """
     from lidcli.report.collect import collect
     from lidcli.store.run import find_runs
 
@@ -184,3 +187,4 @@ def runs(experiment: str | None, results: Path, as_json: bool, verbose: bool) ->
         for record in found.records
     ]
     _print("runs", rows, as_json)
+    options.refuse_unread(found.warnings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ import click
 
 from lidcli.config.kinds import allow
 from lidcli.config.read import Experiments, codes_in, load_files, parse_override
-from lidcli.errors import ConfigError
+from lidcli.errors import ConfigError, PartialError
 
 __all__ = [
     "again_option",
@@ -26,6 +26,7 @@ __all__ = [
     "print_json",
     "profile_option",
     "quiet_option",
+    "refuse_unread",
     "results_option",
     "set_option",
     "verbose_option",
@@ -143,6 +144,20 @@ def overrides(settings: tuple[str, ...], device: str | None = None) -> list[tupl
     for key, value in pairs:
         allow(code for _, code in codes_in({key: value}))
     return [*pairs, ("runtime.device", device)] if device is not None else pairs
+
+
+def refuse_unread(sentences: Sequence[str]) -> None:
+    """End with exit code 3, after everything else was shown, if runs were left out of it.
+
+    Args:
+        sentences: the warnings of a `Collection`, already printed.
+
+    Raises:
+        PartialError: there are any.
+    """
+    if sentences:
+        runs = "1 run was" if len(sentences) == 1 else f"{len(sentences)} runs were"
+        raise PartialError(f"{runs} left out, see the warnings; everything else is shown.")
 
 
 def print_json(command: str, content: dict[str, Any]) -> None:

@@ -63,7 +63,8 @@ def report(
     Prints the tables, mean ± sd over seeds, and writes them as Markdown, LaTeX, CSV (a
     row a run) and one HTML page, with figures. KL, MI, ELBO and LL are in nats per
     datum, AU is a fraction. Nothing is trained or measured: only what is in the
-    results folder, and in its published/ folder, is shown.
+    results folder, and in its published/ folder, is shown. A run that cannot be
+    read is named and left out, and the exit code is 3.
 
     \b
       lid report                           every experiment
@@ -75,25 +76,29 @@ def report(
 
     _known(experiments, results, config)
     made = build(collect(results, experiments))
-    kinds = list(FORMATS) if kind == "all" else [kind] if kind in FORMATS else []
+    kinds = [name for name in FORMATS if kind in (name, "all")]
     drawn = kind in ("all", "html") if figures is None else figures
     folder = output or results / "report"
-    files: list[Path] = []
-    if made.collection.records and (kinds or drawn):
-        files = write(made, folder, kinds, drawn)
+    something = made.collection.records and (kinds or drawn)
+    files = write(made, folder, kinds, drawn) if something else []
     for warning in made.warnings:
         click.echo(f"warning: {warning}", err=True)
     if as_json:
         options.print_json("report", _document(made, files))
-        return
-    if not made.collection.records:
+    elif made.collection.records:
+        _print(made, kind)
+        if files and not quiet:
+            _name_files(files, folder, len(kinds))
+    elif not made.warnings:
         click.echo(f"No runs in {results} yet; lid sweep demo makes the first.", err=True)
-        return
-    _print(made, kind)
-    if files and not quiet:
-        click.echo(f"{len(files)} files in {folder}", err=True)
-        for path in files[: len(kinds)]:
-            click.echo(f"  {path}", err=True)
+    options.refuse_unread(made.collection.warnings)
+
+
+def _name_files(files: list[Path], folder: Path, shown: int) -> None:
+    """Say on stderr what was written."""
+    click.echo(f"{len(files)} files in {folder}", err=True)
+    for path in files[:shown]:
+        click.echo(f"  {path}", err=True)
 
 
 def _known(names: tuple[str, ...], results: Path, config: tuple[Path, ...]) -> None:

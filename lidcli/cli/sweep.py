@@ -188,6 +188,16 @@ def sweep(
         options.print_json("sweep", {**facts, "runs": [entry(outcome) for outcome in outcomes]})
     else:
         print_outcomes(plan.experiment, outcomes, quiet=quiet, verbose=verbose)
+    raise_for(outcomes, ended)
+
+
+def raise_for(outcomes: Sequence[Outcome], ended: int | None) -> None:
+    """Turn a sweep that was stopped, or had failures, into its exit code.
+
+    Raises:
+        Interrupted: a signal ended it.
+        SweepError: runs failed.
+    """
     if ended is not None:
         raise Interrupted(ended)
     complain(outcomes)

@@ -102,13 +102,10 @@ def train(
 
 def print_plan(config: RunConfig, found: Standing, as_json: bool) -> None:
     """Print what would be done."""
-    from lidcli.data.registry import load
-    from lidcli.training.build import build, parameter_counts
-    from lidcli.training.device import pick_device
+    from lidcli.training.procedure import procedure
 
-    device = pick_device(config.runtime.device)
-    trained = config.inference.procedure == "gradient"
-    parameters = parameter_counts(build(config, load(config.data))) if trained else {}
+    made = procedure(config, config.data.build())
+    device, parameters = made.device, made.parameters()
     if as_json:
         content = {
             "dry_run": True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from lidcli.config.kinds import Section
+from lidcli.config.kinds import Section, allowed
 from lidcli.config.read import SECTIONS, Experiments, Tree, merge, section_keys
 from lidcli.config.run import PLAIN, RunConfig, does_nothing
 from lidcli.config.sections import KINDS
@@ -106,6 +106,8 @@ def resolve_loosely(
         for section, key, _ in asked
         if not _applies(chosen, section, key)
     }
+    usual: Any = chosen["data"][1]
+    merged = merge(usual.usual, merged)
     tree: Tree = {"method": model, "seed": seed}
     for section, (name, part) in chosen.items():
         settings = merged.get(section, {})
@@ -132,17 +134,23 @@ def _split(dotted: str, value: Any) -> tuple[str, str, Any]:
 
 
 def _check_keys(levels: Iterable[Tree], chosen: Choice, codes: Iterable[tuple[str, str]]) -> None:
-    """Every setting is one of some kind of its section, of the user's kinds too."""
-    for tree in levels:
-        for section, settings in tree.items():
-            for key in settings:
-                if _applies(chosen, section, key) or key in section_keys(section):
-                    continue
-                yours = [KINDS[section][code] for place, code in codes if place == section]
-                if not any(key in kind.model_fields for kind in yours):
-                    valid = [*section_keys(section), *(k for y in yours for k in y.model_fields)]
-                    hint = nearest(key, valid).replace("mean ", f"mean {section}.")
-                    raise ConfigError(f"Unknown setting {f'{section}.{key}'!r}; {hint}")
+    """Every setting is one of some kind of its section, or may be one of the user's kinds."""
+    asked = {
+        (section, key)
+        for tree in levels
+        for section, settings in tree.items()
+        for key in settings
+        if not _applies(chosen, section, key) and key not in section_keys(section)
+    }
+    for section, key in sorted(asked):
+        names = [code for place, code in codes if place == section]
+        if not set(names) <= set(allowed()):
+            continue
+        yours = [name for code in names for name in KINDS[section][code].model_fields]
+        if key not in yours:
+            hint = nearest(key, [*section_keys(section), *yours])
+            hint = hint.replace("you mean ", f"you mean {section}.")
+            raise ConfigError(f"Unknown setting {f'{section}.{key}'!r}; {hint}")
 
 
 def _choose(merged: Tree) -> Choice:
@@ -152,6 +160,8 @@ def _choose(merged: Tree) -> Choice:
         tag = KINDS[section].tag
         name = merged.get(section, {}).get(tag)
         name = default if name is None else name
+        if section == "decoder":
+            name = data.decoders.get(name, name)
         if not isinstance(name, str):
             problem = "is missing" if name is None else f"= {name!r} is no name"
             known = ", ".join(KINDS[section])
@@ -161,8 +171,8 @@ def _choose(merged: Tree) -> Choice:
     chosen: Choice = {"data": choose("data", None)}
     data: Any = chosen["data"][1]
     chosen["model"] = choose("model", data.family)
-    chosen["inference"] = choose("inference", "amortized")
     model: Any = chosen["model"][1]
+    chosen["inference"] = choose("inference", model.inference)
     inference: Any = chosen["inference"][1]
     defaults = {
         "decoder": "mlp",

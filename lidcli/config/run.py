@@ -159,7 +159,7 @@ def _check_sections(config: RunConfig) -> None:
                 f"{name} does nothing for model.family = {model.family!r} with inference.kind ="
                 f" {inference.kind!r}."
             )
-    for name in ("likelihood", "encoder"):
+    for name in ("decoder", "likelihood", "encoder"):
         part = getattr(config, name)
         if part is not None and data.form not in part.forms:
             fitting = [k for k in KINDS[name] if data.form in KINDS[name][k].forms]  # type: ignore[attr-defined]

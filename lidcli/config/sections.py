@@ -39,6 +39,8 @@ class Model(Part):
     """Sections that the family has, beside the posterior's."""
     procedures: ClassVar[tuple[str, ...]] = ("gradient",)
     """Ways to fit it."""
+    inference: ClassVar[str] = "amortized"
+    """The inference where none is named."""
     family: str
 
 
@@ -79,6 +81,26 @@ class Mixture(Model):
         return {"means": means, "learn_scale": learned}
 
 
+class Sequential(Model):
+    """Example 2: z ~ N(0, I_K), x_t | z, x_<t ~ Cat(f(z, h_t)), h_t an LSTM over x_<t."""
+
+    needs = ("decoder",)
+    code = "lidcli.training.build:continuous"
+    family: str = "sequential"
+    latent: int = Field(32, ge=1, description="latent dimensions K")
+
+
+class Language(Model):
+    """A language model: no latent."""
+
+    needs = ("decoder",)
+    procedures = ("likelihood",)
+    inference = "direct"
+    code = "lidcli.training.text:no_prior"
+    family: str = "language"
+    latent: ClassVar[int] = 0
+
+
 class PPCA(Model):
     """Probabilistic PCA (section 4.2, appendix A.1)."""
 
@@ -109,14 +131,22 @@ class TwoClusters(Model):
     family: str = "two-clusters"
 
 
-MODELS = Kinds("model", "family", Model, Continuous, Mixture, PPCA, GMM, TwoClusters)
+MODELS = Kinds(
+    "model", "family", Model, Continuous, Mixture, Sequential, Language, PPCA, GMM, TwoClusters
+)
 
 
 class Decoder(Part):
     """The map from latents (..., M) to the likelihood's parameters (..., D)."""
 
     injective: ClassVar[bool] = False
+    forms: ClassVar[tuple[str, ...]] = ("points", "image")
+    """Forms of data that it decodes to."""
     kind: str
+
+    def uses_directions(self) -> bool:
+        """Whether `build` is given the data's principal `directions` and an `offset` too."""
+        return False
 
     def observation(self, config: Any, data: Any) -> Any:
         """p(x | latent): this decoder, from `build(latent, outputs)`, before the likelihood."""
@@ -142,6 +172,10 @@ class BrenierDecoder(Decoder):
     hidden: int = Field(512, ge=1, description="units of each hidden layer")
     maps: int = Field(2, ge=1, description="Brenier maps composed")
     activation: Literal["smooth", "leaky"] = Field("smooth", description="leaky is the paper's")
+    beta: Literal["principal", "zeros"] = Field(
+        "principal",
+        description="columns of β: the data's principal directions, or the paper's zero padding",
+    )
     inverse_lipschitz: float = Field(0.5, ge=0, description="epsilon u added to each map")
     rotations: bool | None = Field(None, description="learned rotations; null: latent <= 256")
     sharpness: float = Field(1.0, gt=0, description="k of the smooth softplus(k t) / k")
@@ -152,10 +186,87 @@ class BrenierDecoder(Decoder):
         brenier_hidden_layers(self.layers, self.maps)
         return self
 
+    def uses_directions(self) -> bool:
+        """With the data's own β."""
+        return self.beta == "principal"
+
     def completed(self, config: Any) -> dict[str, Any]:
         """Rotations, where left open."""
         few = config.model.latent <= 256
         return {"rotations": few if self.rotations is None else self.rotations}
+
+
+class SkipDecoder(Decoder):
+    """A perceptron that meets the latent at every layer, and a linear path along the data's β.
+
+    What an injective decoder with the same β has, without the certificate (Dieng et al. 2019).
+    """
+
+    code = "lidcli.training.build:skip"
+    kind: str = "skip"
+    layers: int = Field(9, ge=1, description="affine stages from latent to parameters")
+    hidden: int = Field(512, ge=1, description="units of each hidden layer")
+
+    def uses_directions(self) -> bool:
+        """Always."""
+        return True
+
+
+class LSTMDecoder(Decoder):
+    """Tokens one after the other, from an LSTM that is fed z at every step and at the start."""
+
+    forms = ("text",)
+    kind: str = "lstm"
+    embedding: int = Field(128, ge=1, description="size of a token's embedding")
+    hidden: int = Field(128, ge=1, description="units of the LSTM")
+    layers: int = Field(1, ge=1, description="layers of the LSTM")
+    dropout: float = Field(0.3, ge=0, lt=1, description="of embeddings and of the states")
+    chunk: int = Field(128, ge=1, description="tokens whose logits are held at once")
+
+    def observation(self, config: Any, data: Any) -> Any:
+        """p(x | z) by teacher forcing."""
+        return locate("lidcli.training.text:lstm")(self, config, data)
+
+
+class SkipLSTMDecoder(LSTMDecoder):
+    """The same with a linear path from z to the logits along β's columns, without a certificate."""
+
+    kind: str = "skip-lstm"
+    columns: Literal["data", "random"] = Field(
+        "data", description="β: along which documents differ more than chance, or random signs"
+    )
+    c: float = Field(0.3, gt=0, description="β's strength: ε_k = c √λ_k")
+
+    def observation(self, config: Any, data: Any) -> Any:
+        """p(x | z) by teacher forcing."""
+        return locate("lidcli.training.text:skip_lstm")(self, config, data)
+
+
+class BrenierLSTMDecoder(LSTMDecoder):
+    """The decoder of the LIDSVAE: an LSTM that never sees z, and logits injective in z."""
+
+    injective = True
+    kind: str = "brenier-lstm"
+    output: Literal["conditional", "joint"] = Field(
+        "conditional",
+        description="Brenier in z for every history, along β's columns; or the paper's map of"
+        " [z, h], zero-padded",
+    )
+    columns: Literal["data", "random"] = Field(
+        "data",
+        description="conditional: β, along which documents differ more than chance, or"
+        " random signs",
+    )
+    c: float = Field(0.3, gt=0, description="conditional: β's strength, ε_k = c √λ_k")
+    convex_hidden: int = Field(64, ge=1, description="units of the potentials' hidden layers")
+    convex_layers: int = Field(2, ge=2, description="layers of the potentials")
+    inverse_lipschitz: float = Field(1.0, gt=0, description="ε of the map of z (joint: of both)")
+    rotations: bool = Field(True, description="a learned rotation of z")
+    gain: float = Field(0.3, gt=0, description="sd of the potentials' output at the start")
+
+    def observation(self, config: Any, data: Any) -> Any:
+        """p(x | z) by teacher forcing."""
+        return locate("lidcli.training.text:brenier_lstm")(self, config, data)
 
 
 def brenier_hidden_layers(layers: int, maps: int) -> int:
@@ -184,7 +295,17 @@ def brenier_hidden_layers(layers: int, maps: int) -> int:
     )
 
 
-DECODERS = Kinds("decoder", "kind", Decoder, MLPDecoder, BrenierDecoder)
+DECODERS = Kinds(
+    "decoder",
+    "kind",
+    Decoder,
+    MLPDecoder,
+    BrenierDecoder,
+    SkipDecoder,
+    LSTMDecoder,
+    SkipLSTMDecoder,
+    BrenierLSTMDecoder,
+)
 
 
 class Likelihood(Part):
@@ -192,6 +313,8 @@ class Likelihood(Part):
 
     forms: ClassVar[tuple[str, ...]] = ("points", "image")
     """Forms of data that it fits."""
+    natural: ClassVar[Literal["gaussian", "bernoulli"]] = "gaussian"
+    """Whose natural parameter the data's mean has: gaussian (the mean itself) or bernoulli."""
     kind: str
 
 
@@ -208,6 +331,7 @@ class Bernoulli(Likelihood):
     """Independent bits, the decoder's output their logits."""
 
     forms = ("image",)
+    natural = "bernoulli"
     code = "lidcli.training.build:bernoulli"
     kind: str = "bernoulli"
 
@@ -237,7 +361,19 @@ class MLPEncoder(Encoder):
     layers: int = Field(2, ge=1, description="hidden layers")
 
 
-ENCODERS = Kinds("encoder", "kind", Encoder, MLPEncoder)
+class LSTMEncoder(Encoder):
+    """The last state of an LSTM over the tokens."""
+
+    forms = ("text",)
+    code = "lidcli.training.text:lstm_encoder"
+    kind: str = "lstm"
+    embedding: int = Field(128, ge=1, description="size of a token's embedding")
+    hidden: int = Field(128, ge=1, description="units of the LSTM")
+    layers: int = Field(2, ge=1, description="layers of the LSTM")
+    dropout: float = Field(0.0, ge=0, lt=1, description="of embeddings")
+
+
+ENCODERS = Kinds("encoder", "kind", Encoder, MLPEncoder, LSTMEncoder)
 
 
 class Inference(Part):
@@ -252,6 +388,28 @@ class Inference(Part):
     def posterior(self, config: Any, model: Any, data: Any) -> Any:
         """The posterior of a model for a run's configuration and its data."""
         raise ValueError(f"inference.kind = {self.kind!r} is not trained")
+
+    def update(self, training: Any, model: Any, batches: int, guard: Any) -> Any:
+        """What a step does, with the settings of section train and so many batches an epoch."""
+        return locate("lidcli.training.updates:Joint")(self, training, model, batches, guard)
+
+
+class Direct(Inference):
+    """Maximum likelihood of a model without latents."""
+
+    needs = ("train",)
+    procedure = "likelihood"
+    code = "lidcli.training.gradient:Gradient"
+    kind: str = "direct"
+    beta: ClassVar[float] = 1.0
+    annealing: ClassVar[str] = "none"
+    annealing_epochs: ClassVar[float] = 1.0
+    free_bits: ClassVar[float] = 0.0
+    samples: ClassVar[int] = 1
+
+    def posterior(self, config: Any, model: Any, data: Any) -> Any:
+        """None of anything."""
+        return locate("lidcli.inference.none:NoPosterior")()
 
 
 class Amortized(Inference):
@@ -276,9 +434,35 @@ class Amortized(Inference):
         """The posterior of a model for a run's configuration and its data."""
         return locate("lidcli.training.build:flow_posterior")(self, config, model, data)
 
+
+class SemiAmortized(Amortized):
+    """SA-VAE (Kim et al. 2018): the encoder's parameters refined by steps on each datum's ELBO."""
+
+    kind: str = "semi-amortized"
+    steps: int = Field(20, ge=1, description="refinements of a datum's posterior")
+    rate: float = Field(0.1, gt=0, description="learning rate of a refinement")
+    momentum: float = Field(0.5, ge=0, lt=1, description="of the refinements")
+    refinement_clip: float = Field(5.0, gt=0, description="norm of a datum's gradient")
+
+    def posterior(self, config: Any, model: Any, data: Any) -> Any:
+        """The amortized posterior, refined."""
+        base = super().posterior(config, model, data)
+        return locate("lidcli.training.build:refined")(self, base, model)
+
+
+class Lagging(Amortized):
+    """Lagging VAE (He et al. 2019): many updates of the encoder before each of the decoder."""
+
+    kind: str = "lagging"
+    block: int = Field(10, ge=1, description="encoder updates whose losses are averaged")
+    inner: int = Field(100, ge=1, description="encoder updates before one of the decoder, at most")
+    aggressive_epochs: int | None = Field(
+        None, ge=1, description="epochs of the aggressive phase at most; null: while MI rises"
+    )
+
     def update(self, training: Any, model: Any, batches: int, guard: Any) -> Any:
-        """What a step does, with the settings of section train and so many batches an epoch."""
-        return locate("lidcli.training.updates:Joint")(self, training, model, batches, guard)
+        """Aggressive updates, then joint ones."""
+        return locate("lidcli.training.updates:Lagging")(self, training, model, batches, guard)
 
 
 class Exact(Inference):
@@ -307,7 +491,9 @@ class NUTS(Inference):
     draws: int = Field(1000, ge=1, description="a chain")
 
 
-INFERENCES = Kinds("inference", "kind", Inference, Amortized, Exact, NUTS)
+INFERENCES = Kinds(
+    "inference", "kind", Inference, Amortized, SemiAmortized, Lagging, Direct, Exact, NUTS
+)
 
 
 class Training(Part):
@@ -358,6 +544,10 @@ class Data(Part):
     """The family of a model that names none."""
     encoder: ClassVar[str] = "mlp"
     """The encoder where none is named."""
+    decoders: ClassVar[dict[str, str]] = {}
+    """What a decoder of other data is for these."""
+    usual: ClassVar[dict[str, dict[str, Any]]] = {}
+    """Settings of other sections, over their defaults and below everything else."""
     code = "lidcli.data.registry:load"
     name: str
     kind: str
@@ -396,7 +586,29 @@ class Classical(Data):
     kind: str = "classical"
 
 
-DATA = Kinds("data", "kind", Data, Points, Image, Classical)
+class Text(Data):
+    """Documents; yours one a line in a .txt, as `label<TAB>text` where they have labels."""
+
+    form = "text"
+    family = "sequential"
+    encoder = "lstm"
+    decoders: ClassVar = {"mlp": "lstm", "brenier": "brenier-lstm", "skip": "skip-lstm"}
+    usual: ClassVar = {"inference": {"transforms": 0}}
+    kind: str = "text"
+    path: Path | None = Field(None, description="a .txt file of yours")
+    train: int | None = Field(None, ge=2, description="documents kept for training; null: all")
+    valid: int | None = Field(None, ge=1, description="documents kept for validation; null: all")
+    test: int | None = Field(None, ge=1, description="documents kept for the test; null: all")
+    vocabulary: int | Path = Field(20_000, description="entries at most, or a file of tokens")
+    max_length: int | None = Field(None, ge=1, description="words after which documents are cut")
+    labels: Literal["auto", "none", "tab", "space"] = Field(
+        "auto", description="a .txt of yours: where its labels are"
+    )
+    valid_fraction: float = Field(0.1, gt=0, lt=1)
+    test_fraction: float = Field(0.1, gt=0, lt=1, description="of a .txt of yours")
+
+
+DATA = Kinds("data", "kind", Data, Points, Image, Classical, Text)
 
 
 class Evaluate(Section):

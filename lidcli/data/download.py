@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import http.client
 import os
 import time
@@ -17,7 +16,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from lidcli.data.registry import RemoteFile
+from lidcli.data.archive import ArchiveError, extract
+from lidcli.data.remote import LARGEST, Archive, RemoteFile, readable
 from lidcli.errors import DataError, LockedError
 
 __all__ = ["Fetched", "Progress", "State", "fetch", "readable", "state"]
@@ -60,8 +60,7 @@ def state(file: RemoteFile, root: Path) -> State:
     path = root / file.path
     try:
         if path.exists():
-            good = path.stat().st_size == file.size and _sha256(path) == file.sha256
-            return "good" if good else "damaged"
+            return "good" if file.good(path) else "damaged"
         return "partial" if _part(path).exists() else "missing"
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
@@ -73,7 +72,7 @@ def fetch(
     mirror: Path | None = None,
     progress: Progress = lambda file, done: None,
 ) -> list[Fetched]:
-    """Bring files into `root`, each checked by SHA-256 before it gets its name.
+    """Bring files into `root`, each checked by its checksum before it gets its name.
 
     A file that is there and good is left alone. Half a download stays beside it as `NAME.part`
     and the next call goes on from there; a damaged file is replaced only by a good one.
@@ -85,7 +84,7 @@ def fetch(
         progress: called as bytes arrive.
 
     Returns:
-        One entry a file, in order.
+        One entry a file, in order; none for an optional one that the mirror lacks.
 
     Raises:
         DataError: no source delivers a file, or the folder cannot be written.
@@ -101,13 +100,16 @@ def fetch(
     if all(state(file, root) == "good" for file in files):
         return [Fetched(file, root / file.path, None) for file in files]
     with _writing(root, "the lock file"), _only_one(root):
-        return [_fetch(file, root, mirror, progress) for file in files]
+        done = [_fetch(file, root, mirror, progress) for file in files]
+    return [one for one in done if one is not None]
 
 
-def _fetch(file: RemoteFile, root: Path, mirror: Path | None, progress: Progress) -> Fetched:
+def _fetch(file: RemoteFile, root: Path, mirror: Path | None, progress: Progress) -> Fetched | None:
     target = root / file.path
     if state(file, root) == "good":
         return Fetched(file, target, None)
+    if mirror is not None and file.optional and not (mirror / file.path).exists():
+        return None
     part = _part(target)
     with _writing(target.parent, f"{file.path} ({readable(file.size)})"):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -126,19 +128,19 @@ def _copy(file: RemoteFile, source: Path, part: Path, progress: Progress) -> str
     try:
         if not source.is_file():
             raise DataError(f"{source} is missing; without a mirror the file is downloaded.")
-        found = _sha256(source)
+        found = file.digest(source)
     except OSError as error:
         raise DataError(f"{source} cannot be read: {error.strerror or error}.") from error
-    if found != file.sha256:
+    if found != file.expected:
         raise DataError(
-            f"{source} has the wrong checksum (SHA-256 {found[:12]}…, expected"
-            f" {file.sha256[:12]}…): it is damaged or another file. Nothing was installed."
+            f"{source} has the {_wrong(file, found)}: it is damaged or another file. Nothing was"
+            " installed."
         )
     with source.open("rb") as incoming, part.open("wb") as out:
         while chunk := incoming.read(CHUNK):
             out.write(chunk)
             progress(file, out.tell())
-    if _sha256(part) != file.sha256:
+    if not file.good(part):
         part.unlink()
         raise DataError(f"The copy of {source} came out damaged; is the disk of {part} sound?")
     return str(source)
@@ -154,6 +156,13 @@ def _download(file: RemoteFile, part: Path, progress: Progress) -> str:
             reasons.append(f"{urlsplit(url).hostname}: {error}")
         else:
             return url
+    for archive in file.archives:
+        try:
+            _from_archive(file, archive, part, progress)
+        except SourceError as error:
+            reasons.append(f"{urlsplit(archive.url).hostname}: {error}")
+        else:
+            return archive.url
     kept = f" ({readable(part.stat().st_size)} are kept)" if part.exists() else ""
     raise DataError(
         f"{file.path} could not be downloaded ({'; '.join(reasons)}). Try again later{kept}, or"
@@ -161,12 +170,29 @@ def _download(file: RemoteFile, part: Path, progress: Progress) -> str:
     )
 
 
+def _from_archive(file: RemoteFile, archive: Archive, part: Path, progress: Progress) -> None:
+    """Download an archive beside the file, and take the file out of it."""
+    packed = part.with_name(f"{Path(archive.member).name}.tar.gz.part")
+    whole = RemoteFile(f"{file.path}.tar.gz", (archive.url,), None, None, md5=archive.md5)
+    _from_url(whole, archive.url, packed, progress)
+    try:
+        extract(packed, archive.member, part, max(file.limit, LARGEST))
+    except ArchiveError as error:
+        raise SourceError(str(error)) from error
+    finally:
+        packed.unlink()
+    if not file.good(part):
+        found = file.digest(part)
+        part.unlink()
+        raise SourceError(_wrong(file, found))
+
+
 def _from_url(file: RemoteFile, url: str, part: Path, progress: Progress) -> None:
     idle = 0
     for _ in range(ATTEMPTS):
         before = _size(part)
         try:
-            if before < file.size:
+            if not _whole(file, part):
                 _receive(file, url, part, progress)
         except SourceError as error:
             idle = 0 if _size(part) > before else idle + 1
@@ -174,15 +200,24 @@ def _from_url(file: RemoteFile, url: str, part: Path, progress: Progress) -> Non
                 raise
             time.sleep(BACKOFF_SECONDS * 2**idle)
             continue
-        found = _sha256(part)
-        if found == file.sha256:
+        found = file.digest(part)
+        if found == file.expected:
             return
         part.unlink()
         if before == 0:
-            raise SourceError(
-                f"wrong checksum (SHA-256 {found[:12]}…, expected {file.sha256[:12]}…)"
-            )
+            raise SourceError(_wrong(file, found))
     raise SourceError("the connection keeps breaking off")
+
+
+def _whole(file: RemoteFile, part: Path) -> bool:
+    """Whether there is nothing more to ask for."""
+    if file.size is not None:
+        return _size(part) >= file.size
+    return part.exists() and file.digest(part) == file.expected
+
+
+def _wrong(file: RemoteFile, found: str) -> str:
+    return f"wrong checksum ({file.algorithm} {found[:12]}…, expected {file.expected[:12]}…)"
 
 
 def _receive(file: RemoteFile, url: str, part: Path, progress: Progress) -> None:
@@ -206,33 +241,39 @@ def _receive(file: RemoteFile, url: str, part: Path, progress: Progress) -> None
     with response:
         resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
         start = offset if resumed else 0
-        _check_offer(file, response, start)
+        total = _offered(file, response, start)
         with part.open("ab" if resumed else "wb") as out:
             done = start
             while chunk := _read(response):
                 done += len(chunk)
-                if done > file.size:
+                if done > (file.limit if total is None else total):
                     break
                 out.write(chunk)
                 progress(file, done)
-    if done > file.size:
+    if done > (file.limit if total is None else total):
         part.unlink()
-        raise SourceError(f"sends more than the {file.size:,} bytes expected")
-    if done < file.size:
-        raise SourceError(f"broke off after {done:,} of {file.size:,} bytes", passing=True)
+        raise SourceError(f"sends more than the {total or file.limit:,} bytes expected")
+    if total is not None and done < total:
+        raise SourceError(f"broke off after {done:,} of {total:,} bytes", passing=True)
 
 
-def _check_offer(file: RemoteFile, response: http.client.HTTPResponse, start: int) -> None:
-    """Refuse another file by what the server announces."""
+def _offered(file: RemoteFile, response: http.client.HTTPResponse, start: int) -> int | None:
+    """The size of the whole, where it is known; another file is refused by it."""
     if start:
         announced = response.headers.get("Content-Range", "")
         first, _, total = announced.removeprefix("bytes ").partition("/")
-        if first.partition("-")[0] != str(start) or total not in ("*", str(file.size)):
+        known = total == "*" or (total.isdecimal() and int(total) == (file.size or int(total)))
+        if first.partition("-")[0] != str(start) or not known:
             raise SourceError(f"answers bytes {start}- with {announced or 'no range'}")
-        return
-    length = response.headers.get("Content-Length")
-    if length is not None and length != str(file.size):
-        raise SourceError(f"offers {length} bytes, expected {file.size:,}")
+    else:
+        total = response.headers.get("Content-Length") or "*"
+        if file.size is not None and total not in ("*", str(file.size)):
+            raise SourceError(f"offers {total} bytes, expected {file.size:,}")
+    if file.size is not None or not total.isdecimal():
+        return file.size
+    if int(total) > file.limit:
+        raise SourceError(f"offers {total} bytes, expected {file.limit:,} at most")
+    return int(total)
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
@@ -270,6 +311,7 @@ def _writing(folder: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def _only_one(root: Path) -> Iterator[None]:
+
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("w") as stream:
         try:
@@ -289,29 +331,9 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def readable(size: int) -> str:
-    """Bytes as a reader likes them.
-
-    Example:
-        >>> readable(26_421_880)
-        '26.4 MB'
-    """
-    if size < 1_000_000:
-        return f"{size / 1000:.1f} kB"
-    return f"{size / 1_000_000:.1f} MB"

@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lidcli.config.load import nearest
 from lidcli.config.sections import Image
 from lidcli.data.dataset import Dataset
+from lidcli.data.files import check_plain
 from lidcli.data.grey import Images, grey_dataset
 from lidcli.errors import DataError
+from lidcli.names import nearest
 
 __all__ = ["load_idx", "load_npz", "read_idx"]
 
 IDX_UINT8 = 0x08
+LARGEST_UNPACKED = 1 << 31
+"""Bytes of all arrays of an archive together, 2 GiB."""
 ARRAYS = ("x", "images", "labels", "x_test", "labels_test")
 
 
@@ -38,6 +41,7 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     Raises:
         DataError: the file is missing, damaged, or holds anything else.
     """
+    check_plain(path)
     try:
         with gzip.open(path) as stream:
             content = stream.read(4 + 4 * len(shape) + math.prod(shape) + 1)
@@ -116,20 +120,7 @@ def load_npz(config: Image) -> Dataset:
     assert config.path is not None
     path = config.path
     arrays = _read_npz(path)
-    named = [name for name in ("x", "images") if name in arrays]
-    if len(named) != 1:
-        raise DataError(f"{path} holds {len(named)} of the arrays x and images; expected one.")
-    pixels = _pixels(path, named[0], arrays[named[0]])
-    test_pixels = None
-    if "x_test" in arrays:
-        test_pixels = _pixels(path, "x_test", arrays["x_test"])
-        if test_pixels.shape[1:] != pixels.shape[1:]:
-            raise DataError(
-                f"{path}: x_test has images of {_times(test_pixels.shape[1:])}; expected"
-                f" {_times(pixels.shape[1:])} as in {named[0]}."
-            )
-    elif "labels_test" in arrays:
-        raise DataError(f"{path} holds labels_test but no x_test; expected both or neither.")
+    pixels, test_pixels = _images(path, arrays)
     if test_pixels is not None and ("labels" in arrays) != ("labels_test" in arrays):
         raise DataError(f"{path} holds one of labels and labels_test; expected both or neither.")
     if "labels" not in arrays:
@@ -146,17 +137,38 @@ def load_npz(config: Image) -> Dataset:
     return grey_dataset(config, Images(pixels, numbers[: len(pixels)]), test, len(values))
 
 
+def _images(
+    path: Path, arrays: dict[str, NDArray[Any]]
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """The images, and those of the test set if the file has one."""
+    named = [name for name in ("x", "images") if name in arrays]
+    if len(named) != 1:
+        raise DataError(f"{path} holds {len(named)} of the arrays x and images; expected one.")
+    pixels = _pixels(path, named[0], arrays[named[0]])
+    if "x_test" not in arrays:
+        if "labels_test" in arrays:
+            raise DataError(f"{path} holds labels_test but no x_test; expected both or neither.")
+        return pixels, None
+    test = _pixels(path, "x_test", arrays["x_test"])
+    if test.shape[1:] != pixels.shape[1:]:
+        raise DataError(
+            f"{path}: x_test has images of {_times(test.shape[1:])}; expected"
+            f" {_times(pixels.shape[1:])} as in {named[0]}."
+        )
+    return pixels, test
+
+
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    check_plain(path)
     try:
         with zipfile.ZipFile(path) as archive:
+            _check_members(path, archive)
             damaged = archive.testzip()
-        if damaged is not None:
-            raise DataError(f"{path}: the array {Path(damaged).stem} is damaged.")
+            if damaged is not None:
+                raise DataError(f"{path}: the array {Path(damaged).stem} is damaged.")
+            _check_shapes(path, archive)
         with np.load(path, allow_pickle=False) as arrays:
-            for name in arrays.files:
-                if name not in ARRAYS:
-                    raise DataError(f"{path}: unknown array {name!r}; {nearest(name, ARRAYS)}")
-            return {name: _member(path, arrays, name) for name in arrays.files}
+            return {name: arrays[name] for name in arrays.files}
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; data.path must name an .npz file.") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
@@ -167,14 +179,47 @@ def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
-def _member(path: Path, arrays: Any, name: str) -> NDArray[Any]:
-    try:
-        array = arrays[name]
-    except ValueError as error:
-        raise DataError(f"{path}: {name} holds Python objects; expected numbers.") from error
-    if not isinstance(array, np.ndarray):
-        raise DataError(f"{path}: {name} is not a numpy array.")
-    return array
+def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
+    """Check names and sizes before anything is unpacked."""
+    members = archive.infolist()
+    names = [member.filename.removesuffix(".npy") for member in members]
+    for name in names:
+        if name not in ARRAYS:
+            raise DataError(f"{path}: unknown array {name!r}; {nearest(name, ARRAYS)}")
+        if names.count(name) > 1:
+            raise DataError(f"{path} holds {name} twice; expected each array once.")
+    total = sum(member.file_size for member in members)
+    if total > LARGEST_UNPACKED:
+        raise DataError(
+            f"{path} unpacks to {total} bytes; lid reads at most {LARGEST_UNPACKED >> 30} GiB."
+        )
+
+
+def _check_shapes(path: Path, archive: zipfile.ZipFile) -> None:
+    """Check that the bytes of every array are those of its shape, before room is made for it."""
+    for member in archive.infolist():
+        name = member.filename.removesuffix(".npy")
+        with archive.open(member) as stream:
+            version = np.lib.format.read_magic(stream)
+            read = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
+            shape, _, kind = read(stream)
+            body = member.file_size - stream.tell()
+        if kind.hasobject:
+            raise DataError(f"{path}: {name} holds Python objects; expected numbers.")
+        if min(shape, default=0) < 0 or math.prod(shape) * kind.itemsize != body:
+            raise DataError(
+                f"{path}: {name} says it has shape {_short(shape)} of {kind}, but it has {body}"
+                " bytes."
+            )
+
+
+def _short(shape: tuple[int, ...]) -> str:
+    text = str(shape)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _pixels(path: Path, name: str, array: NDArray[Any]) -> NDArray[Any]:
@@ -206,4 +251,6 @@ def _labels(path: Path, name: str, array: NDArray[Any], count: int) -> NDArray[n
             f"{path}: {name} is {array.dtype} of shape {array.shape}; expected integers of shape"
             f" ({count},), one an image."
         )
+    if array.dtype.kind == "u" and int(array.max(initial=0)) >= 1 << 63:
+        raise DataError(f"{path}: {name} holds {array.max()}; expected integers of 64 bits.")
     return array.astype(np.int64)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lidcli.config.load import nearest
 from lidcli.config.sections import Points
 from lidcli.data.dataset import Dataset, Split, fingerprint
+from lidcli.data.files import LARGEST_FILE, check_plain
 from lidcli.data.splits import split
 from lidcli.errors import DataError
+from lidcli.names import nearest
 
 __all__ = ["Table", "load_csv", "read_csv"]
 
@@ -53,18 +57,17 @@ def load_csv(config: Points) -> Dataset:
     ]
     values = table.values
     if config.standardise:
-        known = values[rows.train]
-        flat = known.min(axis=0) == known.max(axis=0)
-        if flat.any():
-            raise DataError(
-                f"{config.path}: {table.columns[int(flat.argmax())]} has one value only in the"
-                " training part; expected a column that varies, or data.standardise: false."
-            )
-        scale = known.std(axis=0)
-        values = (values - known.mean(axis=0)) / scale
+        values, log_scale = _standardise(config.path, table, rows.train)
         notes.append(
             f"{config.name}: standardised by the training part; LL in the file's own units ="
-            f" LL {-float(np.log(scale).sum()):+.3f} nats."
+            f" LL {-log_scale:+.3f} nats."
+        )
+    single = values[rows.train].astype(np.float32)
+    flat = single.min(axis=0) == single.max(axis=0)
+    if flat.any():
+        raise DataError(
+            f"{config.path}: {table.columns[int(flat.argmax())]} has one value only in the training"
+            " part in single precision; expected a column that varies, or data.standardise: true."
         )
     parts = [
         Split(
@@ -87,6 +90,38 @@ def load_csv(config: Points) -> Dataset:
     )
 
 
+def _standardise(
+    path: Path, table: Table, train: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], float]:
+    """Values of mean 0 and sd 1 in the training part, and the sum of the logs of the sds.
+
+    Columns are first brought to the size of 1 by a power of two, which rounds nothing, so that
+    squares neither overflow nor vanish.
+    """
+    known = table.values[train]
+    flat = known.min(axis=0) == known.max(axis=0)
+    if flat.any():
+        raise DataError(
+            f"{path}: {table.columns[int(flat.argmax())]} has one value only in the"
+            " training part; expected a column that varies, or data.standardise: false."
+        )
+    power = np.frexp(np.abs(known).max(axis=0))[1]
+    with np.errstate(over="ignore"):
+        values = np.ldexp(table.values, -power)
+        known = values[train]
+        scale = known.std(axis=0)
+        values = (values - known.mean(axis=0)) / scale
+    far = ~(np.abs(values) <= LARGEST_VALUE)
+    if far.any():
+        row, column = np.argwhere(far)[0]
+        raise DataError(
+            f"{path}: {table.columns[column]} holds {table.values[row, column]:g}, too far from"
+            " the training part to be scaled by it; expected numbers of one size, or"
+            " data.standardise: false."
+        )
+    return values, float((np.log(scale) + power * np.log(2)).sum())
+
+
 def read_csv(path: Path, label: str | None) -> Table:
     """Read a file of comma-separated numbers.
 
@@ -100,11 +135,9 @@ def read_csv(path: Path, label: str | None) -> Table:
         DataError: file, line and what was expected.
     """
     lines = _lines(path)
-    if not lines:
-        raise DataError(f"{path} is empty; expected rows of numbers.")
     columns, header = _header(path, lines[0])
     body = lines[1:] if header else lines
-    at = _label_column(path, columns if header else (), label)
+    at = _label_column(path, columns, header, label)
     if len(body) < SMALLEST_TABLE:
         raise DataError(
             f"{path} holds {len(body)} rows of data; expected {SMALLEST_TABLE} at least."
@@ -122,28 +155,30 @@ def read_csv(path: Path, label: str | None) -> Table:
             )
         values[row] = [_number(path, line, columns[i], cells[i]) for i in kept]
         if at is not None:
-            if not cells[at]:
-                raise DataError(
-                    f"{path}, line {line}, {columns[at]}: expected a label, found none."
-                )
-            names.append(cells[at])
+            names.append(_name(path, line, columns[at], cells[at]))
+    chosen = tuple(columns[i] for i in kept)
+    _refuse_constant(path, chosen, values)
+    labels, classes = _classes(path, names, columns[at]) if at is not None else (None, None)
+    return Table(chosen, values, labels, classes)
+
+
+def _refuse_constant(path: Path, columns: tuple[str, ...], values: NDArray[np.float64]) -> None:
     constant = values.min(axis=0) == values.max(axis=0)
     if constant.any():
         column = int(constant.argmax())
         raise DataError(
-            f"{path}: {columns[kept[column]]} is {values[0, column]:g} in every row; expected a"
+            f"{path}: {columns[column]} is {values[0, column]:g} in every row; expected a"
             " column that varies. Leave it out."
         )
-    labels, classes = _classes(path, names, columns[at]) if at is not None else (None, None)
-    return Table(tuple(columns[i] for i in kept), values, labels, classes)
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """The cells of every line that is not blank, with its number."""
+    """The cells of every line that is not blank, one at least, with its number."""
+    check_plain(path, LARGEST_FILE)
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, strict=True)
-            return [
+            found = [
                 (reader.line_num, [cell.strip() for cell in cells]) for cells in reader if cells
             ]
     except FileNotFoundError:
@@ -156,11 +191,21 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
         ) from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if not found:
+        raise DataError(f"{path} is empty; expected rows of numbers.")
+    return found
+
+
+def _value(cell: str) -> float:
+    """The number in a cell; what only Python reads as one, `1_0` or other digits, is none."""
+    if "_" in cell or not cell.isascii():
+        raise ValueError(cell)
+    return float(cell)
 
 
 def _is_number(cell: str) -> bool:
     try:
-        float(cell)
+        _value(cell)
     except ValueError:
         return False
     return True
@@ -183,19 +228,22 @@ def _header(path: Path, first: tuple[int, list[str]]) -> tuple[tuple[str, ...], 
     return tuple(cells), True
 
 
-def _label_column(path: Path, header: tuple[str, ...], label: str | None) -> int | None:
-    if label is None or (label == DEFAULT_LABEL and label not in header):
+def _label_column(
+    path: Path, columns: tuple[str, ...], header: bool, label: str | None
+) -> int | None:
+    named = columns if header else ()
+    if label is None or (label == DEFAULT_LABEL and label not in named):
         return None
     if not header:
         raise DataError(f"{path} has no header; expected one that names the label {label!r}.")
-    if label not in header:
-        raise DataError(f"{path} has no column {label!r}; {nearest(label, header)}")
-    return header.index(label)
+    if label not in named:
+        raise DataError(f"{path} has no column {label!r}; {nearest(label, named)}")
+    return named.index(label)
 
 
 def _number(path: Path, line: int, column: str, cell: str) -> float:
     try:
-        value = float(cell)
+        value = _value(cell)
     except ValueError:
         found = repr(cell) if cell else "an empty cell"
         raise DataError(
@@ -206,16 +254,27 @@ def _number(path: Path, line: int, column: str, cell: str) -> float:
     return value
 
 
+def _name(path: Path, line: int, column: str, cell: str) -> str:
+    if not cell:
+        raise DataError(f"{path}, line {line}, {column}: expected a label, found none.")
+    return cell
+
+
 def _classes(path: Path, names: list[str], column: str) -> tuple[NDArray[np.int64], int]:
-    """Labels numbered in rising order, as numbers where all are."""
-    keys = np.array(names, dtype=float) if all(map(_is_number, names)) else np.array(names)
-    values, numbers = np.unique(keys, return_inverse=True)
+    """Labels numbered in rising order, as exact numbers where all are."""
+    keys: list[Any] = names
+    if all(map(_is_number, names)):
+        with contextlib.suppress(InvalidOperation):
+            exact = [Decimal(name) for name in names]
+            keys = exact if all(map(Decimal.is_finite, exact)) else names
+    values = sorted(set(keys))
     if not 2 <= len(values) <= len(names) // 2:
         raise DataError(
             f"{path}: {column} has {len(values)} different values in {len(names)} rows; expected"
             " a label of some rows each. Name another with data.label, or none with null."
         )
-    return numbers.astype(np.int64), len(values)
+    place = {key: i for i, key in enumerate(values)}
+    return np.array([place[key] for key in keys], np.int64), len(values)
 
 
 def _cells(count: int) -> str:

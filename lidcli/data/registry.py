@@ -3,48 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from lidcli.config.sections import Data
+from lidcli.config.sections import Data, Image
 from lidcli.data.classical import classical
 from lidcli.data.dataset import Dataset
+from lidcli.data.documents import TextDataset
 from lidcli.data.images import load_idx, load_npz
 from lidcli.data.points import load_csv
+from lidcli.data.remote import DatasetInfo, RemoteFile
+from lidcli.data.text import load_documents
+from lidcli.data.text_files import TEXT_DATASETS
 from lidcli.data.toys import digits, pinwheel
 from lidcli.errors import ConfigError, DataError
 from lidcli.names import nearest
 
 __all__ = ["DATASETS", "DatasetInfo", "RemoteFile", "load"]
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file to download: its place inside `data.root` and inside a mirror, and its checksum."""
-
-    path: str
-    urls: tuple[str, ...]
-    sha256: str
-    size: int
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """One entry of the registry; `files` is empty where nothing has to be downloaded.
-
-    `load` is called with the settings of section data, once all files are there.
-    """
-
-    name: str
-    kind: str
-    title: str
-    citation: str
-    licence: str
-    classes: int
-    load: Callable[[Any], Dataset]
-    files: tuple[RemoteFile, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 def _idx_files(
@@ -109,6 +84,18 @@ _FASHION_MNIST = _idx_files(
     },
 )
 
+
+def _fetched(
+    settings: Image, *, files: tuple[RemoteFile, ...], folder: str, classes: int
+) -> Dataset:
+    """Images in idx files, which have to be there."""
+    for file in files:
+        path = settings.root / file.path
+        if not path.exists():
+            raise DataError(f"{path} is missing; `lid fetch {settings.name}` gets it.")
+    return load_idx(settings, folder, classes)
+
+
 DATASETS = {
     info.name: info
     for info in (
@@ -141,7 +128,7 @@ DATASETS = {
             citation="LeCun, Cortes and Burges, MNIST handwritten digit database, 2010",
             licence="CC BY-SA 3.0",
             classes=10,
-            load=partial(load_idx, folder="mnist", classes=10),
+            load=partial(_fetched, files=_MNIST, folder="mnist", classes=10),
             files=_MNIST,
         ),
         DatasetInfo(
@@ -151,7 +138,7 @@ DATASETS = {
             citation="Xiao, Rasul and Vollgraf, Fashion-MNIST, arXiv:1708.07747, 2017",
             licence="MIT",
             classes=10,
-            load=partial(load_idx, folder="fashion_mnist", classes=10),
+            load=partial(_fetched, files=_FASHION_MNIST, folder="fashion_mnist", classes=10),
             files=_FASHION_MNIST,
         ),
     )
@@ -178,13 +165,16 @@ DATASETS |= {
     )
 }
 
-_USER_FILES: dict[str, tuple[str, Callable[[Any], Dataset]]] = {
+DATASETS |= TEXT_DATASETS
+
+_USER_FILES: dict[str, tuple[str, Callable[[Any], Dataset | TextDataset]]] = {
     "points": (".csv", load_csv),
     "image": (".npz", load_npz),
+    "text": (".txt", load_documents),
 }
 
 
-def load(settings: Data) -> Dataset:
+def load(settings: Data) -> Dataset | TextDataset:
     """Load the data a configuration names: a registry entry, or a user's file.
 
     Args:
@@ -213,9 +203,5 @@ def load(settings: Data) -> Dataset:
     info = DATASETS[settings.name]
     if settings.kind != info.kind:
         raise ConfigError(f"data.kind of {info.name} is {info.kind}, not {settings.kind}.")
-    missing = [file.path for file in info.files if not (settings.root / file.path).exists()]
-    if missing:
-        raise DataError(
-            f"{settings.root / missing[0]} is missing; `lid fetch {info.name}` gets it."
-        )
-    return info.load(settings)
+    found: Dataset | TextDataset = info.load(settings)
+    return found

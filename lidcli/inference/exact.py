@@ -58,6 +58,10 @@ class _Gaussian:
         """The posteriors of some of the data."""
         return _Gaussian(self.mean[index], self.factor)
 
+    def joined(self, *others: _Gaussian) -> _Gaussian:
+        """These posteriors and those of further data."""
+        return _Gaussian(torch.cat([self.mean, *(o.mean for o in others)]), self.factor)
+
     def tensors(self) -> tuple[Tensor, ...]:
         """The means."""
         return (self.mean,)
@@ -158,6 +162,14 @@ class _Clusters:
     def rows(self, index: slice | Tensor) -> _Clusters:
         """The posteriors of some of the data."""
         return replace(self, logits=self.logits[index], loc=self.loc[index])
+
+    def joined(self, *others: _Clusters) -> _Clusters:
+        """These posteriors and those of further data."""
+        return replace(
+            self,
+            logits=torch.cat([self.logits, *(o.logits for o in others)]),
+            loc=torch.cat([self.loc, *(o.loc for o in others)]),
+        )
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Weights and means of y's Gaussians."""

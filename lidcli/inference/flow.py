@@ -76,6 +76,15 @@ class Flow:
             context=self.context[index],
         )
 
+    def joined(self, *others: Flow) -> Flow:
+        """These posteriors and those of further data."""
+        return replace(
+            self,
+            loc=torch.cat([self.loc, *(o.loc for o in others)]),
+            log_scale=torch.cat([self.log_scale, *(o.log_scale for o in others)]),
+            context=torch.cat([self.context, *(o.context for o in others)]),
+        )
+
     def tensors(self) -> tuple[Tensor, ...]:
         """Mean and log sd of the base."""
         return self.loc, self.log_scale
@@ -128,6 +137,12 @@ class CategoryFlow(Flow):
             context=self.context[index],
             logits=self.logits[index],
         )
+
+    def joined(self, *others: CategoryFlow) -> CategoryFlow:  # type: ignore[override]
+        """These posteriors and those of further data."""
+        joined = super().joined(*others)
+        assert isinstance(joined, CategoryFlow)
+        return replace(joined, logits=torch.cat([self.logits, *(o.logits for o in others)]))
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Logits of the category, mean and log sd of the bases."""

@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from lidcli.config.sections import Amortized
 from lidcli.models.batch import Batch
 from lidcli.models.latent import LatentModel
 
-__all__ = ["Objective", "kl_weight", "objective"]
+__all__ = ["Objective", "Settings", "kl_weight", "objective"]
 
 RAMP = 0.5
 """Share of a cycle over which the weight rises (Fu et al. 2019)."""
+
+
+class Settings(Protocol):
+    """What the objective is told, a section inference of a run that is trained."""
+
+    @property
+    def beta(self) -> float:
+        """Weight of the KL."""
+        ...
+
+    @property
+    def annealing(self) -> str:
+        """none, linear or cyclical."""
+        ...
+
+    @property
+    def annealing_epochs(self) -> float:
+        """Length of the ramp, or of a cycle."""
+        ...
+
+    @property
+    def free_bits(self) -> float:
+        """Nats per datum of KL left unpenalised."""
+        ...
+
+    @property
+    def samples(self) -> int:
+        """Draws S of the bound."""
+        ...
 
 
 class Objective(NamedTuple):
@@ -30,7 +58,7 @@ class Objective(NamedTuple):
         return self.reconstruction - self.kl
 
 
-def kl_weight(config: Amortized, epoch: float) -> float:
+def kl_weight(config: Settings, epoch: float) -> float:
     """The weight of the KL at a (fractional) epoch: β times the annealing ramp.
 
     Args:
@@ -41,6 +69,7 @@ def kl_weight(config: Amortized, epoch: float) -> float:
         Bowman et al. (2016), linear; Fu et al. (2019), cyclical.
 
     Example:
+        >>> from lidcli.config.sections import Amortized
         >>> kl_weight(Amortized(annealing="linear", annealing_epochs=10), 5.0)
         0.5
     """
@@ -52,7 +81,7 @@ def kl_weight(config: Amortized, epoch: float) -> float:
     return config.beta * min(1.0, position)
 
 
-def objective(model: LatentModel, x: Batch, config: Amortized, weight: float) -> Objective:
+def objective(model: LatentModel, x: Batch, config: Settings, weight: float) -> Objective:
     """The loss of one batch.
 
     Args:

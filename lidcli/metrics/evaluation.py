@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,8 @@ class Evaluation:
 
     scalars: dict[str, float] = field(default_factory=dict)
     arrays: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    texts: dict[str, Any] = field(default_factory=dict)
+    """What a person reads: lists of strings by name."""
     verdict: Verdict | None = None
     notes: list[str] = field(default_factory=list)
     checks: list[str] = field(default_factory=list)
@@ -69,6 +72,7 @@ def evaluate(
     out = Evaluation()
     facts = model.facts()
     w = facts.symbol
+    samples = min(samples, model.posterior.enough)
     measured = bounds(model, x, samples, batch)
     out.put("elbo", mean(measured.elbo))
     out.put("ll", mean(measured.ll))
@@ -78,6 +82,10 @@ def evaluate(
     out.scalars |= {"ll_samples": float(samples), "n": float(len(x)), "log_n": math.log(len(x))}
     if measured.q_c is not None:
         _category(measured.q_c, labels, out)
+    if not facts.units[w]:
+        out.verdict = Verdict("no latent", False, "there is nothing to be collapsed")
+        out.checks = broken_invariants(out.scalars, facts.categories)
+        return out
     out.put(f"kl/{w}", mean(measured.kl_latent))
     out.put(f"mi/{w}", information.continuous_mi(model, x, outer, batch))
     out.scalars[f"au/{w}"] = information.active_units_of_halves(measured.mean)
@@ -110,14 +118,15 @@ def _category(q_c: Tensor, labels: npt.NDArray[np.int64] | None, out: Evaluation
 
 def _identifiability(model: LatentModel, x: Batch, out: Evaluation) -> None:
     """The decoder's proven and measured inverse-Lipschitz constants."""
-    decoder = model.observation.injective()
-    if decoder is not None:
-        certificate = decoder.certificate()
+    certificate = model.observation.certificate()
+    if certificate is not None:
         out.scalars["certificate"] = certificate.modulus
         out.scalars["certificate_log10"] = certificate.log_modulus / math.log(10)
     decode = model.observation.map()
+    if decode is None:
+        return
     drawn = information.marginal_draws(model.posterior(x.rows(slice(0, JACOBIANS))), 1)
-    if decode is not None and len(drawn) >= 2:
+    if len(drawn) >= 2:
         modulus = measured_modulus(decode, drawn)
         out.scalars["min_singular_value"] = modulus.singular_value
         out.scalars["min_secant"] = modulus.secant

@@ -18,6 +18,7 @@ __all__ = [
     "categorical_kl",
     "categorical_mi",
     "continuous_mi",
+    "encode",
     "marginal_draws",
     "perplexity",
 ]
@@ -116,7 +117,7 @@ def continuous_mi(
     References:
         Hoffman and Johnson, "ELBO surgery" (2016).
     """
-    n, conditional = len(x), model.posterior(x)
+    n, conditional = len(x), encode(model, x, batch)
     device = conditional.tensors()[0].device
     chosen = torch.randperm(n, device=device)[: min(outer, n)]
     latent = marginal_draws(conditional.rows(chosen), draws)
@@ -133,6 +134,20 @@ def continuous_mi(
         mine = log_q.gather(1, self_index[:, None])[:, 0]
         values.append(mine - (log_q.logsumexp(1) - math.log(n)))
     return mean(torch.cat(values).view(-1, draws).mean(1))
+
+
+def encode(model: LatentModel, x: Batch, batch: int = 10_000) -> Conditional:
+    """The posteriors of all data, encoded in parts that memory holds.
+
+    Args:
+        model: with its posterior attached.
+        x: N data.
+        batch: decodings, or data of width 1, at a time.
+    """
+    rows = max(1, batch // x.width())
+    first, *others = (model.posterior(x.rows(slice(i, i + rows))) for i in range(0, len(x), rows))
+    conditional: Conditional = first.joined(*others) if others else first
+    return conditional
 
 
 def marginal_draws(conditional: Conditional, draws: int) -> Tensor:

@@ -53,7 +53,7 @@ def bounds(model: LatentModel, x: Batch, samples: int, batch: int = 10_000) -> B
     """
     if samples < 2:
         raise ValueError(f"at least 2 draws are needed, not {samples}")
-    decodings = model.posterior.decodings
+    decodings = model.posterior.decodings * x.width()
     rows = max(1, min(len(x), batch // decodings))
     draws = max(1, min(samples, batch // (decodings * rows)))
     parts = [
@@ -79,6 +79,8 @@ def _stream(model: LatentModel, x: Batch, samples: int, chunk: int) -> Bounds:
     log_sums: list[Tensor | None] = [None, None]
     done = 0
     for half, count in enumerate(counts):
+        if half and model.posterior.random:
+            conditional = model.posterior(x)
         for start in range(0, count, chunk):
             s = min(chunk, count - start)
             drawn = conditional.draw(s)

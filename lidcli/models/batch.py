@@ -27,6 +27,14 @@ class Batch(Protocol):
         """The same data on a device."""
         ...
 
+    def terms(self) -> int:
+        """Terms over which losses of batches are compared: data, or tokens."""
+        ...
+
+    def width(self) -> int:
+        """Decodings that one datum counts for when memory is divided."""
+        ...
+
 
 @dataclass(frozen=True)
 class DenseBatch:
@@ -49,6 +57,14 @@ class DenseBatch:
     def to(self, device: torch.device) -> DenseBatch:
         """The same data on a device."""
         return DenseBatch(self.x.to(device))
+
+    def terms(self) -> int:
+        """N."""
+        return len(self.x)
+
+    def width(self) -> int:
+        """1."""
+        return 1
 
 
 @dataclass(frozen=True)
@@ -81,3 +97,11 @@ class TokenBatch:
     def to(self, device: torch.device) -> TokenBatch:
         """The same data on a device."""
         return TokenBatch(self.ids.to(device), self.lengths.to(device))
+
+    def terms(self) -> int:
+        """Tokens in all."""
+        return int(self.lengths.sum())
+
+    def width(self) -> int:
+        """Tokens of a datum, on average."""
+        return max(1, -(-self.terms() // max(1, len(self))))

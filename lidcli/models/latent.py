@@ -152,6 +152,10 @@ class Conditional(Protocol):
         """The posteriors of some of the data."""
         ...
 
+    def joined(self, *others: Self) -> Self:
+        """These posteriors and those of further data."""
+        ...
+
     def tensors(self) -> tuple[Tensor, ...]:
         """The variational parameters that semi-amortisation refines."""
         ...
@@ -166,6 +170,10 @@ class Posterior(nn.Module, ABC):
 
     decodings: int
     """Of every conditional that it gives."""
+    enough = 1 << 62
+    """Draws beyond which nothing more is learned."""
+    random = False
+    """Whether two calls with the same data differ, as where parameters are refined by draws."""
 
     @abstractmethod
     def forward(self, x: Batch) -> Conditional:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from torch import Tensor, nn
 
 from lidcli.models.batch import Batch, DenseBatch
 from lidcli.models.likelihoods import Likelihood
+from lidcli.nn.certificate import Certificate
 from lidcli.nn.injective import InjectiveDecoder
 
 __all__ = ["DenseObservation", "Observation", "in_memory_order"]
@@ -28,9 +31,19 @@ class Observation(nn.Module, ABC):
     def sample(self, z: Tensor) -> Batch:
         """A datum for each latent (N, M)."""
 
-    def injective(self) -> InjectiveDecoder | None:
-        """The injective decoder, where there is one."""
+    def certificate(self) -> Certificate | None:
+        """What is proven of the map from latents to the likelihood's parameters."""
         return None
+
+    def calibrate(self, z: Tensor, x: Batch) -> None:
+        """Set what depends on data's sizes, on prior draws (N, M) and as many data.
+
+        Nothing for most.
+        """
+
+    def refining(self) -> AbstractContextManager[None]:
+        """A context in which gradients in z are differentiated again."""
+        return contextlib.nullcontext()
 
     def on_grid(self, grid: Tensor) -> Callable[[Batch], Tensor]:
         """log p(x_n | z_g), (N, G), as a function of the data, for latents z (G, M)."""
@@ -77,9 +90,15 @@ class DenseObservation(Observation):
         """A datum for each latent (N, M)."""
         return DenseBatch(self.likelihood.sample(self.decode(z)))
 
-    def injective(self) -> InjectiveDecoder | None:
-        """The decoder, if it is injective by construction."""
-        return self.decoder if isinstance(self.decoder, InjectiveDecoder) else None
+    def certificate(self) -> Certificate | None:
+        """The decoder's, if it is injective by construction."""
+        decoder = self.decoder
+        return decoder.certificate() if isinstance(decoder, InjectiveDecoder) else None
+
+    def calibrate(self, z: Tensor, x: Batch) -> None:
+        """Set the output gain of an injective decoder's maps."""
+        if isinstance(self.decoder, InjectiveDecoder):
+            self.decoder.calibrate(z)
 
     def on_grid(self, grid: Tensor) -> Callable[[Batch], Tensor]:
         """log p(x_n | z_g), (N, G), the grid decoded once."""

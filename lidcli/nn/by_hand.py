@@ -179,16 +179,48 @@ def _gradients(
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
     """Gradients of log W, u, w, a, A, b and the leaky scalar layer, in that order."""
-    A, _, W, w, _, top = weights
-    n, k, sigma, G = len(A), u.shape[1], kept.sigma, G.contiguous()
+    n, k, sigma, G = len(weights.A), u.shape[1], kept.sigma, G.contiguous()
     need_V, need_u, need_A = needed[: n - 1], needed[n - 1], needed[n + 2 : 2 * n + 2]
+    up = _upwards(weights, kept, slope, G, need_V, need_A)
+    gw, ga = _sum(up.tau, sigma), _sum(G, sigma)
+    gu = quadratic * leading(G, k) if need_u else None
+    gb = _downwards(u, weights, up, slope, gu)
+    gV = [None if g is None else g.mul_(Wl) for g, Wl in zip(up.gV, weights.W, strict=True)]
+    return [*gV, gu, gw, ga, *up.gA, *gb, *[None] * (3 if weights.top else 0)]
+
+
+class _Up(NamedTuple):
+    """What the sweep upwards leaves to the one downwards.
+
+    gV, gA: parts of the gradients of W and A, None where they are not wanted.
+    h: slopes (N, H) of the activations. x: gradients (N, H) of the pre-activations, so far.
+    z: activations (N, H), none where the activation is leaky. tau: (N, H), of the last layer.
+    """
+
+    gV: list[Tensor | None]
+    gA: list[Tensor | None]
+    h: list[Tensor]
+    x: list[Tensor]
+    z: list[Tensor]
+    tau: Tensor
+
+
+def _upwards(
+    weights: Weights,
+    kept: _Kept,
+    slope: float,
+    G: Tensor,
+    need_V: Sequence[bool],
+    need_A: Sequence[bool],
+) -> _Up:
+    """Back through the sweep that ran downwards."""
+    A, _, W, w, _, _ = weights
+    n, sigma = len(A), kept.sigma
     gV: list[Tensor | None] = [None] * (n - 1)
     gA: list[Tensor | None] = [None] * n
-    gb: list[Tensor | None] = [None] * n
     h: list[Tensor] = []
     x: list[Tensor] = []
     z: list[Tensor] = []
-
     t = kept.t[0]
     p = kept.p[0] if W else _times(w, sigma)
     h.append(first_slope(t, slope))
@@ -215,27 +247,32 @@ def _gradients(
         if need_A[layer]:
             gA[layer] = delta.T @ G
         tau = v.mul_(h[layer]) if sigma is None else leaky_times(v, kept.p[layer], slope)
-    gw, ga = _sum(tau, sigma), _sum(G, sigma)
+    return _Up(gV, gA, h, x, z, tau)
 
-    gu = quadratic * leading(G, k) if need_u else None
+
+def _downwards(
+    u: Tensor, weights: Weights, up: _Up, slope: float, gu: Tensor | None
+) -> list[Tensor | None]:
+    """Back through the sweep that ran upwards: adds to gV, gA and gu, gives those of b."""
+    k = u.shape[1]
+    gb: list[Tensor | None] = [None] * len(weights.A)
     down: Tensor | None = None
-    for layer in range(len(x) - 1, -1, -1):
+    for layer in range(len(up.x) - 1, -1, -1):
         scale = 1 - slope if layer else 1.0
         if down is None:
-            xl = x[layer].mul_(scale)
+            xl = up.x[layer].mul_(scale)
         else:
-            xl = down.mul_(h[layer]).add_(x[layer], alpha=scale)
+            xl = down.mul_(up.h[layer]).add_(up.x[layer], alpha=scale)
         gb[layer] = xl.sum(0)
-        if (found := gA[layer]) is not None:
+        if (found := up.gA[layer]) is not None:
             leading(found, k).addmm_(xl.T, u)
         if gu is not None:
-            gu.addmm_(xl, A[layer][:, :k])
+            gu.addmm_(xl, weights.A[layer][:, :k])
         if layer:
-            if (found := gV[layer - 1]) is not None:
-                found.addmm_(xl.T, z[layer - 1])
-            down = xl @ W[layer - 1]
-    gV = [None if g is None else g.mul_(Wl) for g, Wl in zip(gV, W, strict=True)]
-    return [*gV, gu, gw, ga, *gA, *gb, *[None] * (3 if top else 0)]
+            if (found := up.gV[layer - 1]) is not None:
+                found.addmm_(xl.T, up.z[layer - 1])
+            down = xl @ weights.W[layer - 1]
+    return gb
 
 
 def leading(x: Tensor, columns: int) -> Tensor:

@@ -82,19 +82,7 @@ class FactoredBrenierMap(nn.Module):
         self.dim, self.active, self.dense, self.gain = dim, active, dense, gain
         self.inverse_lipschitz = float(inverse_lipschitz)
         self.dense_inverse_lipschitz = float(dense_inverse_lipschitz)
-        sizes = {f"width H'={width}": width, f"hidden H={hidden}": hidden}
-        small = [name for name, size in sizes.items() if size < active]
-        for name, columns in (
-            ("inverse_lipschitz", active - dense),
-            ("dense_inverse_lipschitz", dense),
-        ):
-            epsilon = getattr(self, name)
-            check_epsilon(epsilon, gain)
-            if epsilon == 0 and columns and small:
-                raise ValueError(
-                    f"with {' and '.join(small)} < active K={active} and {name}=0 the map is not "
-                    f"injective: raise {' and '.join(size.split()[0] for size in small)} or {name}"
-                )
+        self._check_injective(width, hidden)
         self.icnn = ICNN(
             width,
             hidden,
@@ -109,6 +97,21 @@ class FactoredBrenierMap(nn.Module):
         signs = _independent_signs(reached, dense)
         self.register_buffer("signs", signs)
         self.register_buffer("gram", signs.T @ signs)
+
+    def _check_injective(self, width: int, hidden: int) -> None:
+        sizes = {f"width H'={width}": width, f"hidden H={hidden}": hidden}
+        small = [name for name, size in sizes.items() if size < self.active]
+        for name, columns in (
+            ("inverse_lipschitz", self.active - self.dense),
+            ("dense_inverse_lipschitz", self.dense),
+        ):
+            epsilon = getattr(self, name)
+            check_epsilon(epsilon, self.gain)
+            if epsilon == 0 and columns and small:
+                raise ValueError(
+                    f"with {' and '.join(small)} < active K={self.active} and {name}=0 the map is "
+                    f"not injective: raise {' and '.join(s.split()[0] for s in small)} or {name}"
+                )
 
     def forward(self, u: Tensor) -> Tensor:
         """Map (..., K) to (..., D)."""

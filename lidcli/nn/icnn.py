@@ -77,13 +77,7 @@ class ICNN(nn.Module):
     ) -> None:
         super().__init__()
         active = dim if active is None else active
-        if dim < 1 or hidden < 1 or layers < 2:
-            raise ValueError(
-                "an ICNN needs dim >= 1, hidden >= 1 and layers >= 2, "
-                f"not dim={dim}, hidden={hidden}, layers={layers}"
-            )
-        if not 1 <= active <= dim:
-            raise ValueError(f"active (K={active}) must be between 1 and dim (D={dim})")
+        _check_sizes(dim, hidden, layers, active)
         if not 0 < slope <= 1:
             raise ValueError(f"slope must lie in (0, 1], not {slope}")
         if not 0 < sharpness < math.inf:
@@ -173,6 +167,16 @@ class ICNN(nn.Module):
         if quadratic and (mixed or not written):
             out = torch.add(out, F.pad(rows, (0, self.dim - self.active)), alpha=quadratic)
         return out.reshape(*u.shape[:-1], self.dim)
+
+
+def _check_sizes(dim: int, hidden: int, layers: int, active: int) -> None:
+    if dim < 1 or hidden < 1 or layers < 2:
+        raise ValueError(
+            "an ICNN needs dim >= 1, hidden >= 1 and layers >= 2, "
+            f"not dim={dim}, hidden={hidden}, layers={layers}"
+        )
+    if not 1 <= active <= dim:
+        raise ValueError(f"active (K={active}) must be between 1 and dim (D={dim})")
 
 
 def _scaled(tensors: nn.ParameterList, scales: list[float]) -> list[Tensor]:

@@ -56,12 +56,7 @@ def measured_modulus(
         image = decoder(latents)
     if not bool(torch.isfinite(image).all()):
         raise ValueError(f"the decoder is not finite at the latents {tuple(latents.shape)}")
-    smallest = float("inf")
-    for part in torch.split(latents, chunk):
-        jacobians = vmap(jacrev(decoder))(part).double()
-        wide = jacobians.shape[1] < jacobians.shape[2]
-        found = 0.0 if wide else torch.linalg.svdvals(jacobians)[:, -1].min().item()
-        smallest = min(smallest, found)
+    smallest = min(_singular_value(decoder, part) for part in torch.split(latents, chunk))
     with torch.no_grad():
         half = len(latents) // 2
         slopes = [_secants(latents[:half], latents[-half:], image[:half], image[-half:])]
@@ -73,6 +68,13 @@ def measured_modulus(
     if not len(pairs):
         raise ValueError(f"the latents {tuple(latents.shape)} hold no pair of different points")
     return Modulus(smallest, pairs.min().item())
+
+
+def _singular_value(decoder: Callable[[Tensor], Tensor], latents: Tensor) -> float:
+    """Smallest singular value of the Jacobian over points."""
+    jacobians = vmap(jacrev(decoder))(latents).double()
+    wide = jacobians.shape[1] < jacobians.shape[2]
+    return 0.0 if wide else torch.linalg.svdvals(jacobians)[:, -1].min().item()
 
 
 def _secants(a: Tensor, b: Tensor, image_a: Tensor, image_b: Tensor) -> Tensor:

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import stdev
 
-from lidcli.report.collect import Record, finite
+from lidcli.metrics.quantities import FLOAT32_LOG10, Quantity
 from lidcli.report.groups import Group, Statistic
-from lidcli.report.notes import FLOAT32_LOG10
 
 __all__ = [
+    "BOLD",
     "DASH",
     "MARKS",
+    "UNTOLD",
     "Cell",
     "Column",
     "Row",
     "Table",
-    "best_rows",
     "filled",
+    "judged_rows",
     "marked",
     "number",
-    "pooled",
     "shared_decimals",
 ]
 
 DASH = "–"
 SATURATED = 0.5
+"""Nats below the value at which an estimate saturates from which it is marked."""
 NEAR = 2.0
 """Standard errors within which a mean is not told from the best."""
 
@@ -66,15 +68,19 @@ class Table:
 
 @dataclass(frozen=True)
 class Column:
-    """A metric, its head, and how it is pooled and judged."""
+    """A quantity, and the letter of the latent that it is of."""
 
-    metric: str
-    head: str
-    best: bool = False
-    percent: bool = False
-    lowest: bool = False
-    always: bool = False
-    decimals: int | None = None
+    quantity: Quantity
+    latent: str = ""
+
+    @property
+    def head(self) -> str:
+        """What stands above it."""
+        return self.quantity.heading(self.latent)
+
+    def pooled(self, group: Group) -> Statistic | None:
+        """Its statistic over a group's complete runs."""
+        return group.statistic(self.quantity, self.latent)
 
 
 def number(value: float, decimals: int) -> str:
@@ -88,68 +94,88 @@ def number(value: float, decimals: int) -> str:
     return f"{0:.{decimals}f}" if float(text) == 0 else text.replace("-", "−")
 
 
-def shared_decimals(column: Column, statistics: Iterable[Statistic | None]) -> int:
+def shared_decimals(quantity: Quantity, statistics: Iterable[Statistic | None]) -> int:
     """Decimals that suit every mean of a column."""
-    if column.decimals is not None:
-        return column.decimals
+    if quantity.decimals is not None:
+        return quantity.decimals
     largest = max((abs(s.mean) for s in statistics if s is not None), default=0.0)
-    if column.metric in ("ll", "elbo"):
-        return 3 if largest < 10 else 2 if largest < 100 else 1
-    return 3 if largest < 0.1 else 2 if largest < 100 else 1
+    small = 10.0 if quantity.likelihood else 0.1
+    return 3 if largest < small else 2 if largest < 100 else 1
 
 
-def pooled(group: Group, column: Column) -> Statistic | None:
-    """A column's statistic over a group's complete runs."""
-    if column.metric == "slope_log10":
-        slopes = [_slope(record) for record in group.used]
-        found = [slope for slope in slopes if slope is not None]
-        return Statistic(min(found), None, 0.0, len(found), min(found)) if found else None
-    return group.statistic(column.metric)
-
-
-def _slope(record: Record) -> float | None:
-    """log10 of the smallest slope measured; below float32's resolution, that resolution."""
-    names = ("min_singular_value", "min_secant")
-    found = [record.metrics[n] for n in names if finite(record.metrics.get(n))]
-    return max(math.log10(max(min(found), 1e-300)), FLOAT32_LOG10) if found else None
-
-
-def filled(column: Column, statistic: Statistic | None, decimals: int, mark: str) -> Cell:
+def filled(quantity: Quantity, statistic: Statistic | None, decimals: int) -> Cell:
     """A statistic as a cell, a dash where there is none."""
     if statistic is None:
         return Cell()
-    factor = 100.0 if column.percent else 1.0
-    if column.lowest:
-        return Cell(number(statistic.lowest, decimals), mark=mark)
-    sd = "" if statistic.sd is None else number(factor * statistic.sd, decimals)
-    return Cell(number(factor * statistic.mean, decimals), sd, mark=mark)
+    if quantity.lowest:
+        return Cell(number(quantity.factor * statistic.lowest, decimals))
+    sd = "" if statistic.sd is None else number(quantity.factor * statistic.sd, decimals)
+    return Cell(number(quantity.factor * statistic.mean, decimals), sd)
 
 
-def best_rows(column: Column, statistics: list[Statistic | None]) -> set[int]:
-    """Rows with the highest mean, and those within two standard errors of it."""
+BOLD = (
+    "Bold: the best mean of a column, those that print the same, and those within two of the best's"
+    " own standard errors of it that are not told from it."
+)
+UNTOLD = "~"
+
+
+def judged_rows(
+    quantity: Quantity, statistics: Sequence[Statistic | None], decimals: int
+) -> tuple[set[int], set[int]]:
+    """Rows that are best, and rows that are only not told from the best.
+
+    A mean is near the best by the best's own precision, never by its own noise: a row whose seeds
+    scatter widely may not be told from the best, and is no better for it.
+
+    Args:
+        quantity: says which way is better.
+        statistics: of the rows of a column.
+        decimals: that the column is printed with.
+
+    Returns:
+        Rows with the best mean as printed, or within two of its standard errors of it and not told
+        from it; and the others that are not told from it, within two standard errors of the
+        difference. Where two rows have the same seeds, several, the difference is of pairs.
+    """
     found = {i: s for i, s in enumerate(statistics) if s is not None}
-    if not column.best or len(found) < 2:
-        return set()
-    top = max(found.values(), key=lambda s: s.mean)
-    return {
-        i
-        for i, s in found.items()
-        if s is top or top.mean - s.mean <= NEAR * math.hypot(top.se, s.se)
-    }
+    if quantity.better == "none" or len(found) < 2:
+        return set(), set()
+    sign = 1.0 if quantity.better == "higher" else -1.0
+    top = max(found.values(), key=lambda s: sign * s.mean)
+    printed = {i: number(quantity.factor * s.mean, decimals) for i, s in found.items()}
+    same = number(quantity.factor * top.mean, decimals)
+    untold = {i for i, s in found.items() if _untold(top, s)}
+    near = {i for i in untold if abs(top.mean - found[i].mean) <= NEAR * top.se}
+    best = near | {i for i, text in printed.items() if text == same}
+    return best, untold - best
+
+
+def _untold(top: Statistic, other: Statistic) -> bool:
+    """Whether a difference to the best is within two of its standard errors."""
+    error = math.hypot(top.se, other.se)
+    if len(top.by_seed) > 1 and set(top.by_seed) == set(other.by_seed):
+        gaps = [top.by_seed[seed] - other.by_seed[seed] for seed in top.by_seed]
+        error = stdev(gaps) / math.sqrt(len(gaps))
+    return abs(top.mean - other.mean) <= NEAR * error
 
 
 def marked(column: Column, group: Group, statistic: Statistic | None) -> str:
     """The mark of a cell that cannot be taken at its face value."""
-    if column.metric in ("mi/w", "mi/z") and any(
-        r.metrics.get(column.metric, -math.inf) > r.metrics.get("log_n", math.inf) - SATURATED
-        for r in group.used
-    ):
-        return "†"
+    quantity = column.quantity
+    if quantity.saturates and column.latent != "c":
+        for record in group.used:
+            most = record.metrics.get(quantity.saturates, math.inf) - SATURATED
+            value = quantity.value(record.metrics, column.latent)
+            if value is not None and value > most:
+                return "†"
     below = statistic is not None and statistic.lowest <= FLOAT32_LOG10
-    return "‡" if column.lowest and below else ""
+    return "‡" if quantity.log10 and below else ""
 
 
 MARKS = {
     "†": "† within 0.5 of log N, where the estimate saturates: a lower bound.",
     "‡": "‡ at or below float32's resolution (log10 −6.9): identifiable on paper at most.",
+    UNTOLD: "~ not best, and not told from the best either: within two standard errors of the"
+    " difference (of pairs, where the seeds are the same).",
 }

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lidcli.errors import StoreError
+from lidcli.report.facts import Facts, facts_of
+from lidcli.report.values import check_values
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pandas as pd
 
-    Curves = Mapping[str, npt.NDArray[np.floating[Any]]]
+    Array = npt.NDArray[np.floating[Any]]
+    Curves = Mapping[str, Array]
 
 __all__ = ["Collection", "Record", "collect", "flatten", "frame", "read_record", "varying"]
 
@@ -38,6 +41,9 @@ class Record:
     metrics: dict[str, float]
     other_splits: dict[str, dict[str, float]]
     curves: Curves
+    facts: Facts = field(default_factory=Facts)
+    held: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Shapes of the arrays in the file, which `arrays` reads."""
 
     @property
     def run_id(self) -> str:
@@ -53,16 +59,6 @@ class Record:
     def data(self) -> str:
         """Name of the data."""
         return str(self.config["data"]["name"])
-
-    @property
-    def kind(self) -> str:
-        """Kind of the data: points, image, text or classical."""
-        return str(self.settings.get("data.kind", ""))
-
-    @property
-    def family(self) -> str:
-        """Family of the model."""
-        return str(self.settings.get("model.family", ""))
 
     @property
     def seed(self) -> int:
@@ -88,6 +84,23 @@ class Record:
     def verdict(self) -> str:
         """The stored verdict, or nothing."""
         return str(self.provenance.get("verdict") or "")
+
+    def setting(self, name: str, default: Any = None) -> Any:
+        """The setting of a name, whichever section it is in."""
+        found = (v for k, v in self.settings.items() if k.rpartition(".")[2] == name)
+        return next(found, default)
+
+    def arrays(self) -> dict[str, Array]:
+        """Its arrays for figures, without those that are not finite; none where it is damaged."""
+        import numpy as np
+
+        from lidcli.store.run import Run
+
+        try:
+            stored = Run.open(self.folder).arrays
+        except StoreError:
+            return {}
+        return {name: a for name, a in stored.items() if a.ndim and np.isfinite(a).all()}
 
     def texts(self, key: str) -> list[str]:
         """A list of sentences of the provenance."""
@@ -169,6 +182,7 @@ def read_record(folder: Path) -> Record:
     try:
         run = Run.open(folder)
         config, provenance = clean(run.config), clean(run.provenance)
+        check_values(config, provenance)
         evaluation = {
             clean(split): {clean(name): float(value) for name, value in scalars.items()}
             for split, scalars in run.evaluation.items()
@@ -176,6 +190,9 @@ def read_record(folder: Path) -> Record:
         settings = flatten(config)
         wanted = settings.get("evaluate.split", "test")
         split = wanted if wanted in evaluation else next(iter(evaluation), str(wanted))
+        curves = {clean(name): curve for name, curve in run.curves.items()}
+        names = [name for scalars in evaluation.values() for name in scalars]
+        names += [name.removeprefix("valid/") for name in curves]
         record = Record(
             folder=folder,
             experiment=clean(folder.parent.name),
@@ -187,10 +204,12 @@ def read_record(folder: Path) -> Record:
             split=split,
             metrics=evaluation.pop(split, {}),
             other_splits=evaluation,
-            curves=run.curves,
+            curves=curves,
+            facts=facts_of(provenance.get("facts"), names, settings, provenance),
+            held={clean(name): array.shape for name, array in run.arrays.items()},
         )
         _ = record.method, record.data, record.seed
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise StoreError(f"{folder} holds no usable record of a run ({error!r}).") from error
     return record
 
@@ -231,7 +250,7 @@ def collect(results: Path, experiments: Sequence[str] = ()) -> Collection:
 
 def _order(record: Record) -> tuple[str, str, str, str, int, str]:
     r = record
-    return r.experiment, r.data, r.family, r.method, r.seed, r.run_id
+    return r.experiment, r.data, r.facts.judged, r.method, r.seed, r.run_id
 
 
 def _rank(record: Record) -> tuple[bool, bool]:
@@ -257,8 +276,9 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
             "experiment": r.experiment,
             "run": r.run_id,
             "data": r.data,
-            "kind": r.kind,
-            "family": r.family,
+            "kind": str(r.settings.get("data.kind", "")),
+            "family": str(r.settings.get("model.family", "")),
+            "judged": r.facts.judged,
             "method": r.method,
             "seed": r.seed,
             "status": r.status,

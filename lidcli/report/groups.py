@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from lidcli.metrics.quantities import Quantity
 from lidcli.report.collect import Record, finite, varying
+from lidcli.report.facts import Facts
+from lidcli.report.paper import method_order
 
-__all__ = ["METHODS", "Block", "Group", "Statistic", "blocks", "grid_text"]
-
-METHODS = (
-    "ppca",
-    "gmm",
-    "vae",
-    "gmvae",
-    "svae",
-    "sa-vae",
-    "lagging-vae",
-    "beta-vae",
-    "lidvae",
-    "lidgmvae",
-    "lidsvae",
-)
-"""The paper's order of rows; other methods follow by name."""
+__all__ = ["Block", "Group", "Statistic", "blocks", "grid_text"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +27,7 @@ class Statistic:
     se: float
     n: int
     lowest: float
+    by_seed: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,25 +53,26 @@ class Group:
         """Method and grid point in words."""
         return ", ".join([self.method, *(grid_text(key, value) for key, value in self.grid)])
 
-    def statistic(self, name: str) -> Statistic | None:
-        """Pool one evaluation number over the complete runs.
+    def statistic(self, quantity: Quantity, latent: str = "") -> Statistic | None:
+        """Pool a quantity over the complete runs.
 
         Args:
-            name: of the run store, for example `ll`.
+            quantity: declared.
+            latent: whose.
 
         Returns:
             None where no run has a finite value.
         """
-        rows = [r.metrics for r in self.used if finite(r.metrics.get(name))]
-        values = [row[name] for row in rows]
-        if not values:
+        own = {r.seed: v for r in self.used if (v := quantity.value(r.metrics, latent)) is not None}
+        if not own:
             return None
+        values = list(own.values())
         n, mean = len(values), math.fsum(values) / len(values)
         if n == 1:
-            own = rows[0].get(f"{name}_se", 0.0)
-            return Statistic(mean, None, own if finite(own) else 0.0, n, mean)
+            (only,) = (r for r in self.used if r.seed in own)
+            return Statistic(mean, None, quantity.spread(only.metrics, latent), n, mean, own)
         sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-        return Statistic(mean, sd, sd / math.sqrt(n), n, min(values))
+        return Statistic(mean, sd, sd / math.sqrt(n), n, min(values), own)
 
     def verdicts(self) -> dict[str, int]:
         """How many complete runs have each verdict, the commonest first."""
@@ -100,12 +90,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Block:
-    """The groups of one experiment that share data and family: one table."""
+    """The groups of one experiment that share data and judged latent: one table."""
 
     experiment: str
     data: str
-    kind: str
-    family: str
     keys: tuple[str, ...]
     groups: tuple[Group, ...]
 
@@ -115,14 +103,15 @@ class Block:
         return [record for group in self.groups for record in group.records]
 
     @property
-    def symbol(self) -> str:
-        """Name of the continuous latent."""
-        return "w" if self.family == "mixture" else "z"
+    def facts(self) -> Facts:
+        """What its runs say of their latents and data, the measured ones first."""
+        ordered = sorted(self.records, key=lambda r: not (r.complete and r.facts.judged))
+        return ordered[0].facts
 
     @property
-    def judged(self) -> str:
-        """The latent that AU, KL and MI of the main columns are of."""
-        return "c" if self.family == "mixture" else "z"
+    def latents(self) -> tuple[str, ...]:
+        """Letters of its latents, the judged one first."""
+        return tuple(dict.fromkeys((self.facts.judged, self.facts.symbol)))
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -141,11 +130,17 @@ class Block:
     @property
     def categories(self) -> int | None:
         """C, where all runs share it."""
-        stored = [
-            r.settings.get("model.categories") or r.provenance.get("classes") for r in self.records
-        ]
-        found = {value for value in stored if isinstance(value, int) and value > 0}
+        found = {r.facts.categories for r in self.records if r.facts.judged}
         return found.pop() if len(found) == 1 else None
+
+    def ceiling(self, quantity: Quantity, latent: str = "") -> float | None:
+        """The most that a quantity can be, known of all runs: minus the entropy, or log C."""
+        if quantity.key == "ll" and self.entropy is not None:
+            return -self.entropy
+        if latent != "c" or self.categories is None:
+            return None
+        bounded = {"mi"} | ({"kl"} if all(r.facts.uniform for r in self.records) else set())
+        return math.log(self.categories) if quantity.key in bounded else None
 
 
 def _made(record: Record) -> str:
@@ -169,18 +164,29 @@ def blocks(records: Iterable[Record]) -> list[Block]:
         records: of any experiments.
 
     Returns:
-        A block for each experiment, data and family. Its grid keys are the settings in which runs
-        of one method differ. A grid point that another method has, and this one by all its own
-        points should, is a group without runs.
+        A block for each experiment, data and judged latent; a run that failed before it showed its
+        latents stands with the others of its method. The grid keys of a block are the settings in
+        which runs of one method differ. A grid point that another method has, and this one by all
+        its own points should, is a group without runs.
     """
+    records = list(records)
     sorted_in: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
-        sorted_in.setdefault((record.experiment, record.data, record.family), []).append(record)
-    return [_block(key, rows) for key, rows in sorted_in.items()]
+        judged = record.facts.judged or _neighbour(record, records)
+        sorted_in.setdefault((record.experiment, record.data, judged), []).append(record)
+    return [_block(rows) for _, rows in sorted(sorted_in.items(), key=lambda item: item[0][:2])]
 
 
-def _block(key: tuple[str, str, str], records: Sequence[Record]) -> Block:
-    methods = sorted({r.method for r in records}, key=_method_order)
+def _neighbour(record: Record, records: Iterable[Record]) -> str:
+    """The judged latent of the runs that a run without one belongs to."""
+    place = record.experiment, record.data
+    others = [r for r in records if (r.experiment, r.data) == place and r.facts.judged]
+    ordered = sorted(others, key=lambda r: r.method != record.method)
+    return ordered[0].facts.judged if ordered else ""
+
+
+def _block(records: Sequence[Record]) -> Block:
+    methods = sorted({r.method for r in records}, key=method_order)
     own = {name: [r for r in records if r.method == name] for name in methods}
     found = {k for rows in own.values() for k in varying(rows)}
     keys = tuple(k for k in varying(records) if k in found)
@@ -200,12 +206,7 @@ def _block(key: tuple[str, str, str], records: Sequence[Record]) -> Block:
         for text in sorted(wanted, key=lambda t: [_order(v) for v in points[t]]):
             grid = tuple(zip(keys, points[text], strict=True))
             groups.append(Group(name, grid, tuple(cells[name].get(text, ()))))
-    experiment, data, family = key
-    return Block(experiment, data, records[0].kind, family, keys, tuple(groups))
-
-
-def _method_order(name: str) -> tuple[int, str]:
-    return (METHODS.index(name) if name in METHODS else len(METHODS)), name
+    return Block(records[0].experiment, records[0].data, keys, tuple(groups))
 
 
 def _order(value: Any) -> tuple[int, float, str]:

@@ -13,9 +13,10 @@ from typing import Any
 
 import yaml
 
+from lidcli.metrics.quantities import headlines
 from lidcli.report.cells import Cell, Row, Table, number
 from lidcli.report.collect import Record
-from lidcli.report.figures import Picture, slug
+from lidcli.report.figures.draw import Picture, slug
 from lidcli.report.groups import Block
 from lidcli.report.tables import headline
 
@@ -24,7 +25,7 @@ __all__ = ["Section", "commands", "page"]
 
 @dataclass
 class Section:
-    """What a report shows of one experiment, data set and family."""
+    """What a report shows of one experiment, data set and judged latent."""
 
     block: Block
     tables: list[Table]
@@ -160,8 +161,8 @@ def _runs(blocks: Sequence[Block]) -> str:
 
 def _run(record: Record, label: str) -> str:
     said = record.verdict if record.complete else record.status
-    ll = record.metrics.get("ll")
-    figure = "" if ll is None else f", LL {number(ll, 3)}"
+    shown = headlines(record.metrics)[:1]
+    figure = "".join(f", {label} {number(record.metrics[key], 3)}" for label, key, _ in shown)
     facts = dict(record.provenance)
     parts = [
         f"<summary>{escape(label)}: {escape(said)}{figure}"

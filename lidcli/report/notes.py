@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from lidcli.metrics.quantities import QUANTITIES
 from lidcli.report.collect import Record, finite, varying
 from lidcli.report.groups import Block, Group
 
-__all__ = ["FEW", "FLOAT32_LOG10", "Notes", "block_notes", "mark_group"]
+__all__ = ["FEW", "Notes", "block_notes", "mark_group"]
 
 FEW = 5
 """Seeds below which a row is marked."""
-FLOAT32_LOG10 = -6.9
-"""log10 of float32's resolution, 2^-23."""
-BUDGET = ("train.", "data.", "evaluate.", "model.likelihood", "model.categories")
+BUDGET = ("train.", "data.", "evaluate.", "likelihood", "model.likelihood", "model.categories")
 
 
 class Notes:
@@ -76,28 +75,61 @@ def block_notes(block: Block, notes: Notes) -> bool:
     samples = {int(r.metrics["ll_samples"]) for r in used if finite(r.metrics.get("ll_samples"))}
     if len(samples) == 1:
         where = _shown(r.split for r in used)
-        number = samples.pop()
+        number = next(iter(samples))
         notes.remark(f"LL: importance-weighted bound with S = {number} samples, {where} split.")
-        comparable = True
-    else:
-        comparable = not samples
-    if block.judged == "c" and block.categories is not None:
+    _ceilings(block, notes)
+    differing = _incomparable(used)
+    for what in differing:
+        notes.remark(f"The runs were measured on different {what}: LL and ELBO not compared.")
+    if len(samples) > 1:
+        notes.remark(f"LL with S = {_shown(samples)} samples: not compared, none is bold.")
+    _budgets(block, used, notes)
+    if any(r.provenance.get("git_dirty") for r in used):
+        notes.remark("Some runs were made from a working tree with uncommitted changes.")
+    commits = {str(r.provenance.get("git_commit"))[:9] for r in used}
+    if len(commits) > 1:
+        notes.remark(f"The runs were made at {len(commits)} commits: {_shown(commits)}.")
+    return not differing and len(samples) <= 1
+
+
+def _ceilings(block: Block, notes: Notes) -> None:
+    """What KL and MI of a category, and LL, can reach at most."""
+    bounded = [
+        q.heading(latent)
+        for q in QUANTITIES.values()
+        for latent in block.latents
+        if q.latent and block.ceiling(q, latent) is not None
+    ]
+    if bounded and block.categories is not None:
         most = math.log(block.categories)
-        notes.remark(f"KL_c and MI_c are at most log C = {most:.3f} (C = {block.categories}).")
+        verb = "are" if len(bounded) > 1 else "is"
+        said = " and ".join(bounded)
+        notes.remark(f"{said} {verb} at most log C = {most:.3f} (C = {block.categories}).")
     if block.entropy is not None:
         notes.remark(
             f"The data's own entropy is {block.entropy:.3f} nats: no model's expected LL is above"
             f" −{block.entropy:.3f}."
         )
-    splits = {record.split for record in used}
-    hashes = {str(r.provenance.get("data_sha256")) for r in used} - {"None"}
-    likelihoods = {str(r.settings.get("model.likelihood")) for r in used}
-    for what, seen in (("splits", splits), ("data", hashes), ("likelihoods", likelihoods)):
-        if len(seen) > 1:
-            comparable = False
-            notes.remark(f"The runs were measured on different {what}: LL and ELBO not compared.")
-    if len(samples) > 1:
-        notes.remark(f"LL with S = {_shown(samples)} samples: not compared, none is bold.")
+
+
+def _incomparable(used: Sequence[Record]) -> list[str]:
+    """In what the runs differ so that their likelihoods share no scale."""
+    likelihoods = {
+        str(r.settings.get("likelihood.kind", r.settings.get("model.likelihood"))) for r in used
+    }
+    return [
+        what
+        for what, seen in (
+            ("splits", {record.split for record in used}),
+            ("data", {str(r.provenance.get("data_sha256")) for r in used} - {"None"}),
+            ("likelihoods", likelihoods - {"None"}),
+        )
+        if len(seen) > 1
+    ]
+
+
+def _budgets(block: Block, used: Sequence[Record], notes: Notes) -> None:
+    """Settings of training, data and evaluation in which the methods differ."""
     for key in varying(used):
         if key.startswith(BUDGET) and key not in block.keys:
             own = {
@@ -107,12 +139,6 @@ def block_notes(block: Block, notes: Notes) -> bool:
             }
             said = "; ".join(f"{method} {value}" for method, value in own.items())
             notes.remark(f"The methods differ in {key}: {said}.")
-    if any(r.provenance.get("git_dirty") for r in used):
-        notes.remark("Some runs were made from a working tree with uncommitted changes.")
-    commits = {str(r.provenance.get("git_commit"))[:9] for r in used}
-    if len(commits) > 1:
-        notes.remark(f"The runs were made at {len(commits)} commits: {_shown(commits)}.")
-    return comparable
 
 
 def mark_group(group: Group, notes: Notes) -> tuple[int, ...]:
@@ -122,43 +148,48 @@ def mark_group(group: Group, notes: Notes) -> tuple[int, ...]:
         group: the row's runs.
         notes: takes the sentences.
     """
-    marks = []
     used = group.used
-    if 0 < len(used) < FEW:
-        marks.append(notes.add(f"Fewer than {FEW} seeds."))
+    said = [f"Fewer than {FEW} seeds."] if 0 < len(used) < FEW else []
+    said += [*_left_out(group), *_warned(used)]
+    odd = sorted({name for r in used for name, v in r.metrics.items() if not finite(v)})
+    if odd:
+        said.append(f"Not finite in some run, and left out: {', '.join(odd)}.")
+    published = [r for r in used if r.published]
+    if published and len(published) < len(used):
+        said.append("Local runs and runs shipped with the repository together.")
+    return tuple(notes.add(text) for text in said)
+
+
+def _left_out(group: Group) -> list[str]:
+    """Runs that do not enter the means."""
     left: dict[str, list[Record]] = {}
     for record in group.records:
         if not record.complete:
             status = record.status if record.status != "complete" else "complete without evaluation"
             left.setdefault(status, []).append(record)
-    for status, records in sorted(left.items()):
-        count = f"{len(records)} of {len(group.records)}"
-        marks.append(
-            notes.add(
-                f"{group.label}: {count} runs {status} ({_seeds(records)}), not in the means."
-            )
-        )
+    said = [
+        f"{group.label}: {len(records)} of {len(group.records)} runs {status}"
+        f" ({_seeds(records)}), not in the means."
+        for status, records in sorted(left.items())
+    ]
+    used = group.used
     twice = {r.seed for r in group.records if r.complete and r not in used}
     if twice:
-        marks.append(
-            notes.add(
-                f"{group.label}: runs of other settings or versions that no column tells apart"
-                f" (seed {_shown(twice)}); the newest count."
-            )
+        said.append(
+            f"{group.label}: runs of other settings or versions that no column tells apart"
+            f" (seed {_shown(twice)}); the newest count."
         )
+    return said
+
+
+def _warned(used: Sequence[Record]) -> list[str]:
+    """Unused priors and broken invariants."""
+    said = []
     unused = [r for r in used if r.provenance.get("unused_prior")]
     if unused:
-        marks.append(
-            notes.add(f"Unused prior in {len(unused)} of {len(used)} runs: KL exceeds MI by half.")
-        )
+        said.append(f"Unused prior in {len(unused)} of {len(used)} runs: KL exceeds MI by half.")
     broken = [r for r in used if r.texts("checks")]
     if broken:
-        said = "; ".join(dict.fromkeys(text for r in broken for text in r.texts("checks")))
-        marks.append(notes.add(f"Invariants violated ({_seeds(broken)}): {said}."))
-    odd = sorted({name for r in used for name, v in r.metrics.items() if not finite(v)})
-    if odd:
-        marks.append(notes.add(f"Not finite in some run, and left out: {', '.join(odd)}."))
-    published = [r for r in used if r.published]
-    if published and len(published) < len(used):
-        marks.append(notes.add("Local runs and runs shipped with the repository together."))
-    return tuple(marks)
+        texts = "; ".join(dict.fromkeys(text for r in broken for text in r.texts("checks")))
+        said.append(f"Invariants violated ({_seeds(broken)}): {texts}.")
+    return said

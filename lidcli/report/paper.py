@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["PaperTable", "alias", "paper_table"]
+__all__ = ["PaperTable", "alias", "method_order", "paper_table"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,6 @@ class PaperTable:
     """One data set's column of a table of the paper."""
 
     source: str
-    family: str
     settings: dict[str, Any]
     cautions: tuple[str, ...]
     rows: dict[str, dict[str, float]]
@@ -40,25 +39,35 @@ def alias(method: str) -> str:
     return str(_content()["aliases"].get(method, method))
 
 
-def paper_table(data: str, family: str) -> PaperTable | None:
+def method_order(method: str) -> tuple[int, bool, str]:
+    """Where a method stands: in the paper's order of rows, others after them by name.
+
+    Example:
+        >>> sorted(["other", "lidvae", "gmvae", "vae"], key=method_order)
+        ['vae', 'gmvae', 'lidvae', 'other']
+    """
+    rows = list(dict.fromkeys(row for t in _content()["tables"].values() for row in t["rows"]))
+    row = alias(method)
+    return rows.index(row) if row in rows else len(rows), method != row, method
+
+
+def paper_table(data: str, judged: str) -> PaperTable | None:
     """What the paper prints for a data set, or None.
 
     Args:
         data: name of the data.
-        family: of our models; the paper's numbers stand only beside those of the same family.
+        judged: letter of our judged latent; the paper's numbers stand only beside those of it.
 
     Example:
-        >>> paper_table("mnist", "mixture").rows["lidvae"]["au"]
+        >>> paper_table("mnist", "c").rows["lidvae"]["au"]
         1.0
     """
     for entry in _content()["tables"].values():
         rows = {name: row[data] for name, row in entry["rows"].items() if data in row}
-        if rows and entry["family"] == family:
+        if rows and entry["judged"] == judged:
             cautions = [
                 *entry["cautions"],
                 *filter(None, [entry.get("data_cautions", {}).get(data)]),
             ]
-            return PaperTable(
-                entry["source"], family, dict(entry["settings"]), tuple(cautions), rows
-            )
+            return PaperTable(entry["source"], dict(entry["settings"]), tuple(cautions), rows)
     return None

@@ -2,80 +2,104 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from lidcli.metrics.quantities import NATS, QUANTITIES
 from lidcli.report.cells import (
+    BOLD,
     DASH,
     MARKS,
+    UNTOLD,
     Cell,
     Column,
     Row,
     Table,
-    best_rows,
     filled,
+    judged_rows,
     marked,
     number,
-    pooled,
     shared_decimals,
 )
-from lidcli.report.collect import finite
-from lidcli.report.groups import Block, Group, Statistic, grid_text
+from lidcli.report.groups import Block, Group, grid_text
 from lidcli.report.notes import Notes, block_notes, mark_group
 from lidcli.report.paper import PaperTable, alias, paper_table
 
-__all__ = ["UNITS", "block_tables", "headline"]
+__all__ = ["block_tables", "headline"]
 
-UNITS = (
-    "KL, MI, ELBO and LL in nats per datum (summed over dimensions, averaged over data);"
-    " AU is a fraction of units"
+CONDITIONAL = (
+    "KL_w is of w given c, so MI_w, which also holds what w tells of x through c, may exceed it."
 )
+PAPER = ("au", "kl", "mi", "ll")
+"""The quantities of the paper's tables, by our keys and theirs."""
 
 
-def _main_columns(unit: str) -> tuple[Column, ...]:
-    return (
-        Column(f"au/{unit}", f"AU_{unit}", always=True, decimals=2),
-        Column(f"kl/{unit}", f"KL_{unit}", always=True),
-        Column(f"mi/{unit}", f"MI_{unit}", best=True, always=True),
-        Column("ll", "LL", best=True, always=True),
-        Column("accuracy", "acc. %", best=True, percent=True, decimals=1),
-    )
+def _fit_columns(block: Block) -> list[Column]:
+    """Columns of the first table: the judged latent's, then the others."""
+    fit = [q for q in QUANTITIES.values() if q.table == "fit"]
+    judged = block.facts.judged
+    own = [Column(q, judged) for q in fit if q.latent and judged]
+    return own + [Column(q) for q in fit if not q.latent]
 
 
-def _inner_columns(symbol: str, mixture: bool) -> tuple[Column, ...]:
-    latent = (
-        Column("perplexity/c", "perpl._c", decimals=1),
-        Column(f"au/{symbol}", f"AU_{symbol}", decimals=2),
-        Column(f"kl/{symbol}", f"KL_{symbol}"),
-        Column(f"mi/{symbol}", f"MI_{symbol}"),
-    )
-    return (
-        Column("elbo", "ELBO", best=True, always=True),
-        *(latent if mixture else ()),
-        Column("certificate_log10", "cert.", lowest=True, decimals=1),
-        Column("slope_log10", "slope", lowest=True, decimals=1),
-    )
+def _inner_columns(block: Block) -> list[Column]:
+    """Columns of the second table; latents of a kind stand together."""
+    columns = []
+    others = [x for x in block.latents if x and x != block.facts.judged]
+    for q in QUANTITIES.values():
+        if q.latent and q.table == "fit":
+            columns += [Column(q, x) for x in others]
+        elif q.table == "inside":
+            columns += [Column(q, x) for x in block.latents if x] if q.latent else [Column(q)]
+    return columns
+
+
+def _units(columns: Sequence[Column]) -> str:
+    """Units and footnotes of the quantities that a table shows."""
+    quantities = list(dict.fromkeys(column.quantity for column in columns))
+    nats = [q.head for q in quantities if q.unit == NATS]
+    said = [f"{_listed(nats)} in {NATS} (summed over dimensions, averaged over data)"]
+    said += [q.footnote for q in quantities if q.footnote]
+    return f"{'; '.join(said if nats else said[1:])}."
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Words with commas, and `and` before the last."""
+    head, last = words[:-1], words[-1:]
+    return " and ".join([*([", ".join(head)] if head else []), *last])
+
+
+def _filled_columns(
+    block: Block, columns: Sequence[Column], comparable: bool
+) -> tuple[list[Column], list[list[Cell]]]:
+    """The columns that some run has a value for, and the cells of each row."""
+    shown, cells = [], [[] for _ in block.groups]  # type: tuple[list[Column], list[list[Cell]]]
+    for column in columns:
+        quantity = column.quantity
+        statistics = [column.pooled(group) for group in block.groups]
+        main = column.latent in ("", block.facts.judged)
+        if not (main and quantity.always) and all(s is None for s in statistics):
+            continue
+        shown.append(column)
+        decimals = shared_decimals(quantity, statistics)
+        best, untold = set(), set()  # type: tuple[set[int], set[int]]
+        if main and (comparable or not quantity.likelihood):
+            best, untold = judged_rows(quantity, statistics, decimals)
+        for i, (group, statistic) in enumerate(zip(block.groups, statistics, strict=True)):
+            mark = marked(column, group, statistic) + (UNTOLD if i in untold else "")
+            cells[i].append(
+                replace(filled(quantity, statistic, decimals), bold=i in best, mark=mark)
+            )
+    return shown, cells
 
 
 def _columns_table(
-    block: Block, name: str, title: str, columns: tuple[Column, ...], units: str, main: bool
+    block: Block, name: str, title: str, columns: Sequence[Column], main: bool
 ) -> Table:
-    table: list[tuple[Column, list[Statistic | None]]] = []
-    for column in columns:
-        statistics = [pooled(group, column) for group in block.groups]
-        if column.always or any(s is not None for s in statistics):
-            table.append((column, statistics))
+    """A row a group, a column a quantity; footnotes and the verdict in the main table."""
     notes = Notes()
     comparable = block_notes(block, notes)
-    cells: list[list[Cell]] = [[] for _ in block.groups]
-    for column, statistics in table:
-        likelihood = column.metric in ("ll", "elbo")
-        best = set() if likelihood and not comparable else best_rows(column, statistics)
-        decimals = shared_decimals(column, statistics)
-        for i, (group, statistic) in enumerate(zip(block.groups, statistics, strict=True)):
-            cell = filled(column, statistic, decimals, marked(column, group, statistic))
-            cells[i].append(Cell(cell.text, cell.sd, i in best, cell.mark))
+    shown, cells = _filled_columns(block, columns, comparable)
     grid = tuple(key.rpartition(".")[2] for key in block.keys)
     rows = []
     for group, row in zip(block.groups, cells, strict=True):
@@ -85,26 +109,38 @@ def _columns_table(
             own = (*own, Cell(_verdict_text(group)))
         marks = mark_group(group, notes) if main else ()
         rows.append(Row(group.method, (*values, *own), marks))
-    head = ("method", *grid, "n", *(column.head for column, _ in table))
+    head = ("method", *grid, "n", *(column.head for column in shown))
+    units = [_units(shown)]
     if main:
         head = (*head, "verdict")
-        rows += _ceiling(block, [column for column, _ in table], len(grid), len(head))
-    used = {cell.mark for row in rows for cell in row.cells} - {""}
+        rows += _ceiling(block, shown, len(grid), len(head))
+        units.append("Mean ± sd over n seeds.")
+    elif _conditional(block, shown):
+        units.append(CONDITIONAL)
+    bold = any(cell.bold for row in rows for cell in row.cells)
+    used = {mark for row in rows for cell in row.cells for mark in cell.mark}
     legend = tuple(text for mark, text in MARKS.items() if mark in used)
     remarks = (*notes.remarks, *legend) if main else legend
-    return Table(name, title, head, tuple(rows), units, notes.texts, remarks)
+    units += [BOLD] if bold else []
+    return Table(name, title, head, tuple(rows), " ".join(units), notes.texts, remarks)
 
 
-def _ceiling(block: Block, columns: list[Column], grid: int, width: int) -> list[Row]:
+def _conditional(block: Block, shown: Sequence[Column]) -> bool:
+    """Whether KL and MI of a latent below the category stand there, the KL given the category."""
+    heads = {column.head for column in shown}
+    summed = any(r.settings.get("inference.categorical") == "explicit" for r in block.records)
+    return block.facts.categorical and {"KL_w", "MI_w"} <= heads and summed
+
+
+def _ceiling(block: Block, columns: Sequence[Column], grid: int, width: int) -> list[Row]:
     """The most that LL, and KL and MI of the category, can reach."""
-    values: dict[str, str] = {}
-    if block.entropy is not None:
-        values["ll"] = number(-block.entropy, 3)
-    if block.judged == "c" and block.categories is not None:
-        values |= dict.fromkeys(("kl/c", "mi/c"), number(math.log(block.categories), 2))
-    if not values:
+    cells = [Cell("")] * (grid + 1)
+    for column in columns:
+        most = block.ceiling(column.quantity, column.latent)
+        decimals = 3 if column.quantity.likelihood else 2
+        cells.append(Cell("" if most is None else number(most, decimals)))
+    if not any(cell.text for cell in cells):
         return []
-    cells = [Cell("")] * (grid + 1) + [Cell(values.get(column.metric, "")) for column in columns]
     return [Row("ceiling", (*cells, *[Cell("")] * (width - 1 - len(cells))), quiet=True)]
 
 
@@ -114,13 +150,8 @@ def _verdict_text(group: Group) -> str:
 
 def _paper_table(block: Block, paper: PaperTable) -> Table:
     """Ours beside the paper's: a row for each method of either."""
-    unit = block.judged
-    columns = [
-        (Column(f"au/{unit}", "AU", decimals=2), "au"),
-        (Column(f"kl/{unit}", "KL"), "kl"),
-        (Column(f"mi/{unit}", "MI"), "mi"),
-        (Column("ll", "LL"), "ll"),
-    ]
+    unit = block.facts.judged
+    columns = [(Column(QUANTITIES[key], unit), key) for key in PAPER]
     groups = [
         group
         for group in block.groups
@@ -138,27 +169,28 @@ def _paper_table(block: Block, paper: PaperTable) -> Table:
     rows += [(named(g), g, {}) for g in groups if alias(g.method) not in paper.rows]
     notes = Notes()
     decimals = {
-        key: shared_decimals(column, [g.statistic(column.metric) for g in groups])
+        key: shared_decimals(column.quantity, [column.pooled(g) for g in groups])
         for column, key in columns
     }
     out = []
     for label, group, theirs in rows:
         cells = []
         for column, key in columns:
-            ours_here = group.statistic(column.metric) if group is not None else None
-            cells.append(filled(column, ours_here, decimals[key], ""))
+            ours_here = column.pooled(group) if group is not None else None
+            cells.append(filled(column.quantity, ours_here, decimals[key]))
             sd = theirs.get(f"{key}_sd")
             text = _printed(theirs[key]) if key in theirs else DASH
             cells.append(Cell(text, "" if sd is None else _printed(sd)))
         marks = [*notes.differing(group, paper.settings)] if group is not None else []
         out.append(Row(label, tuple(cells), tuple(marks)))
-    head = ("method", *(h for column, _ in columns for h in (column.head, "paper")))
+    head = ("method", *(h for column, _ in columns for h in (column.quantity.head, "paper")))
     return Table(
         f"{block.experiment}-{block.data}-paper",
         f"{block.data}: ours beside the paper's",
         head,
         tuple(out),
-        f"{UNITS}. Ours: AU, KL and MI of {unit}. Paper: {paper.source}.",
+        f"{_units([column for column, _ in columns])} Ours: AU, KL and MI of {unit}."
+        f" Paper: {paper.source}.",
         notes.texts,
         paper.cautions,
     )
@@ -169,56 +201,32 @@ def _printed(value: float) -> str:
 
 
 def block_tables(block: Block) -> list[Table]:
-    """The tables of one experiment, data set and family.
+    """The tables of one experiment, data set and judged latent.
 
     Args:
         block: from `groups.blocks`.
 
     Returns:
-        The fit and the judged latent; the continuous latent and identifiability; and, where the
-        paper has the data, ours beside the paper's.
+        The fit and the judged latent; the bound, any other latent and identifiability; and, where
+        the paper has the data, ours beside the paper's.
     """
-    mixture = block.family == "mixture"
-    of = "category c" if mixture else "latent z"
     stem = f"{block.experiment}-{block.data}"
-    main_units = (
-        f"{UNITS}; AU, KL and MI are of the {of}. Mean ± sd over n seeds. Bold: the best mean of a"
-        " column and those within two standard errors of it."
-    )
-    accuracy = any(finite(r.metrics.get("accuracy")) for r in block.records)
-    if accuracy:
-        main_units += " acc.: one-to-one matching of categories and labels."
-    inner_units = f"{UNITS}."
-    if any(finite(r.metrics.get("certificate_log10")) for r in block.records):
-        inner_units += " cert.: log10 of the proven lower bound of the decoder's slope."
-    inner_units += " slope: log10 of the smallest slope measured. Both: the lowest over seeds."
-    if any(r.settings.get("inference.categorical") == "explicit" for r in block.records):
-        inner_units += (
-            " KL_w is of w given c, so MI_w, which also holds what w tells of x through c, may"
-            " exceed it."
-        )
-    if mixture:
-        inner_units += " perpl.: categories in use (exp of the entropy of mean q(c|x))."
-    family = "" if mixture else f" ({block.family})"
+    judged = block.facts.judged
+    others = [f"latent {x}" for x in block.latents if x and x != judged]
+    inside = _listed(["bound", *others, "identifiability"])
     tables = [
         _columns_table(
             block,
             f"{stem}-fit",
-            f"{block.data}{family}: fit and {of}",
-            _main_columns(block.judged),
-            main_units,
+            f"{block.data}: fit and {block.facts.judged_words}",
+            _fit_columns(block),
             True,
         ),
         _columns_table(
-            block,
-            f"{stem}-inside",
-            f"{block.data}{family}: bound, {'latent w and ' if mixture else ''}identifiability",
-            _inner_columns(block.symbol, mixture),
-            inner_units,
-            False,
+            block, f"{stem}-inside", f"{block.data}: {inside}", _inner_columns(block), False
         ),
     ]
-    paper = paper_table(block.data, block.family)
+    paper = paper_table(block.data, judged)
     if paper is not None:
         tables.append(_paper_table(block, paper))
     return tables

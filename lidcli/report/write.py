@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lidcli.report.cells import Table
 from lidcli.report.collect import Collection, frame
+from lidcli.report.figures.draw import Picture, draw, draw_experiment, slug
 from lidcli.report.groups import blocks
 from lidcli.report.html import Section, commands, page
 from lidcli.report.tables import block_tables, headline
@@ -95,18 +96,15 @@ def write(report: Report, folder: Path, kinds: Sequence[str], figures: bool) -> 
     Raises:
         OSError: the folder cannot be written.
     """
-    from lidcli.report.classical import classical_figures
-    from lidcli.report.figures import Picture, draw, save, slug
-
     drawn: list[Picture] = []
     for name, sections in report.experiments.items() if figures else ():
+        place = folder / "figures" / slug(name)
         for section in sections:
-            section.pictures, failed = draw(section.block, folder / "figures" / slug(name))
+            section.pictures, failed = draw(section.block, place)
             drawn += section.pictures
             report.warnings.extend(failed)
         records = [record for section in sections for record in section.block.records]
-        place = folder / "figures" / slug(name)
-        across, failed = save(classical_figures(records), "", name, place)
+        across, failed = draw_experiment(records, name, place)
         sections[0].pictures = across + sections[0].pictures
         drawn += across
         report.warnings.extend(failed)

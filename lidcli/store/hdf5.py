@@ -8,10 +8,10 @@ checked before libhdf5 sees a byte, so that damage anywhere is one sentence and 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,11 +20,14 @@ from typing import BinaryIO
 import h5py
 
 from lidcli.errors import StoreError
+from lidcli.store.files import open_plain, reason, sync_folder, unwritable
+from lidcli.store.foreign import check_contents
 
-__all__ = ["SCHEMA_VERSION", "DamagedError", "open_read", "sync_folder", "write_atomic"]
+__all__ = ["SCHEMA_VERSION", "DamagedError", "open_read", "write_atomic", "write_temporary"]
 
 SCHEMA_VERSION = 1
 HEADER = 512
+HEADER_LINE = re.compile(rb"lid store, ([0-9]{1,18}) bytes, sha256 [0-9a-f]{64}\n")
 BLOCK = 1 << 20
 FORMAT = ("v110", "v110")
 
@@ -63,23 +66,6 @@ class _Sink(io.FileIO):
         return size or 0
 
 
-def _reason(error: OSError) -> str:
-    return {
-        errno.ENOSPC: "the disk is full",
-        errno.EDQUOT: "the disk quota is used up",
-        errno.EACCES: "permission is denied",
-        errno.EPERM: "permission is denied",
-        errno.EROFS: "the file system is read-only",
-        errno.ENOENT: "its folder does not exist",
-        errno.ENOTDIR: "part of its path is a file and not a folder",
-    }.get(error.errno or 0, (error.strerror or str(error)).lower())
-
-
-def unwritable(path: Path, error: OSError) -> StoreError:
-    """The sentence for a file that the operating system would not write."""
-    return StoreError(f"{path} cannot be written: {_reason(error)}; nothing of it was changed.")
-
-
 def _header(file: BinaryIO) -> bytes:
     """The user block that belongs to what follows it in the file."""
     digest = hashlib.sha256()
@@ -88,15 +74,6 @@ def _header(file: BinaryIO) -> bytes:
         digest.update(block)
         size += len(block)
     return f"lid store, {size} bytes, sha256 {digest.hexdigest()}\n".encode().ljust(HEADER, b"\0")
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames inside a folder outlast a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_temporary(path: Path, write: Callable[[h5py.File], None]) -> Path:
@@ -172,46 +149,57 @@ def write_atomic(path: Path, write: Callable[[h5py.File], None]) -> None:
 
 
 @contextlib.contextmanager
-def open_read(path: Path) -> Iterator[h5py.File]:
+def open_read(
+    path: Path, *, most_bytes: int | None = None, most_items: int | None = None
+) -> Iterator[h5py.File]:
     """Open a file of `write_atomic` for reading, after checking all of its bytes.
 
-    No link is followed and no lock is taken. Whatever goes wrong while reading inside the
-    `with` block, in h5py or for want of an expected entry, is reported as damage.
+    No link inside the file is followed and no lock is taken. Whatever goes wrong while reading
+    inside the `with` block, in h5py or for want of an expected entry, is reported as damage.
 
     Args:
-        path: file to read.
+        path: file to read; a link to a plain file will do, anything else is refused unopened.
+        most_bytes: a longer file is refused unread.
+        most_items: a file of more data sets and groups is refused.
 
     Raises:
         DamagedError: the file is truncated, changed or not lid's (a `StoreError`).
-        StoreError: there is no such file, it may not be read, a newer lid wrote it, or it
-            holds something that lid never writes (links, object types, foreign filters).
+        StoreError: there is no such file, it is no plain file, it may not be read, a newer lid
+            wrote it, it is too large, or it holds something that lid never writes (links, object
+            types, foreign filters).
     """
     try:
-        with open(path, "rb") as raw:
-            _check_bytes(path, raw)
-            with _as_damage(path), h5py.File(raw, "r") as file:
+        with open(open_plain(path, os.O_RDONLY, follow=True), "rb") as raw:
+            _check_bytes(path, raw, most_bytes)
+            with as_damage(path), h5py.File(raw, "r") as file:
                 _check_schema(path, file)
-                root = file["/"].id
-                _check_group(path, root, {h5py.h5o.get_info(root).addr})
+                check_contents(path, file, most_items)
                 yield file
     except FileNotFoundError:
         raise StoreError(f"There is no file {path}.") from None
     except OSError as error:
-        raise StoreError(f"{path} cannot be read: {_reason(error)}.") from error
+        raise StoreError(f"{path} cannot be read: {reason(error)}.") from error
 
 
 @contextlib.contextmanager
-def _as_damage(path: Path) -> Iterator[None]:
+def as_damage(path: Path) -> Iterator[None]:
+    """Report whatever goes wrong with the contents of a file as damage."""
     try:
         yield
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise DamagedError(f"{path} is damaged: its contents cannot be read.") from error
 
 
-def _check_bytes(path: Path, raw: BinaryIO) -> None:
+def _check_bytes(path: Path, raw: BinaryIO, most: int | None) -> None:
     header = raw.read(HEADER)
-    if not header.startswith(b"lid store, "):
+    said = HEADER_LINE.match(header)
+    if said is None:
         raise DamagedError(f"{path} is damaged or was not written by lid.")
+    size = os.fstat(raw.fileno()).st_size
+    if size != int(said[1]):
+        raise DamagedError(f"{path} is damaged: it has {size} bytes, and lid wrote {int(said[1])}.")
+    if most is not None and size > most:
+        raise StoreError(f"{path} has {size} bytes; lid reads at most {most} of such a file.")
     if header != _header(raw):
         raise DamagedError(f"{path} is damaged: its bytes are not those that lid wrote.")
 
@@ -223,45 +211,3 @@ def _check_schema(path: Path, file: h5py.File) -> None:
             f"{path} was written by a newer lid (schema {version}; this one reads up to"
             f" {SCHEMA_VERSION}); update lid to read it."
         )
-
-
-def _check_group(path: Path, group: h5py.h5g.GroupID, seen: set[int]) -> None:
-    """Refuse everything in a group that lid itself never writes."""
-    for name in group:
-        link = group.links.get_info(name)
-        item = h5py.h5o.open(group, name) if link.type == h5py.h5l.TYPE_HARD else None
-        address = h5py.h5o.get_info(item).addr if item is not None else 0
-        if item is None or address in seen:
-            what = "a link"
-        elif isinstance(item, h5py.h5g.GroupID):
-            seen.add(address)
-            _check_group(path, item, seen)
-            continue
-        else:
-            seen.add(address)
-            what = _foreign(item)
-        if what:
-            raise StoreError(
-                f"{path} holds {what} ({name.decode(errors='replace')}), which lid neither"
-                " writes nor follows; it was not opened."
-            )
-
-
-def _foreign(item: object) -> str:
-    """What about an object is not lid's, or nothing."""
-    if not isinstance(item, h5py.h5d.DatasetID):
-        return "a named type"
-    settings, kind = item.get_create_plist(), item.get_type()
-    filters = [settings.get_filter(i)[0] for i in range(settings.get_nfilters())]
-    if settings.get_layout() == h5py.h5d.VIRTUAL or settings.get_external_count():
-        return "data kept in another file"
-    if any(code != h5py.h5z.FILTER_FLETCHER32 for code in filters):
-        return "a foreign filter"
-    classes = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING)
-    if kind.get_class() not in classes or kind.detect_class(h5py.h5t.VLEN):
-        return "an object type"
-    if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str():
-        return "an object type"
-    if item.get_space().get_simple_extent_npoints() * kind.get_size() > item.get_storage_size():
-        return "data that are not in the file"
-    return ""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
 
 from lidcli.errors import LockedError, StoreError
-from lidcli.store.hdf5 import unwritable
+from lidcli.store.files import open_plain, unwritable
 
 __all__ = ["exclusive", "held_here"]
 
@@ -32,42 +31,66 @@ def exclusive(folder: Path) -> Iterator[None]:
 
     Raises:
         LockedError: another process holds it; the message names that process.
-        StoreError: the folder is not writable, or its file system has no locks.
+        StoreError: the folder is not writable, its `.lock` is no plain file (links are never
+            followed), or the system or its file system has no locks.
     """
     path = folder / ".lock"
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = open_plain(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise unwritable(path, error) from error
     key = folder.resolve()
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-            raise LockedError(
-                f"Run {folder.name} is being worked on by process {holder or 'unknown'};"
-                " wait for it, or stop it."
-            ) from None
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise unwritable(path, error) from error
-            raise StoreError(
-                f"{path} cannot be locked: {error.strerror}; put the results on a file system"
-                " with locks."
-            ) from error
+        _take(path, descriptor)
         _held.add(key)
-        _note_holder(descriptor)
-        for left in folder.glob(".*.tmp"):
-            left.unlink(missing_ok=True)
-        yield
+        try:
+            _note_holder(descriptor)
+            _clear(folder)
+            yield
+        finally:
+            _held.discard(key)
     finally:
-        _held.discard(key)
         os.close(descriptor)
 
 
+def _take(path: Path, descriptor: int) -> None:
+    """Take the lock at once, or say who has it."""
+    try:
+        import fcntl
+    except ImportError:
+        raise StoreError(
+            "This system has no file locks of the kind that keeps two processes from one run;"
+            " lid works on Linux and macOS."
+        ) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip("\0 \n")
+        shown = "".join(letter for letter in holder if letter.isprintable())
+        raise LockedError(
+            f"Run {path.parent.name} is being worked on by process {shown or 'unknown'};"
+            " wait for it, or stop it."
+        ) from None
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise unwritable(path, error) from error
+        raise StoreError(
+            f"{path} cannot be locked: {error.strerror}; put the results on a file system"
+            " with locks."
+        ) from error
+
+
 def _note_holder(descriptor: int) -> None:
-    """Write who holds the lock; on a full disk it stays unsaid."""
+    """Write who holds the lock, unless the file has another name too or the disk is full."""
+    if os.fstat(descriptor).st_nlink != 1:
+        return
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()} on {platform.node()}".encode(), 0)
+
+
+def _clear(folder: Path) -> None:
+    """Delete the temporary files of a writer that was killed."""
+    for left in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            left.unlink()

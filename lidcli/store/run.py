@@ -3,90 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from lidcli.errors import StoreError
+from lidcli.store import checkpoints
+from lidcli.store.files import sync_folder, unwritable
 from lidcli.store.find import find_runs, resolve
-from lidcli.store.hdf5 import (
-    DamagedError,
-    open_read,
-    sync_folder,
-    unwritable,
-    write_atomic,
-    write_temporary,
-)
+from lidcli.store.hdf5 import DamagedError, open_read, write_atomic
 from lidcli.store.lock import exclusive, held_here
-from lidcli.store.tensors import load_tree, read_array, save_tree, write_array
+from lidcli.store.record import (
+    RECORD_BYTES,
+    RECORD_ITEMS,
+    STATUSES,
+    Array,
+    Record,
+    Scalars,
+    small,
+)
 
 __all__ = ["STATUSES", "Run", "find_runs", "resolve"]
 
-STATUSES = ("running", "complete", "diverged", "interrupted", "failed")
-LARGEST_ARRAY = 1_000_000
-Array = np.ndarray[Any, np.dtype[Any]]
-Scalars = dict[str, float]
-
-
-@dataclass
-class _Record:
-    """What `run.h5` holds."""
-
-    config: dict[str, Any]
-    provenance: dict[str, Any]
-    curves: dict[str, Array] = field(default_factory=dict)
-    evaluation: dict[str, Scalars] = field(default_factory=dict)
-    arrays: dict[str, Array] = field(default_factory=dict)
-
-    def write(self, file: h5py.File) -> None:
-        for name in ("config", "provenance"):
-            text = json.dumps(getattr(self, name), default=_plain).encode()
-            kind = h5py.string_dtype("utf-8", len(text))
-            file.create_dataset(name, data=np.array(text, dtype=kind))
-        for split, scalars in self.evaluation.items():
-            for name, value in scalars.items():
-                write_array(file, f"evaluation/{split}/{name}", np.asarray(value, np.float64))
-        for group, arrays in (("curves", self.curves), ("arrays", self.arrays)):
-            for name, array in arrays.items():
-                write_array(file, f"{group}/{name}", array)
-
-    @classmethod
-    def read(cls, file: h5py.File) -> _Record:
-        config, provenance = (json.loads(file[name][()]) for name in ("config", "provenance"))
-        if not isinstance(config, dict) or not isinstance(provenance.get("status"), str):
-            raise ValueError("no record of a run")
-        evaluation: dict[str, Scalars] = {}
-        for name, value in _leaves(file, "evaluation").items():
-            split, _, figure = name.partition("/")
-            evaluation.setdefault(split, {})[figure] = float(value)
-        return cls(config, provenance, _leaves(file, "curves"), evaluation, _leaves(file, "arrays"))
-
-
-def _leaves(file: h5py.File, name: str) -> dict[str, Array]:
-    """Every data set below a group, by its path from there."""
-    found: dict[str, Array] = {}
-    if name in file:
-        names: list[str] = []
-        file[name].visititems(
-            lambda path, item: names.append(path) if isinstance(item, h5py.Dataset) else None
-        )
-        found = {path: read_array(file[name], path) for path in names}
-    return found
-
-
-def _plain(value: Any) -> Any:
-    """What JSON lacks a word for."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"a {type(value).__name__} cannot be part of a run's record")
+FILES = ("run.h5", "run.damaged.h5", checkpoints.NEWEST, checkpoints.PREVIOUS)
 
 
 class Run:
@@ -103,7 +46,7 @@ class Run:
         ('running', {'step': 3}, array([-2. , -1.5]))
     """
 
-    def __init__(self, folder: Path, record: _Record, stamp: tuple[int, int]) -> None:
+    def __init__(self, folder: Path, record: Record, stamp: tuple[int, int]) -> None:
         self.folder = folder
         self._record = record
         self._stamp = stamp
@@ -136,7 +79,10 @@ class Run:
                 except DamagedError as error:
                     os.replace(path, folder / "run.damaged.h5")
                     first["warnings"] = [f"{error} It was set aside as run.damaged.h5."]
-            record = _Record(dict(config), first)
+            place = _absolute(folder)
+            identity = {"run": place.name, "experiment": place.parent.name}
+            record = Record(dict(config), first, identity=identity)
+            record.check(path)
             write_atomic(path, record.write)
             return cls(folder, record, _stamp(path))
 
@@ -149,15 +95,29 @@ class Run:
 
         Raises:
             DamagedError: the record is damaged (a `StoreError`).
-            StoreError: the folder holds no run, or one that a newer lid made.
+            StoreError: the folder holds no run, another run's record, one that a newer lid made,
+                or one larger than lid writes.
         """
         path = folder / "run.h5"
-        if not path.is_file():
-            raise StoreError(f"{folder} is not a run: it has no run.h5.")
-        stamp = _stamp(path)
-        with open_read(path) as file:
-            record = _Record.read(file)
+        try:
+            stamp = _stamp(path)
+        except OSError:
+            raise StoreError(f"{folder} is not a run: it has no run.h5.") from None
+        with open_read(path, most_bytes=RECORD_BYTES, most_items=RECORD_ITEMS) as file:
+            record = Record.read(file)
+            owner = str(record.identity["run"]) if record.identity is not None else None
+        if owner not in (None, _absolute(folder).name, folder.resolve().name):
+            raise StoreError(
+                f"{path} is the record of run {owner} and not of {_absolute(folder).name};"
+                " put it back, or remove it."
+            )
         return cls(folder, record, stamp)
+
+    @property
+    def run_id(self) -> str:
+        """Whose record it is: the name of the folder that it was made in."""
+        known = self._record.identity
+        return _absolute(self.folder).name if known is None else str(known["run"])
 
     @property
     def config(self) -> dict[str, Any]:
@@ -207,24 +167,25 @@ class Run:
 
         Raises:
             ValueError: an array is too large or not of numbers, or the status is unknown.
-            StoreError: the record cannot be written; it is as it was.
+            StoreError: the record cannot be written, or would be larger than lid reads; it is
+                as it was.
         """
         self._refresh()
         old = self._record
         split, scalars = evaluation or ("", {})
-        record = _Record(
+        record = Record(
             old.config,
             {**old.provenance, **(provenance or {})},
             {**old.curves, **{k: np.asarray(v) for k, v in (curves or {}).items()}},
             {**old.evaluation},
-            {**old.arrays, **{k: _small(k, v) for k, v in (arrays or {}).items()}},
+            {**old.arrays, **{k: small(k, v) for k, v in (arrays or {}).items()}},
+            old.identity,
         )
-        if record.provenance["status"] not in STATUSES:
-            raise ValueError(f"a run's status is one of {', '.join(STATUSES)}")
         if split:
             figures = {name: float(value) for name, value in scalars.items()}
             record.evaluation[split] = {**old.evaluation.get(split, {}), **figures}
         path = self.folder / "run.h5"
+        record.check(path)
         write_atomic(path, record.write)
         self._record, self._stamp = record, _stamp(path)
 
@@ -247,33 +208,20 @@ class Run:
             self._refresh()
             yield
 
-    def save_checkpoint(self, tree: Any) -> None:
+    def save_checkpoint(self, tree: Any, *, step: int | None = None) -> None:
         """Write a checkpoint; the one before it becomes `checkpoint.prev.h5`.
 
         The new file is in place before the older ones move, so that a process killed at
-        any moment leaves at least one good checkpoint.
+        any moment leaves at least one good checkpoint. The file names this run and the step.
 
         Args:
-            tree: as `save_tree` takes it.
+            tree: as `save_tree` takes it; `best` or `model` in it are what `load_weights` gives.
+            step: of the training.
 
         Raises:
             StoreError: it cannot be written; the checkpoints are as they were.
         """
-        newest, previous = self.folder / "checkpoint.h5", self.folder / "checkpoint.prev.h5"
-        temporary = write_temporary(newest, lambda file: save_tree(file, tree))
-        keep = self.folder / ".checkpoint.prev.h5.tmp"
-        try:
-            keep.unlink(missing_ok=True)
-            linked = newest.exists() and _link(newest, keep)
-            if newest.exists() and not linked:
-                os.replace(newest, previous)
-            os.replace(temporary, newest)
-            if linked:
-                os.replace(keep, previous)
-            sync_folder(self.folder)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise unwritable(newest, error) from error
+        checkpoints.save(self.folder, self.run_id, tree, step)
 
     def load_checkpoint(self) -> tuple[Any, list[str]]:
         """The newest checkpoint that is whole, and what had to be said about it.
@@ -283,23 +231,42 @@ class Run:
             each, where an older checkpoint had to do.
 
         Raises:
-            StoreError: every checkpoint is damaged, or a newer lid wrote it.
+            StoreError: every checkpoint is damaged, or one is another run's or a newer lid's.
         """
-        damage: list[str] = []
-        for name in ("checkpoint.h5", "checkpoint.prev.h5"):
-            path = self.folder / name
-            if not path.exists():
-                continue
-            try:
-                with open_read(path) as file:
-                    tree = load_tree(file)
-            except DamagedError as error:
-                damage.append(str(error))
-                continue
-            return tree, [f"{text} Using the checkpoint before it." for text in damage]
-        if damage:
-            raise StoreError(f"{' '.join(damage)} --restart begins the run anew.")
-        return None, []
+        return checkpoints.load(self.folder, self.run_id)
+
+    def fitting(self) -> AbstractContextManager[None]:
+        """Take up what `load_checkpoint` gave; contents that do not fit become one sentence.
+
+        Raises:
+            StoreError: an entry is missing, or another type or shape than is expected.
+        """
+        return checkpoints.fitting(self.folder)
+
+    def load_weights(self) -> dict[str, Any]:
+        """The weights that a finished run was measured with, or nothing.
+
+        Only the newest checkpoint counts, and only if its weights have the digest that the
+        record names, `weights_sha256`; an older one is never taken in its place. (A record
+        from before there were digests names none; its own newest checkpoint is taken.)
+
+        Returns:
+            Tensors by name, on the CPU.
+
+        Raises:
+            StoreError: the run is not finished, or has no such weights.
+        """
+        if self.status != "complete":
+            raise StoreError(
+                f"Run {self.run_id} is not finished ({self.status}): it has no final weights."
+            )
+        known = self.provenance.get("weights_sha256")
+        if known is None and self._record.identity is not None:
+            raise StoreError(
+                f"The record of run {self.run_id} names no weights; make the run anew with"
+                " --restart."
+            )
+        return checkpoints.weights(self.folder, self.run_id, known)
 
     def discard(self) -> None:
         """Delete the record and the checkpoints; the folder and its lock stay.
@@ -308,8 +275,8 @@ class Run:
             StoreError: the folder is not writable.
         """
         try:
-            for path in self.folder.glob("*.h5"):
-                path.unlink()
+            for name in FILES:
+                (self.folder / name).unlink(missing_ok=True)
             sync_folder(self.folder)
         except OSError as error:
             raise unwritable(self.folder, error) from error
@@ -321,17 +288,6 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_ino, status.st_mtime_ns
 
 
-def _link(path: Path, name: Path) -> bool:
-    """Give a file a second name; false where the file system has no hard links."""
-    try:
-        os.link(path, name)
-    except OSError:
-        return False
-    return True
-
-
-def _small(name: str, value: Any) -> Array:
-    array = np.asarray(value, np.float32)
-    if array.size >= LARGEST_ARRAY:
-        raise ValueError(f"array {name} has {array.size} numbers; a record keeps fewer than 10^6")
-    return array
+def _absolute(folder: Path) -> Path:
+    """The folder with its own name, also where it is given as `.`; links are not followed."""
+    return Path(os.path.abspath(folder))

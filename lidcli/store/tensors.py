@@ -17,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["load_tree", "read_array", "save_tree", "write_array"]
+__all__ = ["load_tree", "read_array", "save_tree", "tensor_array", "write_array"]
 
 CHUNK_BYTES = 1 << 20
 WORD = 1 << 63
@@ -119,13 +119,8 @@ class _Writer:
         return [self.node(key, path), self.node(value, (*path, str(key)))]
 
     def tensor(self, value: Any, path: tuple[str, ...]) -> list[Any]:
-        import torch
-
-        if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
-            raise ValueError(f"{_place(path)}: a {type(value).__name__} cannot be stored")
-        plain = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
-        name = str(value.dtype).removeprefix("torch.")
-        return ["tensor", *self.store(_as_numpy(plain), path), name]
+        array, name = tensor_array(value, _place(path))
+        return ["tensor", *self.store(array, path), name]
 
     def store(self, array: Array, path: tuple[str, ...]) -> list[str]:
         """Write an array under a name after its path; that name and the array's type."""
@@ -144,6 +139,24 @@ class _Writer:
 
 def _place(path: tuple[str, ...]) -> str:
     return ".".join(path) or "the tree"
+
+
+def tensor_array(value: Any, place: str) -> tuple[Array, str]:
+    """A tensor's numbers in C order, and the name of its type.
+
+    Args:
+        value: a strided tensor on any device; types that numpy lacks come as unsigned integers.
+        place: where it stands, for the sentence.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    import torch
+
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+        raise ValueError(f"{place}: a {type(value).__name__} cannot be stored")
+    plain = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    return _as_numpy(plain), str(value.dtype).removeprefix("torch.")
 
 
 def _as_numpy(tensor: torch.Tensor) -> Array:

@@ -10,20 +10,23 @@ from torch import Tensor, nn
 from lidcli.config import sections
 from lidcli.config.run import RunConfig
 from lidcli.data.dataset import Dataset
+from lidcli.data.directions import natural_mean, principal_directions
 from lidcli.errors import ConfigError
 from lidcli.inference.flow import CategoryPosterior, FlowPosterior
+from lidcli.inference.refined import Refined
 from lidcli.models import likelihoods
 from lidcli.models.batch import Batch, DenseBatch
 from lidcli.models.latent import LatentModel, Posterior
 from lidcli.models.observations import DenseObservation, Observation
 from lidcli.models.priors import GaussianMixture, Prior, StandardNormal, separated_means
 from lidcli.nn.injective import InjectiveDecoder
-from lidcli.nn.mlp import MLP, Trunk, count_parameters
+from lidcli.nn.mlp import MLP, SkipMLP, Trunk, count_parameters
+from lidcli.training.sources import split_of
 
 __all__ = ["build", "parameter_counts"]
 
 CALIBRATION = 256
-"""Prior draws on which the Brenier maps' output gain is set."""
+"""Prior draws and data on which the gain of convex potentials is set."""
 
 
 def build(config: RunConfig, data: Dataset) -> LatentModel:
@@ -44,10 +47,9 @@ def build(config: RunConfig, data: Dataset) -> LatentModel:
         posterior: Posterior = config.inference.posterior(config, model, data)
     except ValueError as error:
         raise ConfigError(f"{error}.") from error
-    decoder = observation.injective()
-    if decoder is not None:
-        with torch.no_grad():
-            decoder.calibrate(prior.sample(CALIBRATION))
+    with torch.no_grad():
+        some = split_of(data, "train").fixed().rows(slice(0, CALIBRATION))
+        observation.calibrate(prior.sample(CALIBRATION)[: len(some)], some)
     model.posterior = posterior
     return model
 
@@ -92,7 +94,15 @@ def dense_observation(
     """A decoder of the latent alone before a likelihood of rows."""
     assert config.likelihood is not None
     latent: int = config.model.latent  # type: ignore[attr-defined]
-    decoder: nn.Module = settings.build(latent, data.train.x.shape[1])
+    along: dict[str, Tensor] = {}
+    if settings.uses_directions():
+        found = principal_directions(data.train.x, latent)
+        offset = natural_mean(found.mean, len(data.train.x), config.likelihood.natural)
+        along = {
+            "directions": torch.from_numpy(found.vectors),
+            "offset": torch.from_numpy(offset),
+        }
+    decoder: nn.Module = settings.build(latent, data.train.x.shape[1], **along)
     return DenseObservation(decoder, config.likelihood.build())
 
 
@@ -101,7 +111,23 @@ def mlp(settings: sections.MLPDecoder, latent: int, outputs: int) -> nn.Module:
     return MLP(latent, outputs, settings.hidden, settings.layers)
 
 
-def brenier(settings: sections.BrenierDecoder, latent: int, outputs: int) -> nn.Module:
+def skip(
+    settings: sections.SkipDecoder, latent: int, outputs: int, *, directions: Tensor, offset: Tensor
+) -> nn.Module:
+    """The uncertified decoder with a linear path."""
+    return SkipMLP(
+        latent, outputs, settings.hidden, settings.layers, directions=directions, offset=offset
+    )
+
+
+def brenier(
+    settings: sections.BrenierDecoder,
+    latent: int,
+    outputs: int,
+    *,
+    directions: Tensor | None = None,
+    offset: Tensor | None = None,
+) -> nn.Module:
     """The injective decoder."""
     return InjectiveDecoder(
         latent,
@@ -114,6 +140,8 @@ def brenier(settings: sections.BrenierDecoder, latent: int, outputs: int) -> nn.
         rotations=settings.rotations,
         sharpness=settings.sharpness,
         gain=settings.gain,
+        directions=directions,
+        offset=offset,
     )
 
 
@@ -163,3 +191,15 @@ def flow_posterior(
     if means is not None and log_scales is not None:
         posterior.start_at(means, log_scales)
     return posterior
+
+
+def refined(settings: sections.SemiAmortized, base: Posterior, model: LatentModel) -> Posterior:
+    """Semi-amortisation of a posterior."""
+    return Refined(
+        base,
+        model,
+        steps=settings.steps,
+        rate=settings.rate,
+        momentum=settings.momentum,
+        clip=settings.refinement_clip,
+    )

@@ -99,11 +99,6 @@ class Exact:
     def infer(self, job: Job) -> None:
         """What remains to be done for the posterior: nothing, it is exact."""
 
-    def weights(self, state: dict[str, Any]) -> dict[str, Any]:
-        """The fitted parameters."""
-        weights: dict[str, Any] = state["model"]
-        return weights
-
     def measure(self, config: RunConfig, split: str) -> Evaluation:
         """Measure in closed form where there is one."""
         source = split_of(self.data, split)
@@ -264,12 +259,12 @@ class _TwoClustersFit(ClosedForm):
         "shared": "with every category at the distribution of all data, a maximiser too",
     }
 
-    def __init__(self, model: nn.Module, form: str) -> None:
+    def __init__(self, model: nn.Module, data: Dataset) -> None:
         self.model: Any = model
-        self._form = form
+        self._data = data
 
     def measure(self, config: RunConfig, x: Tensor, labels: Labels) -> Evaluation:
-        return measure_latent(config, self.model, DenseBatch(x), labels, self._form)
+        return measure_latent(config, self.model, DenseBatch(x), labels, self._data)
 
     def count(self) -> int:
         return count_parameters(self.model)
@@ -293,4 +288,4 @@ def two_clusters(settings: sections.TwoClusters, config: RunConfig, data: Datase
     scale = float(np.sqrt(source.sd**2 - source.noise**2))
     made = two_cluster_gmvae(source.centres, scale, source.noise, source.width, shared=shared)
     made.posterior = ExactClusters(made, source.centres, scale, source.noise, shared)
-    return _TwoClustersFit(made, data.form)
+    return _TwoClustersFit(made, data)

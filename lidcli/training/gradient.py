@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from lidcli.config.run import RunConfig
-from lidcli.config.sections import Amortized
+from lidcli.config.sections import Inference
 from lidcli.data.dataset import Dataset
 from lidcli.metrics.evaluation import Evaluation
 from lidcli.training.build import build, parameter_counts
@@ -32,7 +30,7 @@ class Gradient:
         ConfigError: settings that do not fit each other or the data, or no such device.
     """
 
-    def __init__(self, settings: Amortized, config: RunConfig, data: Dataset) -> None:
+    def __init__(self, settings: Inference, config: RunConfig, data: Dataset) -> None:
         self.device = pick_device(config.runtime.device)
         self.config, self.data = config, data
         self.model = build(config, data).to(self.device)
@@ -47,7 +45,7 @@ class Gradient:
         assert config.train is not None
 
         def save(state: dict[str, Any], progress: Progress) -> None:
-            run.save_checkpoint(state)
+            run.save_checkpoint(state, step=progress.step)
             run.update(
                 provenance={
                     "epochs_done": progress.epoch,
@@ -69,7 +67,8 @@ class Gradient:
         )
         state, warnings = run.load_checkpoint()
         if state is not None:
-            trainer.restore(state)
+            with run.fitting():
+                trainer.restore(state)
         if warnings:
             run.update(provenance={"warnings": warnings})
         job.start(
@@ -85,10 +84,5 @@ class Gradient:
         """Bounds, information, pictures and, where asked for, the likelihood's variation."""
         source = split_of(self.data, split)
         return measure_latent(
-            config, self.model, source.fixed().to(self.device), source.labels, self.data.form
+            config, self.model, source.fixed().to(self.device), source.labels, self.data
         )
-
-    def weights(self, state: dict[str, Any]) -> dict[str, torch.Tensor]:
-        """The weights to measure, of a checkpoint: the best so far, or those it ends with."""
-        weights: dict[str, torch.Tensor] = state["best"] or state["model"]
-        return weights

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from lidcli.config.run import RunConfig
-from lidcli.config.sections import Amortized
 from lidcli.errors import Interrupted
 from lidcli.metrics import information
 from lidcli.metrics.likelihood import bounds
@@ -32,6 +31,8 @@ __all__ = ["Observer", "Progress", "Trainer"]
 VALIDATION_DRAWS = 4
 AU_DRAWS = 64
 VALIDATION_SEED = 20211
+MI_OUTER = 200
+"""Data in the outer mean of the MI of a continuous latent."""
 
 
 class Observer(Protocol):
@@ -103,9 +104,9 @@ class Trainer:
         stop: StopRequest,
     ) -> None:
         assert config.train is not None
-        assert isinstance(config.inference, Amortized)
         self.config, self.model, self.train = config, model, train
-        self.training, self.inference = config.train, config.inference
+        self.training = config.train
+        self.inference: Any = config.inference
         self.observer, self.save, self.stop = observer, save, stop
         self.device = device_of(model)
         self.valid: Batch = valid.fixed().to(self.device)
@@ -200,7 +201,8 @@ class Trainer:
         with torch.random.fork_rng(devices):
             torch.manual_seed(VALIDATION_SEED)
             measured = bounds(self.model, self.valid, VALIDATION_DRAWS, config.runtime.batch)
-            halves = None if measured.q_c is not None else self._mean_halves()
+            latent = measured.q_c is None and self.model.latent > 0
+            halves = self._mean_halves() if latent else None
         record = {
             "epoch": float(progress.epoch + 1),
             "step": float(progress.step),
@@ -218,6 +220,7 @@ class Trainer:
             record["valid/kl/c"] = information.categorical_kl(measured.q_c).value
             record["valid/mi/c"] = information.categorical_mi(measured.q_c).value
             record["valid/au/c"] = information.active_units(measured.q_c)
+        self.update.validated(lambda: self._information(record))
         progress.note(record)
         reconstruction = measured.reconstruction.mean().item()
         criterion = reconstruction - self.inference.beta * record["valid/kl/joint"]
@@ -227,10 +230,27 @@ class Trainer:
             progress.waited += self.training.validate_every
         self.observer.epoch(record)
 
+    def _information(self, record: dict[str, float]) -> float:
+        """MI of the judged latent on the validation data, which becomes part of the record."""
+        name = f"valid/mi/{self.model.facts().judged}"
+        if name not in record:
+            devices = [self.device] if self.device.type == "cuda" else []
+            with torch.random.fork_rng(devices):
+                torch.manual_seed(VALIDATION_SEED)
+                batch = self.config.runtime.batch
+                measured = information.continuous_mi(self.model, self.valid, MI_OUTER, batch)
+            record[name] = measured.value
+        return record[name]
+
     @torch.no_grad()
     def _mean_halves(self) -> Tensor:
         """Two estimates (2, N, K) of the posterior means, from draws that are not decoded."""
-        latent: Tensor = self.model.posterior(self.valid).draw(AU_DRAWS).latent
+        posterior = self.model.posterior
+        conditional = posterior(self.valid)
+        if posterior.random:
+            both = conditional, posterior(self.valid)
+            return torch.stack([one.draw(AU_DRAWS // 2).mean().mean(0) for one in both])
+        latent: Tensor = conditional.draw(AU_DRAWS).latent
         return latent.view(2, AU_DRAWS // 2, *latent.shape[1:]).mean(1)
 
     def _keep_best(self, criterion: float) -> None:

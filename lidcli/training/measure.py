@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from lidcli.config.run import RunConfig
+from lidcli.data.documents import TextDataset
 from lidcli.metrics.evaluation import Evaluation, evaluate
 from lidcli.metrics.identifiability import identifiability
 from lidcli.metrics.pictures import pictures
-from lidcli.models.batch import Batch
+from lidcli.metrics.text import text_figures
+from lidcli.models.batch import Batch, TokenBatch
 from lidcli.models.latent import LatentModel
 
 __all__ = ["measure_latent"]
@@ -20,7 +25,7 @@ def measure_latent(
     model: LatentModel,
     x: Batch,
     labels: npt.NDArray[np.int64] | None,
-    form: str,
+    data: Any,
 ) -> Evaluation:
     """Bounds, information, pictures and, where asked for, the likelihood's variation.
 
@@ -29,12 +34,34 @@ def measure_latent(
         model: with its posterior attached.
         x: N data.
         labels: (N,), or None.
-        form: of the data, which says what is drawn of them.
+        data: the data set, whose form says what is drawn or written of them.
     """
     wanted, batch = config.evaluate, config.runtime.batch
     model.eval()
     result = evaluate(model, x, labels, samples=wanted.samples, outer=wanted.outer, batch=batch)
-    result.arrays = pictures(model, x, labels, result, form)
+    result.arrays = pictures(model, x, labels, result, data.form)
+    more = MORE.get(data.form)
+    if more is not None:
+        more(model, x, labels, data, result, batch)
     if wanted.identifiability:
         result.scalars |= identifiability(model, x, batch=batch)
     return result
+
+
+def _text(
+    model: LatentModel,
+    x: Batch,
+    labels: npt.NDArray[np.int64] | None,
+    data: TextDataset,
+    result: Evaluation,
+    batch: int,
+) -> None:
+    assert isinstance(x, TokenBatch)
+    vocabulary = data.vocabulary
+    text_figures(
+        model, x, labels, lambda ids: " ".join(vocabulary.decode(ids)), result, batch=batch
+    )
+
+
+MORE: dict[str, Callable[..., None]] = {"text": _text}
+"""What is measured beside the figures of every model, by the form of the data."""

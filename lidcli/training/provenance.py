@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -58,4 +57,16 @@ def peak_memory_mb(device: torch.device) -> float:
     """Largest memory of this process so far (of the GPU, on one), in MiB."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device) / 2**20)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return _peak_bytes() / 2**20
+
+
+def _peak_bytes() -> float:
+    """Largest resident memory of this process so far, whatever the platform counts it in."""
+    if sys.platform == "win32":
+        import psutil
+
+        return float(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak) if sys.platform == "darwin" else peak * 1024.0

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lidcli.data.buckets import buckets
 from lidcli.data.dataset import Dataset
-from lidcli.models.batch import Batch, DenseBatch
+from lidcli.data.documents import Documents, TextDataset, pad
+from lidcli.models.batch import Batch, DenseBatch, TokenBatch
 
-__all__ = ["DenseSource", "Source", "split_of"]
+__all__ = ["DenseSource", "Source", "TokenSource", "split_of"]
 
 BINARISATION_SEED = 20212
 
@@ -95,9 +97,70 @@ class DenseSource:
         return DenseBatch(torch.bernoulli(self._x, generator=generator))
 
 
-def split_of(data: Dataset, name: str, batch_size: int = 1) -> DenseSource:
-    """The source of a data set's `train`, `valid` or `test`."""
-    part = {"train": data.train, "valid": data.valid, "test": data.test}[name]
-    stochastic = data.stochastic and name == "train"
+class TokenSource:
+    """Documents in batches of similar length.
+
+    Args:
+        documents: encoded.
+        batch_size: documents of a batch, >= 1.
+
+    Example:
+        >>> from lidcli.data.documents import documents_of
+        >>> source = TokenSource(documents_of([[2, 3], [4], [5, 6, 7]]), 2)
+        >>> source.fixed().lengths.tolist()
+        [2, 3, 4]
+    """
+
+    def __init__(self, documents: Documents, batch_size: int) -> None:
+        self._documents, self._size = documents, batch_size
+        self.batches = math.ceil(len(documents) / batch_size)
+        self._order = np.argsort(documents.lengths, kind="stable").astype(np.int64)
+        labels = documents.labels
+        self.labels = None if labels is None else labels[self._order]
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+    def _batch(self, rows: npt.NDArray[np.int64]) -> TokenBatch:
+        ids, lengths = pad(self._documents, rows)
+        return TokenBatch(torch.from_numpy(ids), torch.from_numpy(lengths))
+
+    def epoch(self, generator: torch.Generator) -> Iterator[TokenBatch]:
+        """Every document once."""
+        seed = int(torch.randint(2**62, (), generator=generator))
+        for rows in buckets(self._documents.lengths, self._size, seed):
+            yield self._batch(rows)
+
+    def draw(self, generator: torch.Generator) -> TokenBatch:
+        """Documents next to each other by length, from a random place."""
+        most = max(1, len(self) - self._size + 1)
+        first = int(torch.randint(most, (), generator=generator))
+        return self._batch(self._order[first : first + self._size])
+
+    def fixed(self) -> TokenBatch:
+        """All documents, the shortest first."""
+        return self._batch(self._order)
+
+
+def _dense(data: Dataset, name: str, batch_size: int) -> DenseSource:
+    part = getattr(data, name)
     x = torch.from_numpy(part.x)
+    stochastic = data.stochastic and name == "train"
     return DenseSource(x, batch_size, stochastic=stochastic, labels=part.labels)
+
+
+def _tokens(data: TextDataset, name: str, batch_size: int) -> TokenSource:
+    return TokenSource(getattr(data, name), batch_size)
+
+
+SOURCES: dict[str, Callable[[Any, str, int], Any]] = {
+    "points": _dense,
+    "image": _dense,
+    "text": _tokens,
+}
+"""What makes a source, by the form of the data."""
+
+
+def split_of(data: Any, name: str, batch_size: int = 1) -> Any:
+    """The source of a data set's `train`, `valid` or `test`."""
+    return SOURCES[data.form](data, name, batch_size)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
-from lidcli.config.sections import Amortized, Training
-from lidcli.inference.objective import Objective, kl_weight, objective
+from lidcli.config import sections
+from lidcli.config.sections import Training
+from lidcli.inference.objective import Objective, Settings, kl_weight, objective
 from lidcli.models.batch import Batch
 from lidcli.models.latent import LatentModel
 from lidcli.training.guard import Guard
 from lidcli.training.optimisers import groups, learning_rate
 
-__all__ = ["Joint", "Update"]
+__all__ = ["Joint", "Lagging", "Update"]
 
 
 class Update(Protocol):
@@ -45,6 +48,10 @@ class Update(Protocol):
         """Take up a state that `state` gave."""
         ...
 
+    def validated(self, mi: Callable[[], float]) -> None:
+        """An epoch was validated; `mi()` is the mutual information of the judged latent."""
+        ...
+
 
 class Joint:
     """Model and posterior together, on the bound.
@@ -59,7 +66,7 @@ class Joint:
 
     def __init__(
         self,
-        inference: Amortized,
+        inference: Settings,
         training: Training,
         model: LatentModel,
         batches: int,
@@ -72,6 +79,10 @@ class Joint:
 
     def step(self, x: Batch, step: int, more: Callable[[], Batch]) -> Objective:
         """One step of the optimiser on the batch's bound."""
+        return self._descend(x, step, self.parameters)
+
+    def _descend(self, x: Batch, step: int, parameters: list[nn.Parameter]) -> Objective:
+        """A step of the optimiser for some of the parameters."""
         rate = learning_rate(self.training, step, self.batches)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
@@ -79,11 +90,14 @@ class Joint:
         result = objective(
             self.model, x, self.inference, kl_weight(self.inference, step / self.batches)
         )
-        result.loss.backward()  # type: ignore[no-untyped-call]
-        norm = clip_grad_norm_(self.parameters, self.training.clip)
+        result.loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
+        norm = clip_grad_norm_(parameters, self.training.clip)
         self.guard.watch(step, result, norm, self.model)
         self.optimiser.step()
         return result
+
+    def validated(self, mi: Callable[[], float]) -> None:
+        """Nothing depends on it."""
 
     def state(self) -> dict[str, Any]:
         """The optimiser's."""
@@ -92,3 +106,76 @@ class Joint:
     def restore(self, state: dict[str, Any]) -> None:
         """Take up the optimiser's state."""
         self.optimiser.load_state_dict(state["optimiser"])
+
+
+class Lagging(Joint):
+    """The encoder first: many steps of it before each of the decoder, while that still pays.
+
+    In the aggressive phase the posterior alone is updated on further batches, in blocks whose
+    mean loss is compared with the block before; when a block is no better, or after the most
+    updates, the rest of the model takes one step. The phase ends for good when the mutual
+    information on the validation data is lower than after the epoch before, or after the epochs
+    that the settings allow; then the updates are joint.
+
+    Args:
+        inference: block, inner and aggressive_epochs, beside the objective's settings.
+        training, model, batches, guard: as of `Joint`.
+
+    References:
+        He, Spokoyny, Neubig and Berg-Kirkpatrick, "Lagging inference networks and posterior
+        collapse in variational autoencoders" (ICLR 2019), algorithm 1.
+    """
+
+    def __init__(
+        self,
+        inference: sections.Lagging,
+        training: Training,
+        model: LatentModel,
+        batches: int,
+        guard: Guard,
+    ) -> None:
+        super().__init__(inference, training, model, batches, guard)
+        self.settings = inference
+        own = {id(p) for p in model.posterior.parameters()}
+        self.encoder = [p for p in self.parameters if id(p) in own]
+        self.rest = [p for p in self.parameters if id(p) not in own]
+        self.aggressive, self.best, self.epochs = True, -math.inf, 0
+
+    def step(self, x: Batch, step: int, more: Callable[[], Batch]) -> Objective:
+        """Inner steps of the encoder and one of the rest, or a joint one."""
+        if not self.aggressive:
+            return super().step(x, step, more)
+        self._inner(x, step, more)
+        return self._descend(x, step, self.rest)
+
+    def _inner(self, x: Batch, step: int, more: Callable[[], Batch]) -> None:
+        before, loss, terms = math.inf, 0.0, 0
+        for done in range(1, self.settings.inner + 1):
+            result = self._descend(x, step, self.encoder)
+            loss, terms = loss + result.loss.item() * len(x), terms + x.terms()
+            if done % self.settings.block == 0:
+                if loss / terms >= before:
+                    return
+                before, loss, terms = loss / terms, 0.0, 0
+            x = more()
+
+    def validated(self, mi: Callable[[], float]) -> None:
+        """Leave the aggressive phase when the information no longer rises."""
+        if not self.aggressive:
+            return
+        self.epochs += 1
+        now, most = mi(), self.settings.aggressive_epochs
+        self.aggressive = now >= self.best and (most is None or self.epochs < most)
+        self.best = max(self.best, now)
+
+    def state(self) -> dict[str, Any]:
+        """The optimiser's, and where the phase stands."""
+        phase = {"aggressive": self.aggressive, "best": self.best, "epochs": self.epochs}
+        return {**super().state(), "phase": phase}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up the optimiser's state and the phase."""
+        super().restore(state)
+        phase = state["phase"]
+        self.aggressive, self.best = phase["aggressive"], phase["best"]
+        self.epochs = phase["epochs"]

@@ -47,7 +47,7 @@ def test_a_file_that_changed_is_not_answered_by_the_old_run(lid, tmp_path) -> No
     )
     command = [
         *("train", "-m", "vae", "-d", "cells", "-c", "mine.yaml", "--profile", "smoke"),
-        *("--set", "decoder.hidden=8", "--set", "inference.hidden=8"),
+        *("--set", "decoder.hidden=8", "--set", "encoder.hidden=8", "--set", "inference.hidden=8"),
     ]
     first = lid(*command)
     assert first.returncode == 0, first.stderr
@@ -64,7 +64,16 @@ def test_evaluate_of_several_runs_is_one_document_and_leaves_the_verdict_alone(
     from lidcli.store.run import Run
 
     quick = [
-        *("--profile", "smoke", "--set", "decoder.hidden=8", "--set", "inference.hidden=8"),
+        *(
+            "--profile",
+            "smoke",
+            "--set",
+            "decoder.hidden=8",
+            "--set",
+            "encoder.hidden=8",
+            "--set",
+            "inference.hidden=8",
+        ),
         *("--set", "data.train=300", "--set", "data.test=150"),
     ]
     for seed in ("0", "1"):

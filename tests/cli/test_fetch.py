@@ -66,6 +66,17 @@ def test_bars_are_drawn_on_a_terminal_only(mirror, tmp_path) -> None:
     assert b"\x1b[" not in out
 
 
+@pytest.mark.mirror
+def test_text_arrives_and_what_the_mirror_lacks_is_said(lid, tmp_path, mirror) -> None:
+    for verb in ("3 copied into data, checksums good", "already there, checksums good"):
+        done = lid("fetch", "yahoo", "short-yelp", "synthetic", "--mirror", str(mirror))
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count(verb) == 2
+        assert "yahoo/yahoo.train.txt is not in the mirror" in done.stdout
+    assert (tmp_path / "data/yelp/short_yelp/short_yelp.valid.txt").is_file()
+    assert "nothing to download" in done.stdout
+
+
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 4096)
@@ -85,7 +96,7 @@ def test_a_dry_run_says_what_would_come_from_where_and_writes_nothing(lid, tmp_p
 def test_without_a_name_there_is_a_list_and_nothing_is_fetched(lid, tmp_path) -> None:
     done = lid("fetch")
     assert done.returncode == 0, done.stderr
-    for name in ("pinwheel", "digits", "mnist", "fashion-mnist"):
+    for name in ("pinwheel", "digits", "mnist", "fashion-mnist", "yahoo", "yelp"):
         assert name in done.stdout
     assert "4 to fetch" in done.stdout
     assert list(tmp_path.iterdir()) == []

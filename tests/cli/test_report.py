@@ -101,11 +101,11 @@ def test_an_experiment_without_runs_names_the_command(lid: Lid, results: Path) -
     assert "lid sweep pinwheel-depth" in done.stderr
 
 
-def test_a_damaged_run_is_a_warning_and_no_more(lid: Lid, results: Path) -> None:
+def test_a_damaged_run_is_left_out_and_said(lid: Lid, results: Path) -> None:
     victim = next((results / "demo").iterdir()) / "run.h5"
     victim.write_bytes(victim.read_bytes()[:1000])
     done = lid("report", "demo", "--format", "markdown")
-    assert done.returncode == 0
+    assert done.returncode == 3
     assert victim.parent.name in done.stderr
     assert "Left out" in done.stdout
 

@@ -11,19 +11,28 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lidcli.store.run import Run, find_runs
 
 SMALL = [
-    *("--set", "decoder.hidden=8", "--set", "inference.hidden=8", "--set", "data.train=300"),
+    *(
+        "--set",
+        "decoder.hidden=8",
+        "--set",
+        "encoder.hidden=8",
+        "--set",
+        "inference.hidden=8",
+        "--set",
+        "data.train=300",
+    ),
     *("--set", "data.test=300", "--set", "evaluate.samples=4", "--set", "evaluate.outer=20"),
     *("--set", "train.learning_rate=0.001", "--set", "train.batch_size=100"),
 ]
 ENDLESS = ["--set", "train.epochs=100000", "--set", "runtime.checkpoint_seconds=0.2"]
 Lid = Callable[..., "subprocess.CompletedProcess[str]"]
+Wait = Callable[..., None]
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
@@ -36,13 +45,6 @@ def start(folder: Path, *words: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 def lock_is_held(folder: Path) -> bool:
@@ -96,14 +98,14 @@ def test_a_run_that_fails_is_listed_and_the_others_are_done(lid: Lid) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_after_checkpoints_and_the_same_command_goes_on(
-    lid: Lid, tmp_path: Path, signum: int
+    lid: Lid, wait_for: Wait, patience: float, tmp_path: Path, signum: int
 ) -> None:
     words = ["sweep", "-m", "vae", "-d", "pinwheel", "--seeds", "0-2", "-w", "2", *SMALL, *ENDLESS]
     process = start(tmp_path, *words)
     results = tmp_path / "results" / "train"
-    wait_for(lambda: len(list(results.glob("*/checkpoint.h5"))) == 2)
+    wait_for(lambda: len(list(results.glob("*/checkpoint.h5"))) == 2, process)
     process.send_signal(signum)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=patience)
     assert process.returncode == 128 + signum, errors
     assert output == "train: 3 runs, 2 interrupted, 1 waiting\n"
     assert errors.endswith("the same command continues the run.\n")
@@ -115,10 +117,10 @@ def test_a_signal_stops_after_checkpoints_and_the_same_command_goes_on(
     assert plan.stdout.startswith("sweep train: 3 runs (1 new, 2 partial)\n")
 
 
-def test_workers_of_a_killed_sweep_stop_after_a_checkpoint(tmp_path: Path) -> None:
+def test_workers_of_a_killed_sweep_stop_after_a_checkpoint(wait_for: Wait, tmp_path: Path) -> None:
     process = start(tmp_path, "sweep", "-m", "vae", "-d", "pinwheel", "-w", "1", *SMALL, *ENDLESS)
     results = tmp_path / "results" / "train"
-    wait_for(lambda: list(results.glob("*/checkpoint.h5")))
+    wait_for(lambda: list(results.glob("*/checkpoint.h5")), process)
     folder = next(results.iterdir())
     assert lock_is_held(folder)
     process.kill()
@@ -127,15 +129,17 @@ def test_workers_of_a_killed_sweep_stop_after_a_checkpoint(tmp_path: Path) -> No
     assert Run.open(folder).status == "interrupted"
 
 
-def test_a_killed_worker_is_a_failed_run_and_goes_on_exactly(lid: Lid, tmp_path: Path) -> None:
+def test_a_killed_worker_is_a_failed_run_and_goes_on_exactly(
+    lid: Lid, wait_for: Wait, patience: float, tmp_path: Path
+) -> None:
     words = ["sweep", "-m", "vae", "-d", "pinwheel", "-w", "1", "-q", *SMALL,
-             "--set", "runtime.checkpoint_seconds=0.05", "--set", "train.epochs=40"]  # fmt: skip
-    process = start(tmp_path, *words)
+             "--set", "train.epochs=200"]  # fmt: skip
+    process = start(tmp_path, *words, "--set", "runtime.checkpoint_seconds=0")
     results = tmp_path / "results" / "train"
-    wait_for(lambda: list(results.glob("*/checkpoint.h5")))
+    wait_for(lambda: list(results.glob("*/checkpoint.h5")), process)
     folder = next(results.iterdir())
     os.kill(int((folder / ".lock").read_text().split()[0]), signal.SIGKILL)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=patience)
     assert process.returncode == 3, errors
     assert output == "train: 1 run, 1 failed\n"
     assert "killed by SIGKILL" in errors
@@ -148,15 +152,26 @@ def test_a_killed_worker_is_a_failed_run_and_goes_on_exactly(lid: Lid, tmp_path:
     assert Run.open(folder).provenance["steps"] == whole.provenance["steps"]
 
 
-def test_a_run_in_other_hands_is_skipped_and_said(lid: Lid, tmp_path: Path) -> None:
+def test_a_run_in_other_hands_is_skipped_and_said(
+    lid: Lid, wait_for: Wait, patience: float, tmp_path: Path
+) -> None:
     words = ["sweep", "-m", "vae", "-d", "pinwheel", "-w", "1", *SMALL, *ENDLESS]
     first = start(tmp_path, *words)
-    wait_for(lambda: list((tmp_path / "results").rglob("checkpoint.h5")))
+    wait_for(lambda: list((tmp_path / "results").rglob("checkpoint.h5")), first)
     second = lid(*words)
+    waiting = start(tmp_path, *words, "--wait")
+    time.sleep(2)
+    assert waiting.poll() is None
     first.send_signal(signal.SIGTERM)
-    first.communicate(timeout=60)
-    assert second.returncode == 0, second.stderr
+    first.communicate(timeout=patience)
+    folder = next((tmp_path / "results" / "train").iterdir())
+    wait_for(lambda: lock_is_held(folder), waiting)
+    waiting.send_signal(signal.SIGTERM)
+    output, _ = waiting.communicate(timeout=patience)
+    assert (waiting.returncode, output) == (143, "train: 1 run, 1 interrupted\n")
+    assert second.returncode == 3, second.stderr
     assert second.stdout == "train: 1 run, 1 locked\n"
+    assert "1 of 1 runs are in the hands of another process; --wait waits" in second.stderr
     assert "skipped vae pinwheel seed 0: Run" in second.stderr
     assert "is being worked on by process" in second.stderr
 

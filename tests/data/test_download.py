@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import io
+import tarfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,11 +18,14 @@ import pytest
 
 from lidcli.data import download
 from lidcli.data.download import fetch, state
-from lidcli.data.registry import RemoteFile
+from lidcli.data.remote import Archive, RemoteFile
 from lidcli.errors import DataError, LockedError
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+MD5 = hashlib.md5(CONTENT).hexdigest()
+BLOB = hashlib.sha1(b"blob 300000\0" + CONTENT).hexdigest()
+WEAKER = pytest.mark.parametrize("known", [{"md5": MD5}, {"blob": BLOB}], ids=["MD5", "git"])
 
 
 @dataclass
@@ -303,3 +308,118 @@ def test_a_failing_replacement_leaves_the_download(server, tmp_path, monkeypatch
     fetch([server.file()], tmp_path)
     assert target.read_bytes() == CONTENT
     assert len(server.asked) == 1
+
+
+def of_unknown_size(server: Server, **known: str) -> RemoteFile:
+    return RemoteFile("set/data.gz", (f"{server.address}/data.gz",), None, None, **known)
+
+
+@WEAKER
+def test_a_file_known_by_a_weaker_checksum_alone_arrives(server, tmp_path, target, known) -> None:
+    file = of_unknown_size(server, **known)
+    fetch([file], tmp_path)
+    assert target.read_bytes() == CONTENT
+    assert state(file, tmp_path) == "good"
+    fetch([file], tmp_path)
+    assert len(server.asked) == 1
+    target.write_bytes(CONTENT[:-1] + b"!")
+    assert state(file, tmp_path) == "damaged"
+
+
+@WEAKER
+def test_a_size_that_is_not_known_is_the_server_s(server, tmp_path, target, known) -> None:
+    server.troubles = ["drop after 50000"] * 3
+    fetch([of_unknown_size(server, **known)], tmp_path)
+    assert target.read_bytes() == CONTENT
+    assert server.asked == [None, *(f"bytes={n}0000-" for n in (5, 10, 15))]
+
+
+@WEAKER
+@pytest.mark.parametrize("start", [b"x" * 1000, b"x" * len(CONTENT), CONTENT])
+def test_a_part_of_unknown_size_is_gone_on_with_or_begun_anew(
+    server, tmp_path, target, part, known, start
+) -> None:
+    part.write_bytes(start)
+    server.troubles = ["416"] if start == b"x" * len(CONTENT) else []
+    fetch([of_unknown_size(server, **known)], tmp_path)
+    assert target.read_bytes() == CONTENT
+    assert bool(server.asked) == (start != CONTENT)
+
+
+def test_a_size_that_is_not_known_has_a_limit(server, tmp_path, target, monkeypatch) -> None:
+    monkeypatch.setattr("lidcli.data.remote.LARGEST", 100_000)
+    with pytest.raises(DataError, match="offers 300000 bytes, expected 100,000 at most"):
+        fetch([of_unknown_size(server, md5=MD5)], tmp_path)
+    server.troubles = ["no length"]
+    with pytest.raises(DataError, match="sends more than the 100,000 bytes expected"):
+        fetch([of_unknown_size(server, md5=MD5)], tmp_path)
+    assert list(target.parent.iterdir()) == []
+
+
+@WEAKER
+def test_another_content_is_not_installed_whatever_the_checksum(
+    server, tmp_path, target, known
+) -> None:
+    server.content = b"<html>"
+    words = "MD5" if "md5" in known else "git SHA-1"
+    with pytest.raises(DataError, match=f"wrong checksum \\({words} "):
+        fetch([of_unknown_size(server, **known)], tmp_path)
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_file_without_any_checksum_cannot_be_declared() -> None:
+    with pytest.raises(ValueError, match=r"a\.txt has no checksum"):
+        RemoteFile("a.txt", (), None, 3)
+
+
+def packed(*members: tuple[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as out:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            out.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def in_archive(server: Server, content: bytes, urls: tuple[str, ...] = ()) -> RemoteFile:
+    server.content = content
+    archive = Archive(f"{server.address}/set.tgz", hashlib.md5(content).hexdigest(), "data.gz")
+    return RemoteFile("set/data.gz", urls, None, None, md5=MD5, archives=(archive,))
+
+
+def test_a_file_comes_out_of_an_archive_where_nothing_else_delivers(server, tmp_path, target):
+    file = in_archive(server, packed(("set/data.gz", CONTENT)), (f"{server.address}/data.gz",))
+    server.troubles = ["404", "drop after 50000"]
+    (done,) = fetch([file], tmp_path)
+    assert done.source == f"{server.address}/set.tgz"
+    assert target.read_bytes() == CONTENT
+    assert [path.name for path in target.parent.iterdir()] == ["data.gz"]
+    assert server.asked == [None, None, "bytes=50000-"]
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ([("../data.gz", CONTENT)], "'../data.gz', outside its own folder"),
+        ([("set/other.gz", CONTENT)], "the archive has no data.gz"),
+        ([("set/data.gz", b"other")], "wrong checksum (MD5"),
+    ],
+)
+def test_a_bad_archive_installs_nothing(server, tmp_path, target, members, words: str) -> None:
+    with pytest.raises(DataError) as caught:
+        fetch([in_archive(server, packed(*members))], tmp_path)
+    assert words in str(caught.value)
+    assert list(target.parent.iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "set"]
+
+
+def test_a_mirror_may_lack_what_is_optional(server, tmp_path, target) -> None:
+    mirror = tmp_path / "mirror"
+    (mirror / "set").mkdir(parents=True)
+    optional = RemoteFile("set/more.gz", (), None, None, md5=MD5, optional=True)
+    (mirror / "set" / "data.gz").write_bytes(CONTENT)
+    assert [one.path for one in fetch([server.file(), optional], tmp_path, mirror)] == [target]
+    (mirror / "set" / "more.gz").write_bytes(CONTENT[:-1])
+    with pytest.raises(DataError, match=r"more\.gz has the wrong checksum \(MD5"):
+        fetch([server.file(), optional], tmp_path, mirror)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +213,70 @@ def test_something_else_under_the_name_is_refused(tmp_path, content: bytes) -> N
     config.path.write_bytes(content)
     with pytest.raises(DataError, match=r"mine\.npz is damaged, or not an \.npz file"):
         load_npz(config)
+
+
+def header_of(shape: str, descr: str = "|u1") -> bytes:
+    """An .npy file of any declared shape, with 12 bytes of data."""
+    text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}"
+    text += " " * (-(len(text) + 11) % 64) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode() + bytes(12)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        "(1000000000000000000000000000000,)",
+        "(10, 10, 10)",
+        "(-4, -3, 1)",
+        "(4, 3)",
+        "(99999999999, 4, 3)",
+    ],
+)
+def test_a_shape_that_the_bytes_do_not_fill_is_refused_before_room_is_made(tmp_path, shape) -> None:
+    path = tmp_path / "mine.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", header_of(shape))
+    with pytest.raises(DataError, match=r"mine\.npz: x "):
+        load_npz(Image(name="mine", path=path))
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused_unpacked(tmp_path) -> None:
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", header_of("(4, 3, 1)"))
+    content = bytearray(path.read_bytes())
+    size = struct.pack("<I", archive.getinfo("x.npy").file_size)
+    at = content.rindex(b"PK\x01\x02") + 24
+    assert content[at : at + 4] == size
+    content[at : at + 4] = struct.pack("<I", 3 << 30)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"unpacks to 3221225472 bytes; lid reads at most 2 GiB"):
+        load_npz(Image(name="mine", path=path))
+
+
+def test_an_array_that_is_there_twice_is_refused(tmp_path) -> None:
+    path = tmp_path / "mine.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", header_of("(4, 3, 1)"))
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("x.npy", header_of("(4, 3, 1)"))
+    with pytest.raises(DataError, match="holds x twice"):
+        load_npz(Image(name="mine", path=path))
+
+
+def test_labels_of_more_than_63_bits_are_refused(tmp_path) -> None:
+    labels = LABELS.astype(np.uint64) + np.uint64(2**63)
+    with pytest.raises(DataError, match="labels holds 9223372036854775810"):
+        load_npz(npz(tmp_path, x=X, labels=labels))
+    data = load_npz(npz(tmp_path, x=X, labels=LABELS + 2**60))
+    assert data.classes == 3
+
+
+@pytest.mark.timeout(20)
+def test_pipes_are_refused_without_waiting(tmp_path) -> None:
+    path = tmp_path / "mine.npz"
+    os.mkfifo(path)
+    with pytest.raises(DataError, match="is not a plain file"):
+        load_npz(Image(name="mine", path=path))
+    with pytest.raises(DataError, match="is not a plain file"):
+        read_idx(path, SHAPE)

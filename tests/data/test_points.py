@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -157,3 +158,94 @@ def test_no_bytes_at_all_end_in_anything_but_one_sentence(tmp_path, content: byt
     path.write_bytes(content)
     with contextlib.suppress(DataError):
         load_csv(config(path))
+
+
+def rows_of(*columns: list[str]) -> list[str]:
+    return [",".join(cells) for cells in zip(*columns, strict=True)]
+
+
+def test_labels_beyond_the_integers_of_a_float_stay_apart(tmp_path) -> None:
+    names = [str(2**53 + i % 3) for i in range(30)]
+    table = read_csv(
+        write(tmp_path, ["x,label", *rows_of(list(map(str, range(30))), names)]), "label"
+    )
+    assert table.classes == 3
+    np.testing.assert_array_equal(table.labels, np.arange(30) % 3)
+
+
+def test_labels_that_are_the_same_number_are_the_same_label(tmp_path) -> None:
+    names = [("1", "1.0", "10e-1", "2", "+2", "-3e0")[i % 6] for i in range(60)]
+    table = read_csv(
+        write(tmp_path, ["x,label", *rows_of(list(map(str, range(60))), names)]), "label"
+    )
+    assert table.classes == 3
+    np.testing.assert_array_equal(table.labels[:6], [1, 1, 1, 2, 2, 0])
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("other", ["nan", "inf", "1_0", "1e999999999", "٣"])
+def test_odd_labels_are_labels_too(tmp_path, other: str) -> None:
+    names = [("1", other)[i % 2] for i in range(30)]
+    table = read_csv(
+        write(tmp_path, ["x,label", *rows_of(list(map(str, range(30))), names)]), "label"
+    )
+    assert table.classes == 2
+    np.testing.assert_array_equal(table.labels, table.labels[0] ^ (np.arange(30) % 2))
+
+
+@pytest.mark.parametrize("cell", ["1_0", "1_000.5", "٣", "１"])
+def test_what_only_python_calls_a_number_is_none(tmp_path, cell: str) -> None:
+    lines = ["x,y", *ROWS_OF_TWO[:5], f"{cell},3", *ROWS_OF_TWO[5:]]
+    with pytest.raises(DataError, match=r"line 7, x: expected a number, found"):
+        read_csv(write(tmp_path, lines), "label")
+
+
+ROWS_OF_TWO = [f"{i},{i % 7}" for i in range(20)]
+
+
+@pytest.mark.parametrize("size", ["e-308", "e-320", "e-160", "e+36", ""])
+def test_columns_of_any_size_are_scaled_alike(tmp_path, size: str) -> None:
+    cells = [f"{1 + (i * 7) % 40}{size}" for i in range(40)]
+    other = [f"{i % 3}" for i in range(40)]
+    data = load_csv(config(write(tmp_path, ["x,y", *rows_of(cells, other)])))
+    plain = [f"{1 + (i * 7) % 40}" for i in range(40)]
+    known = load_csv(config(write(tmp_path, ["x,y", *rows_of(plain, other)])))
+    tolerance = 1e-3 if size == "e-320" else 1e-6
+    np.testing.assert_allclose(data.train.x, known.train.x, atol=tolerance)
+    assert abs(float(data.train.x[:, 0].std()) - 1) < 1e-5
+    assert "nan" not in data.notes[1]
+
+
+@pytest.mark.parametrize("at", range(10))
+def test_a_row_too_far_from_all_others_is_refused_and_no_infinity(tmp_path, at: int) -> None:
+    cells = [f"1.{i}e-10" for i in range(10)]
+    cells[at] = "3e38"
+    path = write(tmp_path, ["x,y", *rows_of(cells, list("0123456789"))])
+    raw = load_csv(config(path, standardise=False))
+    if raw.train.x.max() > 1e38:
+        data = load_csv(config(path))
+        assert all(np.isfinite(part.x).all() for part in (data.train, data.valid, data.test))
+    else:
+        with pytest.raises(DataError, match=r"x holds 3e\+38, too far from the training part"):
+            load_csv(config(path))
+
+
+def test_a_column_that_does_not_vary_in_single_precision_is_refused(tmp_path) -> None:
+    for cells in ([f"{i}e-300" for i in range(40)], [f"{10**12 + i}" for i in range(40)]):
+        path = write(tmp_path, ["x,y", *rows_of(cells, [str(i % 5) for i in range(40)])])
+        with pytest.raises(DataError, match=r"x has one value only .* in single precision"):
+            load_csv(config(path, standardise=False))
+        load_csv(config(path))
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_or_an_endless_file_is_refused_without_reading(tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(DataError, match=r"pipe\.csv is not a plain file"):
+        load_csv(config(tmp_path / "pipe.csv"))
+    with pytest.raises(DataError, match="is not a plain file"):
+        load_csv(config(Path("/dev/zero")))
+    (tmp_path / "long.csv").write_text("1,2\n")
+    os.truncate(tmp_path / "long.csv", 1 << 40)
+    with pytest.raises(DataError, match="lid reads files of at most 1 GiB"):
+        load_csv(config(tmp_path / "long.csv"))

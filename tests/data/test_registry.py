@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -12,12 +11,13 @@ from lidcli.config.read import load_files
 from lidcli.config.run import read_section
 from lidcli.config.sections import Image
 from lidcli.data.registry import DATASETS, load
+from lidcli.data.text_files import TEXT_DATASETS
 from lidcli.errors import ConfigError, DataError
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", DATASETS | TEXT_DATASETS)
 def test_every_entry_says_whose_it_is(name: str) -> None:
-    info = DATASETS[name]
+    info = (DATASETS | TEXT_DATASETS)[name]
     assert info.name == name
     assert info.title
     assert info.licence
@@ -40,13 +40,28 @@ def test_files_that_are_not_here_are_asked_for_by_command(tmp_path, name: str) -
 def test_sizes_checksums_and_addresses_are_those_of_the_mirror(mirror: Path) -> None:
     manifest = json.loads((mirror / "MANIFEST.json").read_text())
     known = {f["path"]: f for d in manifest["datasets"].values() for f in d["files"]}
-    for info in DATASETS.values():
+    for info in (DATASETS | TEXT_DATASETS).values():
         for file in info.files:
+            if file.optional:
+                continue
             entry = known[file.path]
             assert (file.size, file.sha256) == (entry["bytes"], entry["sha256"])
-            assert list(file.urls) == entry["urls"]
-            content = (mirror / file.path).read_bytes()
-            assert hashlib.sha256(content).hexdigest() == file.sha256
+            assert [*file.urls, *(archive.url for archive in file.archives)] == entry["urls"]
+            assert file.good(mirror / file.path)
+
+
+@pytest.mark.mirror
+def test_what_the_mirror_lacks_is_known_by_what_its_manifest_says(mirror: Path) -> None:
+    sets = json.loads((mirror / "MANIFEST.json").read_text())["datasets"]
+    known = {f["path"]: f for d in sets.values() for f in d.get("not_included", ())}
+    for info in TEXT_DATASETS.values():
+        for file in (file for file in info.files if file.optional):
+            entry = known[file.path]
+            assert file.expected == entry.get("md5", entry["git_blob_sha1"])
+            assert [*file.urls, *(archive.url for archive in file.archives)] == entry["urls"]
+    (archive,) = TEXT_DATASETS["yahoo"].files[-1].archives
+    published = sets["yahoo"]["archive"]
+    assert (archive.url, archive.md5) == (published["url"], published["md5"])
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_quadrature_agrees_with_monte_carlo_on_a_mixture() -> None:
     varied, kl = exact_units(model, data)
     torch.manual_seed(0)
     joint = variation(model, data, draws=2000, pairs=1)["joint"]
-    assert varied["joint"].mean().item() == pytest.approx(joint.value, rel=0.1)
+    assert abs(varied["joint"].mean().item() - joint.value) < 5 * joint.se
     assert all((value >= -1e-9).all() for value in kl.values())
     assert (kl["c"] <= math.log(3) + 1e-9).all()
     assert (kl["joint"] >= kl["w/1"] - 1e-6).all()

@@ -92,9 +92,10 @@ def test_values_and_gradients_equal_double_backpropagation(
     expected, out = reference(g, u), g(u)
     weight = torch.randn_like(expected)
     assert_close(out, expected)
-    found = gradients(out, weight, u, g)
-    for mine, theirs in zip(found, gradients(expected, weight, u, g), strict=True):
-        assert_close(mine, theirs)
+    known = gradients(expected, weight, u, g)
+    scale = max(theirs.abs().max() for theirs in known)
+    for mine, theirs in zip(gradients(out, weight, u, g), known, strict=True):
+        assert (mine - theirs).abs().max() <= 1e-12 * scale
 
 
 @pytest.mark.parametrize("backward", BACKWARDS)
@@ -269,7 +270,8 @@ def test_bf16_autocast_trains_close_to_float32(layers: int, activation: str, bac
     full = g(u)
     with torch.autocast("cpu", torch.bfloat16):
         out = g(u)
-    assert (out - full).abs().median() < 0.01 * full.abs().median()
+    rounding = layers * torch.finfo(torch.bfloat16).eps
+    assert (out - full).abs().median() < rounding * full.abs().median()
     g.icnn.input_weights[0].grad = None
     out.float().square().sum().backward()
     found = g.icnn.input_weights[0].grad

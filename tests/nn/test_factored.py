@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -65,11 +67,12 @@ def test_values_and_gradients_equal_double_backpropagation(
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-12 * expected.abs().max().item())
     mine = torch.autograd.grad((out * weight).sum(), wanted, allow_unused=True)
     theirs = torch.autograd.grad((expected * weight).sum(), wanted, allow_unused=True)
+    scale = max(known.abs().max() for known in theirs if known is not None)
     for found, known in zip(mine, theirs, strict=True):
         if found is None:
             assert known is None or known.abs().max() == 0
         else:
-            assert (found - known).abs().max() <= 1e-12 * known.abs().max()
+            assert (found - known).abs().max() <= 1e-12 * scale
 
 
 @pytest.mark.parametrize("backward", ["plain", "by-hand"])
@@ -103,13 +106,20 @@ def test_its_potential_is_the_one_restricted_to_the_padded_subspace(dense: int) 
     torch.testing.assert_close(found, g(u) @ padding(g), rtol=1e-12, atol=1e-12)
 
 
+def rounding_of_gram(g: FactoredBrenierMap, dtype: torch.dtype) -> float:
+    """Bound on an entry of βᵀβ - I: D products, and in each entry of β a sum over the columns."""
+    summed = (g.signs.double().abs() @ g.mixing(torch.float64).abs()).max().item()
+    own = 2 * math.sqrt(len(g.signs)) * (g.dense + 2) * summed
+    return (g.dim + own) * torch.finfo(dtype).eps
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_padding_is_an_isometry_at_the_precision_in_use(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     g = FactoredBrenierMap(500, 8, 2, width=16, active=12, dense=8).to(dtype)
     beta = g.project(torch.eye(500, dtype=dtype))
     error = (beta.T @ beta - torch.eye(12, dtype=dtype)).abs().max()
-    assert error < 20 * torch.finfo(dtype).eps
+    assert error <= rounding_of_gram(g, dtype)
 
 
 def test_dense_inputs_move_every_logit_and_padded_ones_a_single_logit() -> None:
@@ -192,7 +202,8 @@ def test_dense_columns_are_orthonormal_even_where_the_signs_are_nearly_dependent
         torch.manual_seed(seed)
         g = FactoredBrenierMap(40, 8, 2, width=8, active=40, dense=40)
         beta = g.project(torch.eye(40))
-        torch.testing.assert_close(beta.T @ beta, torch.eye(40), rtol=0, atol=1e-4)
+        error = (beta.T @ beta - torch.eye(40)).abs().max()
+        assert error <= rounding_of_gram(g, torch.float32)
 
 
 @pytest.mark.parametrize("u", [torch.zeros(3, 4), torch.zeros(3, 5, dtype=torch.float64)])

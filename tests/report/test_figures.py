@@ -11,13 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lidcli.metrics.quantities import QUANTITIES, Quantity, declare
 from lidcli.report.collect import collect
-from lidcli.report.figures import Picture, draw, slug
+from lidcli.report.figures.curves import by_key, curves
+from lidcli.report.figures.draw import Picture, block_sketches, draw, slug
+from lidcli.report.figures.latents import matching
+from lidcli.report.figures.style import colours, palette
 from lidcli.report.groups import blocks
-from lidcli.report.panels import matching
 
 SYNTHETIC = runpy.run_path(str(Path(__file__).parent / "synthetic.py"))
 add: Callable[..., Any] = SYNTHETIC["add"]
+continuous: Callable[..., Any] = SYNTHETIC["continuous"]
 
 
 def drawn(results: Path) -> tuple[dict[str, Picture], list[str]]:
@@ -39,24 +43,24 @@ def test_points_have_a_panel_a_model_and_a_figure_of_all(tmp_path: Path) -> None
     pictures, warnings = drawn(tmp_path)
     assert warnings == []
     assert set(pictures) == {
-        "pinwheel-mixture-categories",
-        "pinwheel-mixture-categories-vae",
-        "pinwheel-mixture-categories-beta-vae",
-        "pinwheel-mixture-categories-lidvae",
-        "pinwheel-mixture-components",
-        "pinwheel-mixture-curves",
+        "pinwheel-c-categories",
+        "pinwheel-c-categories-vae",
+        "pinwheel-c-categories-beta-vae",
+        "pinwheel-c-categories-lidvae",
+        "pinwheel-c-components",
+        "pinwheel-c-curves",
     }
     for picture in pictures.values():
         assert picture.png.stat().st_size > 10_000
         assert picture.pdf.read_bytes()[:5] == b"%PDF-"
-    assert size(pictures["pinwheel-mixture-categories"].png) == (1380, 690)
-    assert size(pictures["pinwheel-mixture-categories-vae"].png) == (690, 690)
+    assert size(pictures["pinwheel-c-categories"].png) == (1380, 690)
+    assert size(pictures["pinwheel-c-categories-vae"].png) == (690, 690)
 
 
 def test_images_have_samples_and_reconstructions(tmp_path: Path) -> None:
     add(tmp_path, "lidvae", "digits")
     pictures, _ = drawn(tmp_path)
-    assert size(pictures["digits-mixture-images-lidvae"].png) == (960, 510)
+    assert size(pictures["digits-c-images-lidvae"].png) == (960, 510)
 
 
 def test_a_numeric_grid_key_is_drawn_against_the_metrics(tmp_path: Path) -> None:
@@ -64,22 +68,80 @@ def test_a_numeric_grid_key_is_drawn_against_the_metrics(tmp_path: Path) -> None
         for seed in (0, 1):
             add(tmp_path, "gmvae", seed=seed, settings=(("decoder.layers", layers),))
     pictures, _ = drawn(tmp_path)
-    assert size(pictures["pinwheel-mixture-by-decoder-layers"].png) == (1215, 390)
+    assert size(pictures["pinwheel-c-by-decoder-layers"].png) == (1215, 390)
+
+
+def test_curves_have_a_panel_for_what_was_recorded_and_no_other(tmp_path: Path) -> None:
+    continuous(tmp_path)
+    (block,) = blocks(collect(tmp_path).records)
+    axes = curves(block).axes
+    assert all(one.lines for one in axes)
+    assert [one.get_title() for one in axes] == [
+        "ELBO (nats) (dotted: training)",
+        "AU of z",
+        "KL of z (nats)",
+    ]
+
+
+def test_curves_of_a_mixture_have_four_panels(tmp_path: Path) -> None:
+    add(tmp_path, "gmvae")
+    (block,) = blocks(collect(tmp_path).records)
+    axes = curves(block).axes
+    assert len(axes) == 4
+    assert all(one.lines for one in axes)
+
+
+def test_a_quantity_of_a_user_is_drawn_against_the_grid(tmp_path: Path) -> None:
+    for layers in (5, 9):
+        grid = (("decoder.layers", layers),)
+        add(tmp_path, "gmvae", settings=grid, evaluation={"fid": float(layers)})
+    declare(Quantity("fid", "FID", better="lower", table="fit"))
+    try:
+        (block,) = blocks(collect(tmp_path).records)
+        titles = [axes.get_title() for axes in by_key(block, "decoder.layers").axes]
+    finally:
+        del QUANTITIES["fid"]
+    assert titles == ["LL (nats)", "MI of c (nats)", "accuracy (%)", "FID"]
+
+
+@pytest.mark.parametrize("count", [1, 10, 11, 50])
+def test_no_two_categories_have_one_colour(count: int) -> None:
+    shades = {colour for colour, _ in palette(range(count)).values()}
+    assert len(shades) == count
+    assert len(set(colours(count))) == count
+
+
+def test_a_category_below_ten_has_the_colour_of_its_number_in_every_figure() -> None:
+    assert palette([3])[3] == palette(range(10))[3]
+    assert len({colour for colour, _ in palette([-1, 3, 400]).values()}) == 3
+
+
+def test_more_than_ten_categories_are_drawn_in_as_many_colours(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, names = rng.normal(size=(130, 2)), np.arange(130) % 13
+    add(tmp_path, "gmvae").update(
+        arrays={"x": x, "labels": names, "category": names, "w_mean": x, "samples": x}
+    )
+    (block,) = blocks(collect(tmp_path).records)
+    (sketch,) = (s for s in block_sketches(block) if s.name == "categories")
+    truth = sketch.make().axes[0]
+    shades = {tuple(part.get_facecolor()[0][:3]) for part in truth.collections}
+    assert len(shades) == 13
 
 
 def test_a_run_without_arrays_or_curves_is_no_error(tmp_path: Path) -> None:
     add(tmp_path, "gmvae", status="diverged")
     pictures, warnings = drawn(tmp_path)
-    assert set(pictures) == {"pinwheel-mixture-curves"}
+    assert set(pictures) == {"pinwheel-c-curves"}
     assert warnings == []
 
 
 def test_arrays_of_impossible_shape_are_a_warning(tmp_path: Path) -> None:
     add(tmp_path, "gmvae").update(arrays={"category": np.zeros(7)})
     pictures, warnings = drawn(tmp_path)
-    assert "pinwheel-mixture-categories" not in pictures
-    assert "pinwheel-mixture-curves" in pictures
-    assert "no figure pinwheel-mixture-categories" in warnings[0]
+    assert "pinwheel-c-categories" not in pictures
+    assert "pinwheel-c-curves" in pictures
+    assert "no figure pinwheel-c-categories" in warnings[0]
 
 
 def test_colours_follow_the_labels_whatever_the_categories_are_called() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import runpy
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lidcli.metrics.quantities import QUANTITIES, Quantity, declare
 from lidcli.report.cells import Row, Table
 from lidcli.report.collect import collect
 from lidcli.report.groups import Block, blocks
@@ -18,6 +19,19 @@ from lidcli.report.tables import block_tables, headline
 
 SYNTHETIC = runpy.run_path(str(Path(__file__).parent / "synthetic.py"))
 add: Callable[..., Any] = SYNTHETIC["add"]
+continuous: Callable[..., Any] = SYNTHETIC["continuous"]
+plane: Callable[..., Any] = SYNTHETIC["plane"]
+clusters: Callable[..., Any] = SYNTHETIC["clusters"]
+
+
+@pytest.fixture
+def fid() -> Iterator[None]:
+    """A metric of a user's own."""
+    declare(
+        Quantity("fid", "FID", better="lower", low=0.0, table="fit", footnote="FID: of 64 samples")
+    )
+    yield
+    del QUANTITIES["fid"]
 
 
 def only_block(results: Path) -> Block:
@@ -224,15 +238,119 @@ def test_data_the_paper_lacks_have_no_such_table(tmp_path: Path) -> None:
 
 
 def test_continuous_models_have_a_table_of_their_own(tmp_path: Path) -> None:
-    add(tmp_path, "vae")
-    latent = {"kl/z": 3.0, "mi/z": 2.5, "au/z": 1.0}
-    add(tmp_path, "vae", settings=(("model.family", "continuous"),), evaluation=latent)
-    found = blocks(collect(tmp_path).records)
-    assert [block.family for block in found] == ["continuous", "mixture"]
-    table = block_tables(found[0])[0]
+    add(tmp_path, "vae", "digits")
+    continuous(tmp_path)
+    found = {block.facts.judged: block for block in blocks(collect(tmp_path).records)}
+    assert set(found) == {"c", "z"}
+    table = block_tables(found["z"])[0]
+    assert table.title == "digits: fit and latent z"
     assert "KL_z" in table.head
     assert "KL_c" not in table.head
-    assert row(table, "vae")["KL_z"].text == "3.00"
+    assert row(table, "vae")["KL_z"].text == "6.00"
+
+
+def test_a_mixture_without_a_latent_below_shows_its_category(tmp_path: Path) -> None:
+    clusters(tmp_path, "gmm-overlapping", "ml")
+    clusters(tmp_path, "gmm-overlapping", "shared")
+    main, inner = tables(tmp_path)
+    assert main.title == "gmm-overlapping: fit and category c"
+    cells = row(main, "gmm-ml")
+    assert [cells[head].text for head in ("AU_c", "KL_c", "MI_c")] == ["1.00", "0.42", "0.41"]
+    assert not any(head.endswith("_z") for table in (main, inner) for head in table.head)
+    assert row(main, "ceiling")["MI_c"].text == "0.69"
+    assert row(main, "ceiling")["KL_c"].text == "", "the KL to fitted weights has no such bound"
+
+
+def test_a_ppca_has_no_word_on_w(tmp_path: Path) -> None:
+    plane(tmp_path, "ppca-2d", 1.0)
+    for table in tables(tmp_path):
+        said = " ".join((table.title, table.units, *table.head, *table.remarks, *table.notes))
+        assert "KL_w" not in said
+        assert "of c" not in said
+    assert "KL_z" in tables(tmp_path)[0].head
+
+
+def test_words_on_a_column_stand_only_below_it(tmp_path: Path) -> None:
+    add(tmp_path, "gmvae")
+    assert "cert." not in tables(tmp_path)[1].units
+    add(tmp_path, "lidgmvae")
+    inner = tables(tmp_path)[1]
+    assert "cert." in inner.head
+    assert "cert.: log10" in inner.units
+    assert "KL_w is of w given c" in inner.units
+
+
+@pytest.mark.parametrize(
+    ("key", "head", "place"),
+    [("active/z", "act._z", 0), ("fisher_min", "min F", 1), ("probe", "probe %", 0)],
+)
+def test_a_column_stands_only_where_a_record_has_a_value(
+    tmp_path: Path, key: str, head: str, place: int
+) -> None:
+    continuous(tmp_path)
+    assert head not in tables(tmp_path)[place].head
+    continuous(tmp_path, "lidvae", evaluation={key: 0.25})
+    table = tables(tmp_path)[place]
+    assert row(table, "vae")[head].text == "–"
+    assert row(table, "lidvae")[head].text in ("0.25", "25.0")
+
+
+def test_a_quantity_that_a_user_declares_has_a_column(tmp_path: Path, fid: None) -> None:
+    for method, value in (("vae", 12.0), ("lidvae", 3.0)):
+        continuous(tmp_path, method, evaluation={"fid": value})
+    table = tables(tmp_path)[0]
+    assert row(table, "lidvae")["FID"].text == "3.00"
+    assert row(table, "lidvae")["FID"].bold
+    assert not row(table, "vae")["FID"].bold
+    assert "FID: of 64 samples" in table.units
+
+
+def test_bold_is_no_prize_for_noise(tmp_path: Path) -> None:
+    scatter = [0.6, 0.5, 0.4, 0.2, -1.7]
+    noisy = [0.888 + 0.151 * t / statistics.stdev(scatter) for t in scatter]
+    for seed in range(5):
+        jitter = 1e-5 * (seed - 2)
+        add(tmp_path, "gmvae", seed=seed, accuracy=0.999 + jitter)
+        add(tmp_path, "lidgmvae", seed=seed, accuracy=0.997 - jitter)
+        add(tmp_path, "vae", seed=seed, accuracy=noisy[seed])
+    table = tables(tmp_path)[0]
+    cells = {name: row(table, name)["acc. %"] for name in ("gmvae", "lidgmvae", "vae")}
+    assert {name: cell.text for name, cell in cells.items()} == {
+        "gmvae": "99.9",
+        "lidgmvae": "99.7",
+        "vae": "88.8",
+    }
+    assert cells["vae"].sd == "15.1"
+    assert [name for name, cell in cells.items() if cell.bold] == ["gmvae"]
+    assert [name for name, cell in cells.items() if cell.mark == "~"] == ["vae"]
+    assert "Bold: the best mean" in table.units
+    assert any(text.startswith("~ not best") for text in table.remarks)
+
+
+def test_what_prints_as_the_best_is_as_bold(tmp_path: Path) -> None:
+    for seed in range(5):
+        jitter = 1e-6 * seed
+        add(tmp_path, "gmvae", seed=seed, ll=-1.0 + jitter)
+        add(tmp_path, "lidgmvae", seed=seed, ll=-1.0001 + jitter)
+    table = tables(tmp_path)[0]
+    assert {row(table, name)["LL"].text for name in ("gmvae", "lidgmvae")} == {"−1.000"}
+    assert row(table, "lidgmvae")["LL"].bold
+
+
+def test_seeds_that_two_methods_share_are_compared_pair_by_pair(tmp_path: Path) -> None:
+    for seed in range(5):
+        add(tmp_path, "gmvae", seed=seed, ll=-1.0 - 0.1 * seed)
+        add(tmp_path, "lidgmvae", seed=seed, ll=-1.05 - 0.1 * seed + 0.001 * (-1) ** seed)
+        add(tmp_path, "vae", seed=seed + 10, ll=-1.05 - 0.1 * seed)
+    table = tables(tmp_path)[0]
+    assert row(table, "gmvae")["LL"].bold
+    assert not row(table, "lidgmvae")["LL"].bold, "worse by 0.05 with every seed"
+    assert row(table, "vae")["LL"].bold, "other seeds, and well within the best's own error"
+
+
+def test_words_on_bold_stand_only_where_something_is(tmp_path: Path) -> None:
+    add(tmp_path, "gmvae")
+    assert not any("Bold" in table.units for table in tables(tmp_path))
 
 
 @pytest.mark.parametrize("seeds", [1, 3])

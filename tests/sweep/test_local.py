@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lidcli.config.load import load_files
 from lidcli.config.plan import plan_grid
+from lidcli.config.read import load_files
 from lidcli.store.run import Run
 from lidcli.sweep import local
 from lidcli.sweep.local import run_local, slots, usable_cores
@@ -53,7 +52,6 @@ if what in ("wait", "stubborn"):
     while True:
         time.sleep(0.01)
 say("step", done=1, total=2)
-time.sleep(float(os.environ.get("SLEEP", "0")))
 end("complete")
 """
 
@@ -82,6 +80,7 @@ class Recorder:
 
 
 Sweep = Callable[..., tuple[list[Outcome], int | None]]
+Wait = Callable[..., None]
 
 
 @pytest.fixture
@@ -191,21 +190,16 @@ def test_a_signal_is_passed_on_once_and_no_run_is_begun_after_it(
     assert signal.getsignal(signum) is before
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    last = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < last, "it never happened"
-        time.sleep(0.01)
-
-
-def test_a_third_signal_ends_workers_that_will_not_stop(sweep: Sweep, tmp_path: Path) -> None:
+def test_a_third_signal_ends_workers_that_will_not_stop(
+    sweep: Sweep, wait_for: Wait, tmp_path: Path
+) -> None:
     signals = tmp_path / "signals-0"
 
     def insist() -> None:
-        wait_until((tmp_path / "ready-0").exists)
+        wait_for((tmp_path / "ready-0").exists)
         for heard in ("2 ", "2 2 "):
             os.kill(os.getpid(), signal.SIGINT)
-            wait_until(lambda heard=heard: signals.exists() and signals.read_text() == heard)
+            wait_for(lambda heard=heard: signals.exists() and signals.read_text() == heard)
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=insist)
@@ -218,10 +212,10 @@ def test_a_third_signal_ends_workers_that_will_not_stop(sweep: Sweep, tmp_path: 
 
 
 def test_an_error_in_the_sweep_itself_leaves_no_process_behind(
-    sweep: Sweep, tmp_path: Path
+    sweep: Sweep, wait_for: Wait, tmp_path: Path
 ) -> None:
     def fail() -> None:
-        wait_until(lambda: all((tmp_path / f"ready-{seed}").exists() for seed in (0, 1)))
+        wait_for(lambda: all((tmp_path / f"ready-{seed}").exists() for seed in (0, 1)))
         raise KeyError("in the display")
 
     with pytest.raises(KeyError):

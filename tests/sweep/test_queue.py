@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lidcli.config.load import load_files, parse_override, resolve
-from lidcli.config.plan import Plan, plan_grid
+from lidcli.config.plan import Plan, plan_experiment, plan_grid
+from lidcli.config.read import load_files, parse_override
+from lidcli.config.resolve import resolve
+from lidcli.config.run import RunConfig
 from lidcli.errors import ConfigError
 from lidcli.store.run import Run
 from lidcli.sweep.queue import (
+    await_others,
     count,
     note_failure,
     parse_shard,
@@ -31,7 +34,7 @@ KNOWN = load_files([ROOT / "experiments.yaml"])
 
 @pytest.fixture
 def plan() -> Plan:
-    grid: dict[str, list[Any]] = {"decoder.layers": [5, 9], "decoder.activation": ["smooth"]}
+    grid: dict[str, list[Any]] = {"decoder.layers": [5, 9], "decoder.activation": ["leaky"]}
     return plan_grid(
         KNOWN,
         "grid",
@@ -113,24 +116,63 @@ def test_counts_leave_out_what_there_is_none_of() -> None:
     assert count([], ["a"]) == "none"
 
 
+def run_of(command: str) -> tuple[dict[str, str], RunConfig]:
+    """The options of a printed command, and the run that it does."""
+    words = shlex.split(command)
+    assert words[:2] == ["lid", "train"]
+    pairs = dict(zip(words[2::2], words[3::2], strict=True))
+    settings = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+    config = resolve(
+        KNOWN,
+        model=pairs["--model"],
+        data=pairs["--data"],
+        experiment=pairs.get("--experiment"),
+        seed=int(pairs["--seed"]),
+        overrides=[parse_override(text) for text in settings],
+    )
+    return pairs, config
+
+
 def test_a_printed_command_names_exactly_its_run(plan: Plan) -> None:
-    shared = ["--results", "my results", "--set", "train.epochs=7"]
     for config in plan.runs:
-        words = shlex.split(
-            train_command(config, None, ["decoder.layers", "decoder.activation"], shared)
-        )
-        assert words[:2] == ["lid", "train"]
-        pairs = dict(zip(words[2::2], words[3::2], strict=True))
-        settings = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
-        again = resolve(
-            KNOWN,
-            model=pairs["--model"],
-            data=pairs["--data"],
-            seed=int(pairs["--seed"]),
-            overrides=[parse_override(text) for text in settings],
-        )
+        base = resolve(KNOWN, model=config.method, data=config.data.name, seed=config.seed)
+        shared = ["--results", "my results"]
+        command = train_command(config, base, None, shared, ["train.epochs=7", "decoder.maps=2"])
+        pairs, again = run_of(command)
         assert again.run_id == config.run_id
         assert pairs["--results"] == "my results"
+
+
+def test_a_printed_command_of_a_run_that_was_taken_in_names_exactly_it() -> None:
+    for config in plan_experiment(KNOWN, "theorem1").runs:
+        command = train_command(config, None, "theorem1", [])
+        assert run_of(command)[1].run_id == config.run_id
+
+
+def test_a_published_run_is_not_repeated_unless_it_is_asked_for(tmp_path: Path, plan: Plan) -> None:
+    put(tmp_path / "published", plan, 2, "complete")
+    put(tmp_path / "published", plan, 3, "interrupted")
+    states = ["new", "new", "published", "new", "new", "new", "new", "new"]
+    jobs = survey(plan, tmp_path)
+    assert [job.state for job in jobs] == states
+    assert jobs[2].folder == tmp_path / "published" / "grid" / plan.runs[2].run_id
+    outcome = settled(jobs[2])
+    assert outcome is not None
+    assert (outcome.status, outcome.failed) == ("published", False)
+    for word in ("again", "restart"):
+        job = survey(plan, tmp_path, **{word: True})[2]
+        assert (job.state, job.folder) == ("new", tmp_path / "grid" / plan.runs[2].run_id)
+        assert settled(job) is None
+    put(tmp_path, plan, 2, "interrupted")
+    assert survey(plan, tmp_path)[2].state == "partial"
+
+
+def test_others_are_awaited_until_one_of_their_runs_is_free(tmp_path: Path, plan: Plan) -> None:
+    put(tmp_path, plan, 0, "running")
+    jobs = survey(plan, tmp_path)[:1]
+    with Run.open(jobs[0].folder).lock():
+        assert not await_others(jobs, False)
+    assert await_others(jobs, True)
 
 
 @pytest.mark.parametrize("value", [None, True, "null", "1e3", "a, b", 0.1, 3])

@@ -1,0 +1,5 @@
+"""`python -m lidcli`, the same as `lid`."""
+
+from lidcli.cli import main
+
+main()

@@ -1,0 +1,224 @@
+"""Line plots: training by epoch, and quantities by a numeric setting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lidcli.metrics.quantities import QUANTITIES, Quantity
+from lidcli.report.figures.style import GREY, MARKERS, Sketch, colours, legend, new
+from lidcli.report.groups import Block, Group
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["by_key", "by_key_sketches", "curves", "curves_sketches"]
+
+Array = npt.NDArray[np.floating[Any]]
+Line = tuple[Array, Array]
+STYLES = ("-", "--", ":", "-.")
+
+
+class _Panel(NamedTuple):
+    """A quantity of which some run has a curve."""
+
+    quantity: Quantity
+    title: str
+    valid: str
+    train: str
+
+
+def curves_sketches(block: Block, shown: Any) -> Iterator[Sketch]:
+    """The course of training, where runs have one."""
+    if _panels(block):
+        yield Sketch(
+            "curves",
+            f"{block.data}: validation by epoch; one thin line a run, thick their mean.",
+            partial(curves, block),
+        )
+
+
+def curves(block: Block) -> Figure:
+    """Each quantity by epoch of which some run has a curve: validation solid, training dotted.
+
+    Args:
+        block: of whose runs one at least has a curve.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    panels = _panels(block)
+    columns = len(panels) if len(panels) < 4 else 2
+    rows = -(-len(panels) // columns)
+    figure, grid = new(columns, rows, 3.7 if columns < 3 else 2.7, 2.5)
+    places = [axes for row in grid for axes in row]
+    for axes in places[len(panels) :]:
+        axes.remove()
+    for axes, panel in zip(places, panels, strict=False):
+        _courses(axes, block, panel)
+    for axes in places[max(0, len(panels) - columns) : len(panels)]:
+        axes.set_xlabel("epoch")
+    for axes in places[: len(panels)]:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    legend(figure, places[: len(panels)], 3)
+    return figure
+
+
+def _panels(block: Block) -> list[_Panel]:
+    """Quantities whose course over training some run has; the joint KL where no other is."""
+    held = {name for r in block.records for name in r.curves if _line(r.curves, name)}
+    facts, panels = block.facts, []
+    for quantity in (q for q in QUANTITIES.values() if q.curve):
+        name = quantity.name(facts.judged)
+        title = quantity.head + (f" of {facts.judged}" if quantity.latent else "")
+        if f"valid/{name}" not in held:
+            name = f"{quantity.key}/joint"
+            title = title if facts.judged == facts.symbol else f"joint {quantity.head}"
+        if f"valid/{name}" in held:
+            unit = " (nats)" if quantity.unit else ""
+            train = f"train/{name}" if f"train/{name}" in held else ""
+            dotted = " (dotted: training)" if train else ""
+            panels.append(_Panel(quantity, f"{title}{unit}{dotted}", f"valid/{name}", train))
+    return panels
+
+
+def _courses(axes: Axes, block: Block, panel: _Panel) -> None:
+    """One quantity of all runs: their lines thin, the mean of a group thick."""
+    shades = dict(zip(block.methods, colours(len(block.methods)), strict=True))
+    points = list(dict.fromkeys(group.grid for group in block.groups))
+    lowest = []
+    for group in block.groups:
+        line: dict[str, Any] = {"color": shades[group.method]}
+        line["linestyle"] = STYLES[points.index(group.grid) % len(STYLES)]
+        found = [curve for r in group.records if (curve := _line(r.curves, panel.valid))]
+        for x, y in found:
+            axes.plot(x, y, linewidth=0.5, alpha=0.4, **line)
+            lowest.append(float(np.nanpercentile(y, 10)))
+        length = min((len(y) for _, y in found), default=0)
+        if length:
+            mean = np.mean([y[:length] for _, y in found], axis=0)
+            axes.plot(found[0][0][:length], mean, linewidth=1.6, label=group.label, **line)
+        dotted = line | {"linestyle": (0, (1, 2)), "linewidth": 0.8, "alpha": 0.6}
+        for x, y in filter(None, (_line(r.curves, panel.train) for r in group.records)):
+            axes.plot(x, y, **dotted)
+    axes.set_title(panel.title)
+    _limits(axes, panel.quantity, lowest)
+
+
+def _limits(axes: Axes, quantity: Quantity, lowest: list[float]) -> None:
+    """Room for a quantity's range; of likelihoods without the first epochs' fall."""
+    if quantity.low == 0 and quantity.high == 1:
+        axes.set_ylim(-0.03, 1.03)
+    elif quantity.likelihood:
+        if lowest and axes.get_ylim()[0] < min(lowest):
+            axes.set_ylim(bottom=min(lowest))
+    else:
+        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+
+
+def _apart(values: list[float]) -> list[float]:
+    """Values in order, without those too near the one before for a label of their own."""
+    kept = values[:1]
+    for value in values[1:]:
+        if value - kept[-1] >= 0.12 * (values[-1] - values[0]):
+            kept.append(value)
+    return kept
+
+
+def _line(curves: Any, name: str) -> Line | None:
+    """A curve against epochs, without the epochs at which it was not measured."""
+    if name not in curves or "epoch" not in curves:
+        return None
+    epoch, y = np.asarray(curves["epoch"], float), np.asarray(curves[name], float)
+    if not 0 < len(y) <= len(epoch):
+        return None
+    step = len(epoch) // len(y)
+    x = epoch[step - 1 :: step][: len(y)]
+    kept = np.isfinite(y)
+    return (x[kept], y[kept]) if kept.any() else None
+
+
+def by_key_sketches(block: Block, shown: Any) -> Iterator[Sketch]:
+    """A figure for each numeric setting of the grid that takes several values."""
+    for key in block.keys:
+        values = {str(dict(group.grid)[key]) for group in block.groups if group.used}
+        numeric = all(_numeric(dict(group.grid)[key]) for group in block.groups)
+        if len(values) > 1 and numeric and _judged(block):
+            yield Sketch(
+                f"by-{key}",
+                f"{block.data} by {key}: mean over seeds, bars of one standard deviation.",
+                partial(by_key, block, key),
+            )
+
+
+def _numeric(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _judged(block: Block) -> list[Quantity]:
+    """Quantities of the first table of which one way is better and that some run has."""
+    latent = block.facts.judged
+    return [
+        q
+        for q in QUANTITIES.values()
+        if q.table == "fit"
+        and q.better != "none"
+        and any(g.statistic(q, latent) for g in block.groups)
+    ]
+
+
+def by_key(block: Block, key: str) -> Figure:
+    """What is better or worse against a grid key, as in the paper's figures 1c and 1d."""
+    quantities = _judged(block)
+    figure, grid = new(len(quantities), 1, 2.7, 2.6)
+    for axes, quantity in zip(grid[0], quantities, strict=True):
+        _trends(axes, block, key, quantity)
+    legend(figure, grid[0])
+    return figure
+
+
+def _trends(axes: Axes, block: Block, key: str, quantity: Quantity) -> None:
+    """One quantity against a grid key, a line for each method and rest of the grid."""
+
+    def others(group: Group) -> tuple[tuple[str, Any], ...]:
+        return tuple(point for point in group.grid if point[0] != key)
+
+    latent = block.facts.judged
+    lines: dict[str, list[Group]] = {}
+    for group in block.groups:
+        lines.setdefault(Group(group.method, others(group), ()).label, []).append(group)
+    shades = colours(len(lines))
+    for i, (label, groups) in enumerate(lines.items()):
+        points = [(dict(g.grid)[key], s) for g in groups if (s := g.statistic(quantity, latent))]
+        if points:
+            axes.errorbar(
+                [x for x, _ in points],
+                [quantity.factor * s.mean for _, s in points],
+                [quantity.factor * (s.sd or 0.0) for _, s in points],
+                color=shades[i],
+                marker=MARKERS[i % len(MARKERS)],
+                markersize=4,
+                capsize=3,
+                label=label,
+            )
+    most = block.ceiling(quantity, latent)
+    if most is not None:
+        axes.axhline(most, color=GREY, linewidth=0.8, linestyle="--")
+        axes.annotate(
+            "log C" if quantity.latent else "−entropy of the data",
+            (0.98, most),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=7,
+            color="#555555",
+        )
+    unit = "%" if quantity.factor == 100 else "nats" if quantity.unit else ""
+    head = quantity.said(latent)
+    axes.set_title(f"{head} ({unit})" if unit else head)
+    axes.set_xlabel(key)
+    axes.set_xticks(_apart(sorted({dict(g.grid)[key] for g in block.groups})))

@@ -1,0 +1,168 @@
+"""Which figures runs have data for, and their files as PNG and PDF."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lidcli.report.collect import Record
+from lidcli.report.figures import classical, curves, latents
+from lidcli.report.figures import theorem1 as theorem
+from lidcli.report.figures.style import STYLE, Sketch
+from lidcli.report.groups import Block
+
+__all__ = [
+    "BLOCK_FIGURES",
+    "EXPERIMENT_FIGURES",
+    "Drawing",
+    "Picture",
+    "block_sketches",
+    "draw",
+    "draw_experiment",
+    "experiment_sketches",
+    "slug",
+]
+
+DPI = 150
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure: a caption, its files, and whether another figure already shows it."""
+
+    name: str
+    caption: str
+    png: Path
+    pdf: Path
+    part: bool = False
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure across the runs of an experiment, and what a run must hold to be in it.
+
+    Args:
+        arrays: names of arrays.
+        scalars: names of scalars of its evaluation.
+        sketches: from the complete runs that hold both to the figures that they allow.
+    """
+
+    arrays: tuple[str, ...]
+    scalars: tuple[str, ...]
+    sketches: Callable[[Sequence[Record]], Iterator[Sketch]]
+
+    def holds(self, record: Record) -> bool:
+        """Whether a run is complete and holds what is needed."""
+        arrays, scalars = set(self.arrays), set(self.scalars)
+        return record.complete and arrays <= set(record.held) and scalars <= set(record.metrics)
+
+
+BLOCK_FIGURES: dict[str, Callable[[Block, latents.Shown], Iterator[Sketch]]] = {
+    "categories": latents.categories_sketches,
+    "components": latents.components_sketches,
+    "images": latents.images_sketches,
+    "curves": curves.curves_sketches,
+    "by": curves.by_key_sketches,
+}
+"""Figures of a block of runs by name, each from the block and its representative runs' arrays."""
+
+PLANE = ("shown_datum", "shown_mean", "weight", "eigenvalues")
+EXPERIMENT_FIGURES: dict[str, Drawing] = {
+    "figure2": Drawing(PLANE, ("sigma", "posterior_variance/z/2"), classical.by_sigma_sketches),
+    "figure3": Drawing(PLANE, ("sigma", "posterior_variance/z/2"), classical.latents_sketches),
+    "figure4": Drawing((), ("alpha/mean",), classical.weight_sketches),
+    "theorem1": Drawing((), ("identifiability_exact",), theorem.theorem1_sketches),
+}
+"""Figures across an experiment by name: what runs must hold, and how they are drawn."""
+
+
+def slug(text: str) -> str:
+    """A file name from any text.
+
+    Example:
+        >>> slug("../lidvae, layers 9")
+        'lidvae-layers-9'
+    """
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower() or "unnamed"
+
+
+def block_sketches(block: Block) -> Iterator[Sketch]:
+    """Every figure that a block's runs have data for, in the order of a report."""
+    shown = [
+        (group, arrays)
+        for group in block.groups
+        if group.representative is not None and (arrays := group.representative.arrays())
+    ]
+    for sketches in BLOCK_FIGURES.values():
+        yield from sketches(block, shown)
+
+
+def experiment_sketches(records: Sequence[Record]) -> Iterator[Sketch]:
+    """Every figure across the runs of an experiment that they have data for.
+
+    Args:
+        records: of one experiment.
+
+    Returns:
+        `likelihood-by-sigma` (Figure 2), `latents` (Figure 3), `weight` (Figure 4) and `theorem1`.
+    """
+    for drawing in EXPERIMENT_FIGURES.values():
+        held = [record for record in records if drawing.holds(record)]
+        if held:
+            yield from drawing.sketches(held)
+
+
+def draw(block: Block, folder: Path) -> tuple[list[Picture], list[str]]:
+    """Draw whatever a block's runs have data for.
+
+    Args:
+        block: the runs of one experiment, data set and judged latent.
+        folder: takes the files; made if absent.
+
+    Returns:
+        The pictures, in the order of a report, and a sentence for each that could not be drawn.
+    """
+    prefix = f"{block.data}-{block.facts.judged}-" if block.facts.judged else f"{block.data}-"
+    return _save(block_sketches(block), prefix, block.experiment, folder)
+
+
+def draw_experiment(
+    records: Sequence[Record], experiment: str, folder: Path
+) -> tuple[list[Picture], list[str]]:
+    """Draw whatever the runs of an experiment have data for together.
+
+    Args:
+        records: of one experiment.
+        experiment: its name.
+        folder: takes the files; made if absent.
+
+    Returns:
+        The pictures, and a sentence for each that could not be drawn.
+    """
+    return _save(experiment_sketches(records), "", experiment, folder)
+
+
+def _save(
+    sketches: Iterable[Sketch], prefix: str, experiment: str, folder: Path
+) -> tuple[list[Picture], list[str]]:
+    """Make figures and write their files; a sentence for each that cannot be made."""
+    import matplotlib
+
+    pictures, warnings = [], []
+    with matplotlib.rc_context(STYLE):
+        for sketch in sketches:
+            try:
+                figure = sketch.make()
+            except (ValueError, IndexError, KeyError, TypeError) as error:
+                warnings.append(f"{experiment}: no figure {prefix}{sketch.name} ({error}).")
+                continue
+            stem = slug(f"{prefix}{sketch.name}")
+            folder.mkdir(parents=True, exist_ok=True)
+            png, pdf = folder / f"{stem}.png", folder / f"{stem}.pdf"
+            figure.savefig(png, dpi=DPI)
+            figure.set_layout_engine("none")
+            figure.savefig(pdf, dpi=DPI, metadata={"CreationDate": None})
+            pictures.append(Picture(stem, sketch.caption, png, pdf, sketch.part))
+    return pictures, warnings

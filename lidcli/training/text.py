@@ -1,0 +1,199 @@
+"""From the sections of a configuration to the parts of a text model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lidcli.config import sections
+from lidcli.config.run import RunConfig
+from lidcli.data.cooccurrence import (
+    Directions,
+    cooccurrence_directions,
+    random_directions,
+    unigram_distribution,
+)
+from lidcli.data.documents import TextDataset
+from lidcli.data.vocabulary import END_ID, UNKNOWN_ID
+from lidcli.models.batch import Batch, TokenBatch
+from lidcli.models.priors import Prior, StandardNormal
+from lidcli.models.sequence import SequenceObservation
+from lidcli.nn.conditional import ConditionalOutput, minimal
+from lidcli.nn.joint import JointOutput
+from lidcli.nn.recurrent import History, LSTMEncoder
+from lidcli.nn.sequence import SequenceDecoder
+from lidcli.nn.token_output import LinearOutput, SkipOutput, TokenOutput
+
+__all__ = ["brenier_lstm", "columns", "lstm", "lstm_encoder", "no_prior", "skip_lstm"]
+
+SPECIAL = (END_ID, UNKNOWN_ID)
+REFERENCE = END_ID
+"""The token whose logit is 0: the one that every document has."""
+MARGIN = 1.5
+"""Length of sentences that are drawn at most, over the longest of the training part."""
+
+
+def no_prior(settings: sections.Language, data: TextDataset) -> Prior:
+    """A latent of no dimension."""
+    return StandardNormal(0)
+
+
+def _history(settings: sections.LSTMDecoder, data: TextDataset, latent: int) -> History:
+    return History(
+        len(data.vocabulary),
+        settings.embedding,
+        settings.hidden,
+        settings.layers,
+        latent=latent,
+        dropout=settings.dropout,
+    )
+
+
+def _observation(
+    settings: sections.LSTMDecoder, data: TextDataset, history: History, output: TokenOutput
+) -> SequenceObservation:
+    decoder = SequenceDecoder(history, output, chunk=settings.chunk)
+    longest = max(8, int(MARGIN * int(data.train.lengths.max())))
+    return SequenceObservation(decoder, END_ID, longest)
+
+
+def _latent(config: RunConfig) -> int:
+    latent: int = config.model.latent  # type: ignore[attr-defined]
+    return latent
+
+
+def _odds(data: TextDataset) -> Tensor:
+    """Log odds (V - 1,) of the other tokens to the reference, in the training part."""
+    p = torch.from_numpy(unigram_distribution(data.train.ids, len(data.vocabulary)))
+    log_p = p.log()
+    others = torch.arange(len(p)) != REFERENCE
+    return (log_p - log_p[REFERENCE])[others]
+
+
+def lstm(
+    settings: sections.LSTMDecoder, config: RunConfig, data: TextDataset
+) -> SequenceObservation:
+    """The classical sequential VAE's decoder, or without a latent a language model."""
+    history = _history(settings, data, _latent(config))
+    output = LinearOutput(
+        len(data.vocabulary), settings.hidden, reference=REFERENCE, start=_odds(data)
+    )
+    return _observation(settings, data, history, output)
+
+
+def columns(
+    settings: sections.SkipLSTMDecoder | sections.BrenierLSTMDecoder,
+    data: TextDataset,
+    latent: int,
+) -> Directions:
+    """β's columns for a data set, orthonormal in Fisher's metric at the unigram distribution."""
+    ids, offsets, size = data.train.ids, data.train.offsets, len(data.vocabulary)
+    found = cooccurrence_directions(ids, offsets, size, latent, excluded=SPECIAL)
+    if settings.columns == "data":
+        return found
+    return replace(found, columns=random_directions(found.unigram, latent, excluded=SPECIAL))
+
+
+def _beta(found: Directions, c: float) -> dict[str, Any]:
+    """Columns, probabilities and strengths of the V - 1 free logits."""
+    b, p = minimal(
+        torch.from_numpy(found.columns), torch.from_numpy(found.unigram), reference=REFERENCE
+    )
+    dispersion = torch.from_numpy(found.dispersion)
+    floor = SMALLEST * dispersion.max().clamp(min=SMALLEST)
+    return {"columns": b, "unigram": p, "strengths": c * dispersion.clamp(min=floor).sqrt()}
+
+
+SMALLEST = 0.01
+"""λ_k over the largest, at least: no latent is left without its column."""
+
+
+def skip_lstm(
+    settings: sections.SkipLSTMDecoder, config: RunConfig, data: TextDataset
+) -> SequenceObservation:
+    """The classical decoder with a linear path along β's columns."""
+    latent = _latent(config)
+    beta = _beta(columns(settings, data, latent), settings.c)
+    output = SkipOutput(
+        beta["columns"],
+        beta["strengths"],
+        settings.hidden,
+        reference=REFERENCE,
+        start=_odds(data),
+    )
+    return _observation(settings, data, _history(settings, data, latent), output)
+
+
+def brenier_lstm(
+    settings: sections.BrenierLSTMDecoder, config: RunConfig, data: TextDataset
+) -> SequenceObservation:
+    """The identifiable decoder: conditional on the history, or joint with it."""
+    latent = _latent(config)
+    history = _history(settings, data, 0)
+    maps: dict[str, Any] = {
+        "reference": REFERENCE,
+        "width": settings.hidden,
+        "hidden": settings.convex_hidden,
+        "layers": settings.convex_layers,
+        "rotations": settings.rotations,
+        "gain": settings.gain,
+    }
+
+    def conditional() -> TokenOutput:
+        beta = _beta(columns(settings, data, latent), settings.c)
+        return ConditionalOutput(
+            beta["columns"],
+            beta["unigram"],
+            beta["strengths"],
+            settings.hidden,
+            inner_lipschitz=settings.inverse_lipschitz,
+            **maps,
+        )
+
+    def joint() -> TokenOutput:
+        return JointOutput(
+            len(data.vocabulary),
+            latent,
+            settings.hidden,
+            inverse_lipschitz=settings.inverse_lipschitz,
+            **maps,
+        )
+
+    output = {"conditional": conditional, "joint": joint}[settings.output]()
+    return _observation(settings, data, history, output)
+
+
+class TokenEncoder(nn.Module):
+    """An LSTM, as an encoder of batches."""
+
+    def __init__(self, network: LSTMEncoder) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Batch) -> Tensor:
+        """Features (N, hidden)."""
+        assert isinstance(x, TokenBatch)
+        out: Tensor = self.network(x.ids, x.lengths)
+        return out
+
+
+def lstm_encoder(
+    settings: sections.LSTMEncoder, data: TextDataset
+) -> tuple[Callable[[], nn.Module], int]:
+    """Makes LSTMs over the tokens, and says how many features they give."""
+
+    def make() -> nn.Module:
+        network = LSTMEncoder(
+            len(data.vocabulary),
+            settings.embedding,
+            settings.hidden,
+            settings.layers,
+            dropout=settings.dropout,
+        )
+        return TokenEncoder(network)
+
+    return make, settings.hidden

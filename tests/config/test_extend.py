@@ -1,0 +1,172 @@
+"""Code of the user's: named where the user says so, and nowhere else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lidcli.config import kinds
+from lidcli.config.plan import plan_grid
+from lidcli.config.read import codes_in, load_files
+from lidcli.config.resolve import resolve
+from lidcli.config.run import RunConfig
+from lidcli.errors import ConfigError
+
+CODE = """
+from lidcli.extend import Data, Decoder, Points
+
+class Spline(Decoder):
+    knots: int = 5
+    slope: float = 1.0
+
+    def build(self, latent, outputs):
+        return ("spline", self.knots, latent, outputs)
+
+class Rings(Points):
+    rings: int = 2
+
+    def build(self):
+        return ("rings", self.rings)
+
+class Idle(Decoder):
+    pass
+
+def function():
+    pass
+"""
+
+MINE = """
+models:
+  splined: {decoder: {use: "mine_code:Spline", knots: 7}}
+  plain: {}
+data:
+  rings: {use: "mine_code:Rings", rings: 3, model: {latent: 2, categories: 2}}
+  dots: {kind: points, decoder: {slope: 2.0}}
+experiments:
+  trial: {models: [splined, plain], data: [rings, dots], set: {decoder: {slope: 4.0}}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with code of the user's, of which nothing is allowed yet."""
+    (tmp_path / "mine_code.py").write_text(CODE)
+    (tmp_path / "mine.yaml").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(kinds, "_allowed", set())
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    sys.modules.pop("mine_code", None)
+
+
+def test_a_kind_of_ones_own_has_its_own_settings(here: Path) -> None:
+    known = load_files([here / "mine.yaml"], trusted=[here / "mine.yaml"])
+    config = resolve(known, model="splined", data="rings", overrides=[("decoder.slope", 3)])
+    assert config.decoder.kind == "mine_code:Spline"
+    assert config.decoder.build(2, 4) == ("spline", 7, 2, 4)
+    assert config.decoder.slope == 3.0
+    assert config.data.build() == ("rings", 3)
+    assert config.data.name == "rings"
+    assert config.likelihood.kind == "gaussian"
+    assert RunConfig.of(config.document()) == config
+
+
+def test_settings_of_ones_own_are_shared_like_ours(here: Path) -> None:
+    known = load_files([here / "mine.yaml"], trusted=[here / "mine.yaml"])
+    assert resolve(known, model="splined", data="dots").decoder.slope == 2.0
+    assert not hasattr(resolve(known, model="plain", data="dots").decoder, "slope")
+    grid = {"decoder.knots": [3, 4]}
+    plan = plan_grid(known, "g", models=["splined", "plain"], data=["dots"], grid=grid, seeds=[0])
+    assert [run.method for run in plan.runs] == ["splined", "splined", "plain"]
+    with pytest.raises(ConfigError, match="a kind of yours has it"):
+        resolve(known, model="plain", data="dots", overrides=[("decoder.knots", 3)])
+    with pytest.raises(ConfigError, match=r"did you mean decoder\.knots"):
+        resolve(known, model="splined", data="dots", overrides=[("decoder.knot", 3)])
+
+
+def test_all_values_of_ones_own_kind_are_part_of_the_runs_name(here: Path) -> None:
+    known = load_files([here / "mine.yaml"], trusted=[here / "mine.yaml"])
+    one, other = (
+        resolve(known, model="splined", data="dots", overrides=[("decoder.knots", knots)]).run_id
+        for knots in (5, 6)
+    )
+    assert one != other
+
+
+def test_code_is_imported_only_if_a_file_named_on_the_command_line_names_it(here: Path) -> None:
+    known = load_files([here / "mine.yaml"])
+    with pytest.raises(ConfigError, match="nothing named on this command line allows it"):
+        resolve(known, model="splined", data="dots")
+    document = resolve(known, model="plain", data="dots").document()
+    document["decoder"] = {"kind": "mine_code:Spline"}
+    with pytest.raises(ConfigError, match="nothing named on this command line allows it"):
+        RunConfig.of(document)
+    assert "mine_code" not in sys.modules
+    kinds.allow(["mine_code:Spline"])
+    assert RunConfig.of(document).decoder.knots == 5
+    assert kinds.allowed() == ["mine_code:Spline"]
+
+
+@pytest.mark.parametrize(
+    ("use", "told"),
+    [
+        ("mine_code:Nothing", "cannot be imported: AttributeError"),
+        ("no_such_module:X", "cannot be imported: ModuleNotFoundError"),
+        ("broken_code:X", "cannot be imported: ZeroDivisionError: division by zero."),
+        (":X", "cannot be imported"),
+        ("mine_code:", "cannot be imported"),
+        ("mine_code:function", "must be a class derived from lidcli.extend.Decoder"),
+        ("mine_code:Rings", "must be a class derived from lidcli.extend.Decoder"),
+        ("os:getcwd", "must be a class derived from lidcli.extend.Decoder"),
+    ],
+)
+def test_code_that_is_no_kind_is_one_sentence(here: Path, use: str, told: str) -> None:
+    (here / "broken_code.py").write_text("1 / 0")
+    (here / "wrong.yaml").write_text(f'models: {{odd: {{decoder: {{use: "{use}"}}}}}}')
+    paths = [here / "mine.yaml", here / "wrong.yaml"]
+    known = load_files(paths, trusted=paths)
+    with pytest.raises(ConfigError) as caught:
+        resolve(known, model="odd", data="dots")
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_kind_without_build_says_so(here: Path) -> None:
+    kinds.allow(["mine_code:Idle"])
+    known = load_files([here / "mine.yaml"])
+    config = resolve(
+        known, model="plain", data="dots", overrides=[("decoder.use", "mine_code:Idle")]
+    )
+    with pytest.raises(ConfigError, match="Idle needs a method build"):
+        config.decoder.build(1, 1)
+
+
+def test_a_kind_and_a_use_at_once_are_refused(here: Path) -> None:
+    (here / "both.yaml").write_text('models: {odd: {decoder: {use: "a:B", kind: mlp}}}')
+    with pytest.raises(ConfigError, match="give use or kind, not both"):
+        load_files([here / "both.yaml"])
+
+
+def test_names_are_found_wherever_a_kind_is_named() -> None:
+    tree = {
+        "defaults": {"train": {"use": "a:A"}},
+        "models": {"m": {"use": "a:B", "encoder": {"kind": "a:C"}}},
+        "data": {"d": {"use": "a:D", "models": {"m": {"use": "a:E", "decoder": {"use": "a:F"}}}}},
+        "experiments": {"e": {"title": "no:code", "grid": {"decoder.use": ["a:G", "mlp"]},
+                              "set": {"likelihood": {"use": "a:H"}}}},
+        "profiles": {"p": {"inference": {"use": "a:I"}}},
+    }  # fmt: skip
+    assert sorted(codes_in(tree)) == [
+        ("data", "a:D"),
+        ("decoder", "a:F"),
+        ("decoder", "a:G"),
+        ("encoder", "a:C"),
+        ("inference", "a:I"),
+        ("likelihood", "a:H"),
+        ("model", "a:B"),
+        ("model", "a:E"),
+        ("train", "a:A"),
+    ]
