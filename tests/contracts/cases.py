@@ -136,8 +136,11 @@ USUAL: Tree = {
     "inference": {"kind": "amortized", "hidden": 8},
     "train": {"optimiser": "adam", "batch_size": 8},
 }
-LIKELIHOOD_OF = {"points": "gaussian", "image": "bernoulli"}
-"""The likelihood where the case names none, by the form of the data."""
+LIKELIHOOD_OF: dict[str, Settings] = {
+    "points": {"kind": "gaussian", "sigma": 1.5},
+    "image": {"kind": "bernoulli"},
+}
+"""The likelihood where the case names none, by the form of the data, with wide noise."""
 SHAPES = {"points": (2,), "image": (2, 2)}
 
 
@@ -193,7 +196,7 @@ def build_case(section: str, case: Case, form: str | None = None) -> tuple[Any, 
         kind = KINDS[section][case.kind]
         form = form or getattr(kind, "forms", ("points",))[0]
         tree["data"] = {"kind": form, "name": "small"}
-        tree.setdefault("likelihood", {"kind": LIKELIHOOD_OF[form]})
+        tree.setdefault("likelihood", dict(LIKELIHOOD_OF[form]))
     model = KINDS["model"][tree["model"]["family"]]
     inference = KINDS["inference"][tree["inference"]["kind"]]
     needed = {*model.needs, *inference.needs, "model", "inference", "data"}
