@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from lidcli.config.schema import DataConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.reference import perceptron_of_equal_size
 from benchmarks.timing import publish, table
+from lidcli.config.sections import Image
 from lidcli.data.registry import load
 from lidcli.nn import MLP, InjectiveDecoder
 
@@ -91,7 +91,7 @@ def train(run: dict[str, Any]) -> dict[str, Any]:
     """One run, its figures added to its description."""
     root = Path(os.environ.get("LID_MIRROR", "data"))
     few = 20_000 if run["data"] == "mnist" else None
-    data = load(DataConfig(name=run["data"], kind="image", root=root, train=few))
+    data = load(Image(name=run["data"], root=root, train=few))
     torch.manual_seed(run["seed"])
     rng = np.random.default_rng(run["seed"])
     pixels = data.train.x.shape[1]

@@ -15,16 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lidcli.config.load import load_files, resolve
-from lidcli.config.schema import RunConfig
 from torch.nn.utils import clip_grad_norm_
 
 from lidcli.cli.progress import LogLines
+from lidcli.config.read import load_files
+from lidcli.config.resolve import resolve
+from lidcli.config.run import RunConfig
 from lidcli.data.registry import load
+from lidcli.models.batch import DenseBatch
 from lidcli.training.build import build
 from lidcli.training.loop import Progress, Trainer
-from lidcli.training.optimisers import make_optimiser
+from lidcli.training.optimisers import groups
 from lidcli.training.signals import StopRequest
+from lidcli.training.sources import split_of
 
 
 def bare_epoch(model: Any, optimiser: Any, data: torch.Tensor, config: RunConfig) -> None:
@@ -33,7 +36,9 @@ def bare_epoch(model: Any, optimiser: Any, data: torch.Tensor, config: RunConfig
     data = data[torch.randperm(len(data))]
     for x in data.split(config.train.batch_size):
         optimiser.zero_grad(set_to_none=True)
-        loss = -model.elbo_terms(x, config.inference.samples).mean()
+        batch = DenseBatch(x)
+        terms = model.terms(batch, model.posterior(batch).draw(config.inference.samples))
+        loss = -(terms.reconstruction - terms.kl).mean()
         loss.backward()
         clip_grad_norm_(parameters, config.train.clip)
         optimiser.step()
@@ -61,15 +66,14 @@ def main() -> None:
     trainer = Trainer(
         config,
         build(config, data),
-        train,
-        torch.from_numpy(data.valid.x),
-        stochastic=data.stochastic,
+        split_of(data, "train", config.train.batch_size),
+        split_of(data, "valid"),
         observer=LogLines(),
         save=lambda state, progress: saves.append(progress),
         stop=StopRequest(),
     )
     model = build(config, data)
-    optimiser = make_optimiser(config.train, model)
+    optimiser = config.train.build(groups(model, config.train.decoder_rate))
     bits = torch.bernoulli(train) if data.stochastic else train
 
     def runner() -> None:

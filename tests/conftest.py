@@ -8,9 +8,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 600.0
@@ -32,12 +35,14 @@ def mirror() -> Path:
     return Path(named)
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    """Every test draws the same numbers, whichever ran before it."""
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.manual_seed(0)
+@pytest.fixture
+def cuda() -> torch.device:
+    """The GPU; skips the test where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    return torch.device("cuda")
 
 
 Lid = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -13,10 +13,10 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
-from lidcli.config.schema import DataConfig
 from torch import Tensor
 from torch.nn import functional as F
 
+from lidcli.config.sections import Image
 from lidcli.data.registry import load
 from lidcli.nn import ICNN, MLP, BrenierMap, InjectiveDecoder, measured_modulus
 
@@ -123,7 +123,7 @@ def clamp_at_zero(phi: ICNN) -> None:
 
 def start() -> None:
     """First loss against depth, and loss against step at `layers: 19`, on digits."""
-    data = load(DataConfig(name="digits", kind="image"))
+    data = load(Image(name="digits"))
     grey = torch.from_numpy(data.train.x)
     latent, hidden, pixels = 16, 128, grey.shape[1]
 

@@ -37,6 +37,8 @@ def resolve(
 ) -> RunConfig:
     """Resolve one run: defaults < model < data < pair < experiment < profile < overrides.
 
+    What a data entry says of a profile (`profiles:` in it) comes with the profile.
+
     The kinds of the sections are decided first. Settings of the shared levels (defaults, data,
     experiment, profile) apply where those kinds have them; those of the model, of the pair of
     model and data and of the overrides have to apply.
@@ -95,7 +97,8 @@ def resolve_loosely(
     levels: list[Tree] = [experiments.defaults, own[0], experiments.data[data], own[1]]
     base = _merged([{"data": {"name": data}}, *levels])
     levels += [experiments.experiments[experiment].set] if experiment is not None else []
-    levels += [experiments.profiles[profile]] if profile is not None else []
+    if profile is not None:
+        levels += [experiments.profiles[profile], experiments.scales.get((profile, data), {})]
     asked = [_split(key, value) for key, value in overrides]
     merged = _merged([base, *levels[4:], *({at: {key: value}} for at, key, value in asked)])
     chosen = _choose(merged)

@@ -99,11 +99,6 @@ class Exact:
     def infer(self, job: Job) -> None:
         """What remains to be done for the posterior: nothing, it is exact."""
 
-    def weights(self, state: dict[str, Any]) -> dict[str, Any]:
-        """The fitted parameters."""
-        weights: dict[str, Any] = state["model"]
-        return weights
-
     def measure(self, config: RunConfig, split: str) -> Evaluation:
         """Measure in closed form where there is one."""
         source = split_of(self.data, split)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from lidcli.config.run import RunConfig
 from lidcli.config.sections import Inference
 from lidcli.data.dataset import Dataset
@@ -47,7 +45,7 @@ class Gradient:
         assert config.train is not None
 
         def save(state: dict[str, Any], progress: Progress) -> None:
-            run.save_checkpoint(state)
+            run.save_checkpoint(state, step=progress.step)
             run.update(
                 provenance={
                     "epochs_done": progress.epoch,
@@ -69,7 +67,8 @@ class Gradient:
         )
         state, warnings = run.load_checkpoint()
         if state is not None:
-            trainer.restore(state)
+            with run.fitting():
+                trainer.restore(state)
         if warnings:
             run.update(provenance={"warnings": warnings})
         job.start(
@@ -87,8 +86,3 @@ class Gradient:
         return measure_latent(
             config, self.model, source.fixed().to(self.device), source.labels, self.data
         )
-
-    def weights(self, state: dict[str, Any]) -> dict[str, torch.Tensor]:
-        """The weights to measure, of a checkpoint: the best so far, or those it ends with."""
-        weights: dict[str, torch.Tensor] = state["best"] or state["model"]
-        return weights

@@ -14,6 +14,7 @@ from lidcli.config.run import RunConfig
 from lidcli.data.dataset import Dataset
 from lidcli.errors import DataError, DivergedError, Interrupted, StoreError
 from lidcli.metrics.evaluation import Evaluation
+from lidcli.store.digest import digest
 from lidcli.store.hdf5 import DamagedError
 from lidcli.store.run import Run
 from lidcli.training.loop import Observer
@@ -178,6 +179,7 @@ def _fit_and_measure(
         run.update(
             provenance={
                 "status": "complete",
+                "weights_sha256": digest(made.model.state_dict()),
                 "finished": _now(),
                 "evaluation_seconds": time.monotonic() - started,
                 "wall_seconds": seconds + time.monotonic() - started,
@@ -221,18 +223,17 @@ def evaluate_run(run: Run, config: RunConfig) -> Evaluation:
         config: the run's own, with the evaluation settings that are wanted.
 
     Raises:
-        StoreError: the run has no weights.
+        StoreError: the run is not finished, or its weights are not those its record names.
         DataError: the data are not those it was trained on.
     """
     _prepare(config)
     data: Dataset = config.data.build()
     _check_data(run, data)
     with run.lock():
-        state, _ = run.load_checkpoint()
-        if state is None:
-            raise StoreError(f"{run.folder} has no checkpoint: nothing to evaluate.")
+        weights = run.load_weights()
         made = procedure(config, data)
-        made.model.load_state_dict(made.weights(state))
+        with run.fitting():
+            made.model.load_state_dict(weights)
         return _measure(config, run, made, config.evaluate.split)
 
 

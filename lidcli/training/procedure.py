@@ -52,10 +52,6 @@ class Procedure(Protocol):
         """Fit from the last checkpoint to the end and write the final one; seconds it took."""
         ...
 
-    def weights(self, state: dict[str, Any]) -> dict[str, Any]:
-        """The weights to measure, of a checkpoint."""
-        ...
-
     def measure(self, config: RunConfig, split: str) -> Evaluation:
         """Everything about a split, its arrays those that figures need; the caller seeds."""
         ...

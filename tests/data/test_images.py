@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lidcli.config.schema import DataConfig
 
+from lidcli.config.sections import Image
 from lidcli.data.dataset import Dataset
 from lidcli.data.images import load_npz, read_idx
 from lidcli.data.registry import load
@@ -84,7 +84,7 @@ def test_any_damage_is_refused_or_harmless(tmp_path) -> None:
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
 def test_the_real_files_give_the_documented_statistics(mirror: Path, name: str) -> None:
     mean, sd = {"mnist": (0.1307, 0.3081), "fashion-mnist": (0.2860, 0.3530)}[name]
-    whole = load(DataConfig(name=name, kind="image", root=mirror, binarise=False))
+    whole = load(Image(name=name, root=mirror, binarise=False))
     pixels = np.concatenate([whole.train.x, whole.valid.x])
     assert (len(pixels), len(whole.test.x), whole.shape) == (60_000, 10_000, (28, 28))
     assert float(pixels.mean(dtype=float)) == pytest.approx(mean, abs=1e-4)
@@ -94,7 +94,7 @@ def test_the_real_files_give_the_documented_statistics(mirror: Path, name: str) 
 
 @pytest.mark.mirror
 def test_a_random_subset_of_the_training_images_and_all_test_images_are_used(mirror) -> None:
-    data = load(DataConfig(name="mnist", kind="image", root=mirror, train=20_000))
+    data = load(Image(name="mnist", root=mirror, train=20_000))
     assert [len(part.x) for part in (data.train, data.valid, data.test)] == [18_000, 2_000, 10_000]
     assert (np.bincount(data.train.labels, minlength=10) > 1500).all()
     assert data.stochastic
@@ -102,10 +102,10 @@ def test_a_random_subset_of_the_training_images_and_all_test_images_are_used(mir
     assert data.notes == ("mnist: a random 20,000 of 60,000 training images (split seed 0).",)
 
 
-def npz(tmp_path: Path, **arrays: Any) -> DataConfig:
+def npz(tmp_path: Path, **arrays: Any) -> Image:
     path = tmp_path / "mine.npz"
     np.savez_compressed(path, **arrays)
-    return DataConfig(name="mine", kind="image", path=path)
+    return Image(name="mine", path=path)
 
 
 X = rng.integers(0, 256, (40, 4, 3)).astype(np.uint8)
@@ -119,7 +119,7 @@ def parts(data: Dataset) -> list[int]:
 def test_images_without_a_test_set_are_split(tmp_path) -> None:
     data = load_npz(npz(tmp_path, x=X, labels=LABELS * 10 - 5))
     assert parts(data) == [32, 4, 4]
-    assert (data.shape, data.classes, data.kind) == ((4, 3), 3, "image")
+    assert (data.shape, data.classes, data.form) == ((4, 3), 3, "image")
     assert set(data.train.labels) == {0, 1, 2}
     assert "no published split" in data.notes[0]
 
@@ -237,7 +237,7 @@ def test_a_shape_that_the_bytes_do_not_fill_is_refused_before_room_is_made(tmp_p
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x.npy", header_of(shape))
     with pytest.raises(DataError, match=r"mine\.npz: x "):
-        load_npz(DataConfig(name="mine", kind="image", path=path))
+        load_npz(Image(name="mine", path=path))
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused_unpacked(tmp_path) -> None:
@@ -251,7 +251,7 @@ def test_an_archive_that_unpacks_to_too_much_is_refused_unpacked(tmp_path) -> No
     content[at : at + 4] = struct.pack("<I", 3 << 30)
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"unpacks to 3221225472 bytes; lid reads at most 2 GiB"):
-        load_npz(DataConfig(name="mine", kind="image", path=path))
+        load_npz(Image(name="mine", path=path))
 
 
 def test_an_array_that_is_there_twice_is_refused(tmp_path) -> None:
@@ -261,7 +261,7 @@ def test_an_array_that_is_there_twice_is_refused(tmp_path) -> None:
         with pytest.warns(UserWarning, match="Duplicate"):
             archive.writestr("x.npy", header_of("(4, 3, 1)"))
     with pytest.raises(DataError, match="holds x twice"):
-        load_npz(DataConfig(name="mine", kind="image", path=path))
+        load_npz(Image(name="mine", path=path))
 
 
 def test_labels_of_more_than_63_bits_are_refused(tmp_path) -> None:
@@ -277,6 +277,6 @@ def test_pipes_are_refused_without_waiting(tmp_path) -> None:
     path = tmp_path / "mine.npz"
     os.mkfifo(path)
     with pytest.raises(DataError, match="is not a plain file"):
-        load_npz(DataConfig(name="mine", kind="image", path=path))
+        load_npz(Image(name="mine", path=path))
     with pytest.raises(DataError, match="is not a plain file"):
         read_idx(path, SHAPE)

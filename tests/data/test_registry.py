@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from lidcli.config.load import load_files
-from lidcli.config.schema import DataConfig
 
+from lidcli.config.read import load_files
+from lidcli.config.run import read_section
+from lidcli.config.sections import Image
 from lidcli.data.registry import DATASETS, load
 from lidcli.data.text_files import TEXT_DATASETS
 from lidcli.errors import ConfigError, DataError
@@ -32,7 +33,7 @@ def test_every_shipped_data_entry_is_in_the_registry_with_its_kind(repository: P
 @pytest.mark.parametrize("name", [name for name, info in DATASETS.items() if info.files])
 def test_files_that_are_not_here_are_asked_for_by_command(tmp_path, name: str) -> None:
     with pytest.raises(DataError, match=f"is missing; `lid fetch {name}` gets it"):
-        load(DataConfig(name=name, kind="image", root=tmp_path))
+        load(Image(name=name, root=tmp_path))
 
 
 @pytest.mark.mirror
@@ -70,10 +71,10 @@ def test_what_the_mirror_lacks_is_known_by_what_its_manifest_says(mirror: Path) 
         ({"name": "digits", "kind": "points"}, "data.kind of digits is image, not points"),
         ({"name": "a", "kind": "points", "path": "a.npz"}, "points takes a .csv file, not a.npz"),
         ({"name": "a", "kind": "image", "path": "a.csv"}, "image takes a .npz file, not a.csv"),
-        ({"name": "a", "kind": "text", "path": "a.txt"}, "points or image, not text"),
+        ({"name": "a", "kind": "sound", "path": "a.wav"}, "data.kind = 'sound' is none of points,"),
     ],
 )
 def test_what_does_not_fit_is_refused(settings, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load(DataConfig(**settings))
+        read_section("data", settings).build()
     assert words in str(caught.value)

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lidcli.config.schema import DataConfig
 
+from lidcli.config.sections import Points
 from lidcli.data.dataset import Split, fingerprint
 from lidcli.data.splits import split
 from lidcli.errors import ConfigError, DataError
 
 
-def config(**settings: object) -> DataConfig:
-    return DataConfig(name="mine", kind="points", **settings)
+def config(**settings: object) -> Points:
+    return Points(name="mine", **settings)
 
 
 @given(

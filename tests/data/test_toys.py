@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 import pytest
-from lidcli.config.schema import DataConfig
 
+from lidcli.config.sections import Image, Points
 from lidcli.data.dataset import Dataset
 from lidcli.data.toys import PINWHEEL_ENTROPY, digits, pinwheel, pinwheel_log_density
 
 
-def pinwheel_config(**settings: object) -> DataConfig:
-    return DataConfig(name="pinwheel", kind="points", **settings)
+def pinwheel_config(**settings: object) -> Points:
+    return Points(name="pinwheel", **settings)
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +96,8 @@ def test_a_density_is_asked_for_points_of_the_plane_only() -> None:
         pinwheel_log_density(np.zeros((4, 3)))
 
 
-def digits_config(**settings: object) -> DataConfig:
-    return DataConfig(name="digits", kind="image", **settings)
+def digits_config(**settings: object) -> Image:
+    return Image(name="digits", **settings)
 
 
 def test_digits_are_intensities_in_training_and_fixed_bits_in_evaluation() -> None:

@@ -11,11 +11,13 @@ from scipy.integrate import quad
 from scipy.special import polygamma
 from scipy.stats import beta
 
-from lidcli.inference.exact import ExactCategory, ExactGaussian
+from lidcli.inference.exact import ExactClusters, ExactGaussian
 from lidcli.inference.weight import beta_log_prior, weight_log_likelihood, weight_posterior
+from lidcli.metrics.closed_form import evaluate_gmm
 from lidcli.metrics.likelihood import bounds
 from lidcli.models.gmm import GMM
 from lidcli.models.ppca import PPCA
+from lidcli.models.transport import two_cluster_gmvae
 
 
 @pytest.fixture
@@ -29,48 +31,70 @@ def ppca() -> PPCA:
 
 @pytest.fixture
 def gmm() -> GMM:
-    model = GMM(torch.tensor([0.2, 0.8]), torch.tensor([[-1.0], [1.0]]), torch.ones(2, 1, 1))
-    model.posterior = ExactCategory(model)
-    return model
+    return GMM(torch.tensor([0.2, 0.8]), torch.tensor([[-1.0], [1.0]]), torch.ones(2, 1, 1))
 
 
-@pytest.mark.parametrize("name", ["ppca", "gmm"])
-def test_every_importance_weight_is_the_marginal(name: str, request: pytest.FixtureRequest) -> None:
-    model = request.getfixturevalue(name)
+def test_every_importance_weight_of_a_ppca_is_the_marginal(ppca: PPCA) -> None:
+    torch.manual_seed(0)
+    x = ppca.sample(30)
+    marginal = ppca.log_marginal(x.x)
+    weights = ppca.log_weights(x, 4)
+    assert torch.allclose(weights, marginal.expand(4, 30), atol=1e-8)
+    terms = ppca.terms(x, ppca.posterior(x).draw(4))
+    assert torch.allclose(terms.reconstruction - terms.kl, weights, atol=1e-8)
+    measured = bounds(ppca, x, samples=4)
+    assert torch.allclose(measured.ll, marginal, atol=1e-8)
+    assert torch.allclose(measured.elbo, measured.ll, atol=1e-8)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_every_importance_weight_of_two_clusters_is_the_marginal(shared: bool) -> None:
+    model = two_cluster_gmvae((-1.0, 1.0), 0.5, 0.4, 2, shared=shared)
+    model.posterior = ExactClusters(model, (-1.0, 1.0), 0.5, 0.4, shared)
     torch.manual_seed(0)
     x = model.sample(30)
     weights = model.log_weights(x, 4)
-    assert torch.allclose(weights, model.log_marginal(x).expand(4, 30), atol=1e-8)
-    assert torch.allclose(model.elbo_terms(x, 4), weights, atol=1e-8)
-    measured = bounds(model, x, samples=4)
-    assert torch.allclose(measured.ll, model.log_marginal(x), atol=1e-8)
-    assert torch.allclose(measured.elbo, measured.ll, atol=1e-8)
+    assert torch.allclose(weights, weights[0].expand(4, 30), atol=1e-8)
+    terms = model.terms(x, model.posterior(x).draw(4))
+    assert torch.allclose(terms.reconstruction - terms.kl, weights, atol=1e-8)
+
+
+def test_the_bound_of_a_mixture_from_its_formulas_is_the_marginal(gmm: GMM) -> None:
+    torch.manual_seed(0)
+    x = gmm.sample(30)
+    found = evaluate_gmm(gmm, x, None).scalars
+    marginal = gmm.log_marginal(x).mean().item()
+    assert found["ll"] == pytest.approx(marginal, abs=1e-8)
+    assert found["elbo"] == pytest.approx(marginal, abs=1e-8)
+    assert found["reconstruction"] - found["kl/joint"] == pytest.approx(marginal, abs=1e-8)
 
 
 def test_draws_of_a_ppca_have_the_posterior_s_moments(ppca: PPCA) -> None:
     torch.manual_seed(0)
     x = ppca.sample(1)
-    latent = ppca.posterior.draw(ppca.posterior.encode(x), 200_000).latent[:, 0]
-    assert torch.allclose(latent.mean(0), ppca.posterior_mean(x)[0], atol=0.01)
+    latent = ppca.posterior(x).draw(200_000).latent[:, 0]
+    assert torch.allclose(latent.mean(0), ppca.posterior_mean(x.x)[0], atol=0.01)
     assert torch.allclose(torch.cov(latent.T), ppca.posterior_covariance(), atol=0.01)
 
 
 def test_the_density_of_a_draw_is_the_one_it_was_drawn_with(ppca: PPCA) -> None:
     torch.manual_seed(0)
     x = ppca.sample(4)
-    parameters = ppca.posterior.encode(x)
-    drawn = ppca.posterior.draw(parameters, 1)
-    log_q = ppca.posterior.log_prob(drawn.latent[0], parameters)
+    conditional = ppca.posterior(x)
+    drawn = conditional.draw(1)
+    log_q = conditional.log_prob(drawn.latent[0])
     assert torch.allclose(log_q.diagonal(), drawn.log_q[0], atol=1e-8)
 
 
 def test_the_category_s_posterior_is_the_responsibility(gmm: GMM) -> None:
     x = torch.linspace(-3, 3, 7, dtype=torch.float64)[:, None]
-    drawn = gmm.posterior.draw(gmm.posterior.encode(x), 1)
-    assert torch.allclose(gmm.category_probabilities(drawn), gmm.responsibilities(x))
-    one = torch.eye(2, dtype=torch.float64)
-    log_prob = gmm.posterior.log_prob(one, gmm.posterior.encode(x))
-    assert torch.allclose(log_prob.T.exp(), gmm.responsibilities(x))
+    pi = gmm.weights
+    first = torch.sigmoid(torch.log(pi[0] / pi[1]) - 2 * x[:, 0])
+    q = torch.stack([first, 1 - first], dim=1)
+    assert torch.allclose(gmm.responsibilities(x), q)
+    found = evaluate_gmm(gmm, x, None).scalars
+    kl = (q * (q / pi).log()).sum(1)
+    assert found["kl/c"] == pytest.approx(kl.mean().item(), abs=1e-8)
 
 
 def log_densities(half_distance: float, n: int) -> np.ndarray:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from lidcli.inference.amortized import FlowPosterior
-from lidcli.models.base import Draws, Parameters, normal_log_prob
-from lidcli.models.continuous import Continuous
-from lidcli.models.mixture import Mixture
 from torch import Tensor, nn
 
+from lidcli.inference.flow import CategoryPosterior, FlowPosterior
 from lidcli.metrics import clustering, information
 from lidcli.metrics.estimate import mean
-from lidcli.metrics.evaluation import Split, broken_invariants, evaluate
+from lidcli.metrics.evaluation import evaluate
+from lidcli.metrics.invariants import broken_invariants
 from lidcli.metrics.likelihood import bounds
 from lidcli.metrics.verdict import verdict
+from lidcli.models.batch import Batch, DenseBatch
+from lidcli.models.latent import Draws, LatentModel, Posterior
 from lidcli.models.likelihoods import Gaussian
+from lidcli.models.observations import DenseObservation
+from lidcli.models.priors import GaussianMixture, StandardNormal, normal_log_prob, separated_means
 from lidcli.nn import MLP, InjectiveDecoder
+from lidcli.training.build import RowsEncoder
 
 SIGMA = 0.7
 SCALES = torch.tensor([2.0, 0.5, 1e-3], dtype=torch.float64)
@@ -35,48 +39,84 @@ def double_precision():
     torch.set_default_dtype(torch.float32)
 
 
-class ExactPosterior:
+@dataclass(frozen=True)
+class Normals:
+    """q(z | x) of N data with one diagonal covariance."""
+
+    loc: Tensor
+    log_scale: Tensor
+    decodings = 1
+    category_draws = 0
+
+    def draw(self, samples: int) -> Draws:
+        z = self.loc + self.log_scale.exp() * torch.randn(samples, *self.loc.shape)
+        return Draws(z, normal_log_prob(z, self.loc, self.log_scale))
+
+    def log_prob(self, latent: Tensor) -> Tensor:
+        return normal_log_prob(latent[:, None], self.loc, self.log_scale)
+
+    def latent_kl(self, joint: Tensor, q_c: Tensor | None) -> Tensor:
+        return joint
+
+    def rows(self, index: slice | Tensor) -> Normals:
+        return Normals(self.loc[index], self.log_scale)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self.loc,)
+
+    def replace(self, *tensors: Tensor) -> Normals:
+        return Normals(*tensors, self.log_scale)
+
+
+class LinearPosterior(Posterior):
     """p(z | x) = N(M⁻¹ Wᵀ x / σ², M⁻¹) for W with orthogonal columns, where M is diagonal.
 
     `widen` multiplies its sd, for tests that need an inexact posterior.
     """
 
-    explicit = False
+    decodings = 1
 
     def __init__(self, weight: Tensor, widen: float = 1.0) -> None:
+        super().__init__()
         precision = 1 + weight.square().sum(0) / SIGMA**2
         self.gain = weight / SIGMA**2 / precision
         self.log_scale = -0.5 * precision.log() + math.log(widen)
 
-    def encode(self, x: Tensor) -> Parameters:
-        loc = (x @ self.gain)[:, None]
-        return Parameters(x.new_zeros(len(x), 1), loc, self.log_scale.expand_as(loc), loc)
-
-    def draw(self, parameters: Parameters, samples: int) -> Draws:
-        loc, log_scale = parameters.loc[:, 0], parameters.log_scale[:, 0]
-        z = loc + log_scale.exp() * torch.randn(samples, *loc.shape)
-        return Draws(z, normal_log_prob(z, loc, log_scale), None)
-
-    def log_prob(self, latent: Tensor, parameters: Parameters) -> Tensor:
-        return normal_log_prob(latent[:, None], parameters.loc[:, 0], parameters.log_scale[:, 0])
+    def forward(self, x: Batch) -> Normals:
+        assert isinstance(x, DenseBatch)
+        return Normals(x.x @ self.gain, self.log_scale)
 
 
-def linear_model(n: int = 4000, widen: float = 1.0) -> tuple[Continuous, Tensor, Tensor]:
+def continuous(decoder: nn.Module, latent: int) -> LatentModel:
+    return LatentModel(StandardNormal(latent), DenseObservation(decoder, Gaussian(SIGMA).double()))
+
+
+def mixture(decoder: nn.Module) -> LatentModel:
+    prior = GaussianMixture(separated_means(4, 2, 2.0), 0.3)
+    return LatentModel(prior, DenseObservation(decoder, Gaussian(0.5)))
+
+
+def encoder() -> nn.Module:
+    return RowsEncoder(nn.Sequential(nn.Linear(3, 8), nn.GELU()))
+
+
+def linear_model(n: int = 4000, widen: float = 1.0) -> tuple[LatentModel, DenseBatch, Tensor]:
     """x = W z + σ noise with W = Q diag(2, 0.5, 0.001), and data drawn from it."""
     q, _ = torch.linalg.qr(torch.randn(5, 3))
     weight = q * SCALES
     decoder = nn.Linear(3, 5, bias=False)
     with torch.no_grad():
         decoder.weight.copy_(weight)
-    model = Continuous(decoder, Gaussian(SIGMA), latent=3)
-    model.posterior = ExactPosterior(weight, widen)
+    model = continuous(decoder, latent=3)
+    model.posterior = LinearPosterior(weight, widen)
     x = model.sample(n)
+    assert isinstance(x, DenseBatch)
     return model, x, weight
 
 
-def exact_ll(x: Tensor, weight: Tensor) -> Tensor:
+def exact_ll(x: DenseBatch, weight: Tensor) -> Tensor:
     covariance = weight @ weight.T + SIGMA**2 * torch.eye(5)
-    return torch.distributions.MultivariateNormal(torch.zeros(5), covariance).log_prob(x)
+    return torch.distributions.MultivariateNormal(torch.zeros(5), covariance).log_prob(x.x)
 
 
 def test_iwae_with_the_exact_posterior_is_the_exact_ll_at_any_number_of_draws() -> None:
@@ -119,8 +159,8 @@ def test_the_chunks_of_a_pass_do_not_change_what_it_measures() -> None:
 
 def test_kl_matches_its_closed_form_within_three_standard_errors() -> None:
     model, x, _ = linear_model()
-    parameters = model.posterior.encode(x)
-    loc, log_scale = parameters.loc[:, 0], parameters.log_scale[:, 0]
+    conditional = model.posterior(x)
+    loc, log_scale = conditional.loc, conditional.log_scale
     exact = 0.5 * (loc.square() + (2 * log_scale).exp() - 1 - 2 * log_scale).sum(1)
     measured = bounds(model, x, 50).kl
     difference = mean(measured - exact)
@@ -138,8 +178,8 @@ def test_mi_matches_its_closed_form_within_three_standard_errors() -> None:
 def test_mi_saturates_at_log_n() -> None:
     model, _, _ = linear_model()
     with torch.no_grad():
-        model.decoder.weight *= 1e4
-    model.posterior = ExactPosterior(model.decoder.weight.detach())
+        model.observation.decoder.weight *= 1e4
+    model.posterior = LinearPosterior(model.observation.decoder.weight.detach())
     x = model.sample(50)
     measured = information.continuous_mi(model, x)
     assert measured.value == pytest.approx(math.log(50), abs=1e-6)
@@ -148,7 +188,7 @@ def test_mi_saturates_at_log_n() -> None:
 def test_active_units_are_those_with_posterior_mean_variance_of_a_hundredth() -> None:
     """Exact: the variance of E[z_k | x] is s_k² / (s_k² + σ²): 0.89, 0.34, 2e-6."""
     model, x, _ = linear_model()
-    assert information.active_units(model.posterior.encode(x).loc[:, 0]) == pytest.approx(2 / 3)
+    assert information.active_units(model.posterior(x).loc) == pytest.approx(2 / 3)
     assert information.active_units_of_halves(bounds(model, x, 2).mean) == pytest.approx(2 / 3)
 
 
@@ -161,7 +201,7 @@ def test_few_draws_do_not_count_their_own_noise_as_activity() -> None:
 
 def test_an_evaluation_of_the_exact_model_breaks_no_invariant_and_reports_the_truth() -> None:
     model, x, weight = linear_model(1500)
-    result = evaluate(model, Split(x, None), samples=20, outer=300)
+    result = evaluate(model, x, samples=20, outer=300)
     assert result.checks == []
     assert result.scalars["ll"] == pytest.approx(exact_ll(x, weight).mean().item(), abs=1e-6)
     assert result.scalars["min_singular_value"] == pytest.approx(1e-3, rel=1e-6)
@@ -196,12 +236,11 @@ def test_mi_of_the_category_is_between_zero_and_its_kl_and_that_below_log_c(
 
 
 def test_the_mixture_reports_the_category_and_the_kl_of_w_given_it() -> None:
-    model = Mixture(InjectiveDecoder(2, 3, 8, 5), Gaussian(0.5), 2, 4)
-    q = FlowPosterior(3, 2, 4, hidden=8, layers=1, transforms=2)
-    model.posterior = q
-    x = torch.randn(40, 3)
+    model = mixture(InjectiveDecoder(2, 3, 8, 5))
+    model.posterior = CategoryPosterior(4, encoder, 8, latent=2, hidden=8, transforms=2)
+    x = DenseBatch(torch.randn(40, 3))
     labels = np.arange(40) % 4
-    result = evaluate(model, Split(x, labels), samples=10, outer=20)
+    result = evaluate(model, x, labels, samples=10, outer=20)
     s = result.scalars
     assert s["kl/joint"] == pytest.approx(s["kl/c"] + s["kl/w"])
     assert {"mi/c", "mi/w", "au/c", "au/w", "accuracy", "purity", "nmi"} <= set(s)
@@ -212,12 +251,12 @@ def test_the_mixture_reports_the_category_and_the_kl_of_w_given_it() -> None:
 
 
 def test_the_collapsed_mixture_averages_its_category_over_64_draws_at_least() -> None:
-    model = Mixture(MLP(2, 3, 8, 2), Gaussian(0.5), 2, 4)
-    model.posterior = FlowPosterior(3, 2, None, hidden=8, layers=1, transforms=2)
-    q_c = bounds(model, torch.randn(9, 3), 2).q_c
+    model = mixture(MLP(2, 3, 8, 2))
+    model.posterior = FlowPosterior(encoder, 8, latent=2, hidden=8, transforms=2)
+    q_c = bounds(model, DenseBatch(torch.randn(9, 3)), 2).q_c
     assert q_c is not None
     assert torch.allclose(q_c.sum(1), torch.ones(9))
-    few = torch.stack([bounds(model, torch.zeros(1, 3), 2).q_c for _ in range(20)])
+    few = torch.stack([bounds(model, DenseBatch(torch.zeros(1, 3)), 2).q_c for _ in range(20)])
     assert few.std(0).max() < 2 * 0.5 / math.sqrt(64)
 
 

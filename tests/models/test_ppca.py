@@ -123,7 +123,7 @@ def test_at_the_true_noise_the_superfluous_direction_is_nearly_but_not_exactly_c
 def test_samples_have_the_model_s_covariance() -> None:
     model = PPCA(torch.tensor([[2.0], [1.0]]), torch.zeros(2), 0.5)
     torch.manual_seed(0)
-    found = torch.cov(model.sample(200_000).T)
+    found = torch.cov(model.sample(200_000).x.T)
     wanted = torch.tensor([[4.25, 2.0], [2.0, 1.25]], dtype=torch.float64)
     assert torch.allclose(found, wanted, atol=0.06)
 

@@ -6,17 +6,18 @@ import math
 
 import pytest
 import torch
-from lidcli.models.mixture import Mixture
 from torch import Tensor
 
 from lidcli.inference.exact import ExactClusters
 from lidcli.metrics.likelihood import bounds
+from lidcli.models.batch import DenseBatch
+from lidcli.models.latent import LatentModel
 from lidcli.models.transport import TransportDecoder, two_cluster_gmvae
 
 CENTRES, SCALE, SIGMA = (-2.0, 2.0), 0.5, 0.3
 
 
-def maximiser(shared: bool, centres: tuple[float, ...] = CENTRES) -> Mixture:
+def maximiser(shared: bool, centres: tuple[float, ...] = CENTRES) -> LatentModel:
     model = two_cluster_gmvae(centres, SCALE, SIGMA, 2, shared=shared)
     model.posterior = ExactClusters(model, centres, SCALE, SIGMA, shared)
     return model
@@ -25,7 +26,7 @@ def maximiser(shared: bool, centres: tuple[float, ...] = CENTRES) -> Mixture:
 @pytest.fixture(scope="module")
 def x() -> Tensor:
     torch.manual_seed(0)
-    return maximiser(shared=False).sample(200)
+    return maximiser(shared=False).sample(200).x
 
 
 def log_density(x: Tensor, centres: tuple[float, ...]) -> Tensor:
@@ -38,14 +39,14 @@ def log_density(x: Tensor, centres: tuple[float, ...]) -> Tensor:
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_both_maximisers_give_every_datum_the_same_density(x: Tensor, shared: bool) -> None:
-    measured = bounds(maximiser(shared), x, samples=4)
+    measured = bounds(maximiser(shared), DenseBatch(x), samples=4)
     assert torch.allclose(measured.ll, log_density(x, CENTRES), atol=1e-8)
     assert torch.allclose(measured.elbo, measured.ll, atol=1e-8)
 
 
 def test_the_category_is_known_at_the_first_and_collapsed_at_the_second(x: Tensor) -> None:
-    known = bounds(maximiser(False), x, samples=2).q_c
-    lost = bounds(maximiser(True), x, samples=2).q_c
+    known = bounds(maximiser(False), DenseBatch(x), samples=2).q_c
+    lost = bounds(maximiser(True), DenseBatch(x), samples=2).q_c
     assert known is not None
     assert lost is not None
     assert known.max(1).values.mean() > 0.99
@@ -56,7 +57,7 @@ def test_one_cluster_fitted_with_two_is_collapsed_at_its_maximiser() -> None:
     for shared in (False, True):
         model = maximiser(shared, (0.0,)) if shared else maximiser(True, (0.0,))
         x = torch.randn(50, 2, dtype=torch.float64)
-        measured = bounds(model, x, samples=2)
+        measured = bounds(model, DenseBatch(x), samples=2)
         assert measured.q_c is not None
         assert torch.allclose(measured.q_c, torch.full_like(measured.q_c, 0.5))
         assert torch.allclose(measured.ll, log_density(x, (0.0,)), atol=1e-8)
@@ -88,9 +89,10 @@ def test_the_slope_of_the_transport_is_its_derivative() -> None:
 @pytest.mark.parametrize("shared", [False, True])
 def test_the_posterior_s_density_is_that_of_its_draws(x: Tensor, shared: bool) -> None:
     model = maximiser(shared)
-    w = model.sample_prior(20)
-    joint = model.log_prior(w) + model.log_likelihood(x[:1], w)
-    posterior = model.posterior.log_prob(w, model.posterior.encode(x[:1]))[:, 0]
+    w = model.prior.sample(20)
+    one = DenseBatch(x[:1])
+    joint = model.prior.log_prob(w) + model.observation.log_prob(one, w[:, None])[:, 0]
+    posterior = model.posterior(one).log_prob(w)[:, 0]
     assert torch.allclose(joint - posterior, log_density(x[:1], CENTRES), atol=1e-6)
 
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from lidcli.config.load import load_files
 
 from lidcli.config.plan import plan_experiment
+from lidcli.config.read import load_files
 from lidcli.errors import LidError
 from lidcli.report.collect import collect
 from lidcli.store.digest import digest

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from lidcli.config.schema import RunConfig
-from lidcli.models.base import Model
 from torch import nn
 
 from lidcli.cli.progress import Silent
+from lidcli.config.run import RunConfig
 from lidcli.data.registry import load
-from lidcli.metrics.information import marginal_draw
+from lidcli.metrics.information import marginal_draws
+from lidcli.models.batch import DenseBatch
+from lidcli.models.latent import LatentModel
 from lidcli.models.ppca import PPCA, fit_ppca
 from lidcli.training.build import build
 from lidcli.training.lifecycle import execute
@@ -19,19 +20,17 @@ SIGMA = 1.2
 
 
 def configuration() -> RunConfig:
-    return RunConfig.model_validate(
+    return RunConfig.of(
         {
             "method": "vae",
             "data": {"name": "ppca-2d", "kind": "classical"},
-            "model": {
-                "family": "continuous",
-                "latent": 3,
-                "likelihood": "gaussian",
-                "sigma": SIGMA,
-            },
-            "decoder": {"layers": 1},
-            "inference": {"hidden": 32, "layers": 1, "transforms": 0, "samples": 8},
+            "model": {"family": "continuous", "latent": 3},
+            "likelihood": {"kind": "gaussian", "sigma": SIGMA},
+            "decoder": {"kind": "mlp", "layers": 1},
+            "encoder": {"kind": "mlp", "hidden": 32, "layers": 1},
+            "inference": {"kind": "amortized", "transforms": 0, "samples": 8},
             "train": {
+                "optimiser": "adam",
                 "epochs": 500,
                 "batch_size": 100,
                 "learning_rate": 1e-2,
@@ -43,7 +42,7 @@ def configuration() -> RunConfig:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, dict[str, float]]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[LatentModel, dict[str, float]]:
     config = configuration()
     run = execute(config, tmp_path_factory.mktemp("results"), "linear", Silent())
     model = build(config, load(config.data))
@@ -62,12 +61,12 @@ def optimum(x: torch.Tensor) -> PPCA:
     return fit_ppca(x, 3, SIGMA)
 
 
-Trained = tuple[Model, dict[str, float]]
+Trained = tuple[LatentModel, dict[str, float]]
 
 
-def learned(model: Model) -> PPCA:
+def learned(model: LatentModel) -> PPCA:
     """The trained decoder as a PPCA."""
-    (linear,) = (m for m in model.decoder.modules() if isinstance(m, nn.Linear))
+    (linear,) = (m for m in model.observation.decoder.modules() if isinstance(m, nn.Linear))
     return PPCA(linear.weight.double(), linear.bias.double(), SIGMA)
 
 
@@ -98,7 +97,7 @@ def test_the_same_directions_are_collapsed(
     assert torch.allclose(lengths, wanted, atol=0.15)
     model = trained[0]
     torch.manual_seed(0)
-    drawn = marginal_draw(model, model.posterior.encode(x.float()), 20)
+    drawn = marginal_draws(model.posterior(DenseBatch(x.float())), 20)
     drawn = drawn.view(len(x), 20, 3).mean(1).detach()
     active = torch.linalg.eigvalsh(torch.cov(drawn.T)).flip(0)
     assert active[1] > 0.5

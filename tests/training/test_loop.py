@@ -12,19 +12,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lidcli.config.load import load_files, parse_override, resolve
-from lidcli.config.schema import InferenceConfig, RunConfig, TrainConfig
-from lidcli.models.base import Model
 
 from lidcli.cli.progress import Silent
+from lidcli.config.read import load_files, parse_override
+from lidcli.config.resolve import resolve
+from lidcli.config.run import RunConfig
+from lidcli.config.sections import Adam, Amortized, RMSprop
 from lidcli.data.registry import load
 from lidcli.errors import ConfigError, DivergedError, Interrupted
 from lidcli.inference.objective import kl_weight, objective
-from lidcli.training.build import build, pick_device
+from lidcli.models.batch import Batch, DenseBatch
+from lidcli.models.latent import LatentModel
+from lidcli.training.build import build
+from lidcli.training.device import pick_device
 from lidcli.training.lifecycle import execute
 from lidcli.training.loop import Progress, Trainer
-from lidcli.training.optimisers import learning_rate, make_optimiser
+from lidcli.training.optimisers import groups, learning_rate
 from lidcli.training.signals import StopRequest
+from lidcli.training.sources import split_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,7 +46,8 @@ class Watcher:
 
 
 def configuration(*settings: str, model: str = "vae", data: str = "pinwheel") -> RunConfig:
-    small = ["decoder.hidden=16", "inference.hidden=16", "decoder.layers=5", "data.train=400"]
+    small = ["decoder.hidden=16", "encoder.hidden=16", "inference.hidden=16"]
+    small += ["decoder.layers=5", "data.train=400"]
     known = load_files([ROOT / "experiments.yaml"])
     pairs = [parse_override(text) for text in [*small, *settings]]
     return resolve(known, model=model, data=data, overrides=pairs)
@@ -54,9 +60,8 @@ def trainer(config: RunConfig, stop: StopRequest | None = None) -> tuple[Trainer
     made = Trainer(
         config,
         build(config, data),
-        torch.from_numpy(data.train.x),
-        torch.from_numpy(data.valid.x),
-        stochastic=data.stochastic,
+        split_of(data, "train", config.train.batch_size),
+        split_of(data, "valid"),
         observer=Watcher(),
         save=lambda state, progress: saved.append(copy.deepcopy(state)),
         stop=stop or StopRequest(),
@@ -113,7 +118,7 @@ def test_every_setting_of_the_decoder_reaches_its_maps() -> None:
         "decoder.sharpness=3", "decoder.inverse_lipschitz=0.1", "decoder.activation=smooth",
         "decoder.gain=0.7", model="lidvae",
     )  # fmt: skip
-    decoder = build(config, load(config.data)).decoder
+    decoder = build(config, load(config.data)).observation.decoder
     assert {g.icnn.sharpness for g in decoder.maps} == {3.0}
     assert {g.inverse_lipschitz for g in decoder.maps} == {0.1}
     assert {g.gain for g in decoder.maps} == {0.7}
@@ -138,14 +143,14 @@ def test_patience_stops_a_training_that_no_longer_improves() -> None:
 
 def test_a_value_that_is_not_finite_names_the_step_the_term_and_the_tensor() -> None:
     made, saved = trainer(configuration("train.epochs=3"))
-    epoch = made.train.shape[0] // 100 + 1
+    epoch = made.batches
     original, calls = made._step, []
 
-    def poisoned(x: torch.Tensor) -> torch.Tensor:
+    def poisoned(x: Batch) -> torch.Tensor:
         calls.append(0)
         if len(calls) == epoch + 1:
             with torch.no_grad():
-                made.model.decoder.stages[0].weight[0, 0] = float("nan")
+                made.model.observation.decoder.stages[0].weight[0, 0] = float("nan")
         return original(x)
 
     made._step = poisoned
@@ -154,7 +159,7 @@ def test_a_value_that_is_not_finite_names_the_step_the_term_and_the_tensor() -> 
     text = str(caught.value)
     assert f"Step {epoch}:" in text
     assert "reconstruction" in text
-    assert "decoder.stages.0.weight" in text
+    assert "observation.decoder.stages.0.weight" in text
     assert all(torch.isfinite(v).all() for s in saved for v in s["model"].values())
 
 
@@ -179,35 +184,40 @@ def test_the_second_signal_does_not_wait() -> None:
 
 def test_grey_images_are_binarised_afresh_each_epoch_and_reproducibly() -> None:
     made, _ = trainer(configuration(data="digits"))
-    first = made._epoch_data()
+
+    def epoch() -> torch.Tensor:
+        return torch.cat([batch.x for batch in made.train.epoch(made._generator())])
+
+    first = epoch()
+    assert len(first) == len(made.train)
     assert set(first.unique().tolist()) == {0.0, 1.0}
-    assert torch.equal(first, made._epoch_data())
+    assert torch.equal(first, epoch())
     made.progress = Progress(epoch=1)
-    assert not torch.equal(first.mean(0), made._epoch_data().mean(0))
+    assert not torch.equal(first.mean(0), epoch().mean(0))
 
 
 def test_annealing_ramps_the_weight_of_the_kl_to_beta() -> None:
-    linear = InferenceConfig(beta=0.5, annealing="linear", annealing_epochs=10)
+    linear = Amortized(beta=0.5, annealing="linear", annealing_epochs=10)
     assert [kl_weight(linear, e) for e in (0, 5, 10, 50)] == [0, 0.25, 0.5, 0.5]
-    cyclical = InferenceConfig(annealing="cyclical", annealing_epochs=10)
+    cyclical = Amortized(annealing="cyclical", annealing_epochs=10)
     assert [kl_weight(cyclical, e) for e in (0, 2.5, 5, 9, 10)] == [0, 0.5, 1, 1, 0]
 
 
 def test_free_bits_leave_a_small_kl_unpenalised_and_the_elbo_as_it_is() -> None:
     config = configuration()
     data = load(config.data)
-    model: Model = build(config, data)
-    x = torch.from_numpy(data.train.x[:50])
+    model: LatentModel = build(config, data)
+    x = DenseBatch(torch.from_numpy(data.train.x[:50]))
     torch.manual_seed(0)
-    plain = objective(model, x, InferenceConfig(), 1.0)
+    plain = objective(model, x, Amortized(), 1.0)
     torch.manual_seed(0)
-    free = objective(model, x, InferenceConfig(free_bits=1e6), 1.0)
+    free = objective(model, x, Amortized(free_bits=1e6), 1.0)
     assert free.loss.item() == pytest.approx(1e6 - plain.reconstruction.item())
     assert torch.equal(free.elbo, plain.elbo)
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
-    config = TrainConfig(epochs=10, learning_rate=1.0, warmup_epochs=1)
+    config = Adam(epochs=10, learning_rate=1.0, warmup_epochs=1)
     rates = [learning_rate(config, step, 10) for step in range(101)]
     assert rates[0] < rates[9] <= 1
     assert max(rates) == pytest.approx(1)
@@ -218,18 +228,18 @@ def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
 def test_optimisers_are_those_of_the_configuration() -> None:
     config = configuration()
     model = build(config, load(config.data))
-    assert isinstance(make_optimiser(TrainConfig(), model), torch.optim.Adam)
-    rms = make_optimiser(TrainConfig(optimiser="rmsprop", momentum=0.5), model)
+    assert isinstance(Adam().build(groups(model, 1.0)), torch.optim.Adam)
+    rms = RMSprop(momentum=0.5).build(groups(model, 1.0))
     assert isinstance(rms, torch.optim.RMSprop)
     assert rms.defaults["momentum"] == 0.5
 
 
 def test_the_decoder_may_learn_at_a_rate_of_its_own() -> None:
     made, _ = trainer(configuration("train.epochs=1", "train.decoder_rate=10"))
-    made._step(made.train[:50])
-    decoder, rest = made.optimiser.param_groups
+    made._step(made.valid.rows(slice(0, 50)))
+    decoder, rest = made.update.optimiser.param_groups
     assert decoder["lr"] == pytest.approx(10 * rest["lr"])
-    known = {id(p) for group in made.optimiser.param_groups for p in group["params"]}
+    known = {id(p) for group in made.update.optimiser.param_groups for p in group["params"]}
     assert known == {id(p) for p in made.model.parameters()}
 
 
@@ -255,12 +265,17 @@ def test_a_device_that_is_not_here_is_named(name: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        (["decoder.kind=brenier", "model.latent=3"], "latent"),
-        (["inference.kind=nuts"], "nuts"),
-        (["model.likelihood=bernoulli"], "gaussian"),
+        (["inference.kind=nuts", "model.family=mixture"], "nuts"),
+        (["likelihood.kind=bernoulli"], "gaussian"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(settings: list[str], told: str) -> None:
-    config = configuration(*settings)
+def test_settings_that_do_not_fit_each_other_are_refused(settings: list[str], told: str) -> None:
+    known = load_files([ROOT / "experiments.yaml"])
     with pytest.raises(ConfigError, match=told):
+        resolve(known, model="vae", data="pinwheel", overrides=map(parse_override, settings))
+
+
+def test_settings_that_do_not_fit_the_data_are_refused() -> None:
+    config = configuration("decoder.kind=brenier", "model.latent=3")
+    with pytest.raises(ConfigError, match="latent"):
         build(config, load(config.data))
