@@ -302,10 +302,9 @@ declare(
         "fisher_min",
         "min F",
         words="least Fisher",
-        low=0.0,
         lowest=True,
-        footnote="min F: smallest eigenvalue of the latent's mean Fisher information, the lowest"
-        " over seeds",
+        footnote="min F: smallest eigenvalue of the latent's Fisher information over draws from the"
+        " prior, the lowest over seeds",
     ),
     Quantity(
         "certificate",
