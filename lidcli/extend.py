@@ -27,11 +27,15 @@ from lidcli.config.sections import (
     Image,
     Inference,
     Likelihood,
+    LSTMDecoder,
+    LSTMEncoder,
     Mixture,
     MLPDecoder,
     MLPEncoder,
     Model,
     Points,
+    SkipDecoder,
+    Text,
     Training,
 )
 
@@ -46,6 +50,8 @@ __all__ = [
     "Evaluate",
     "Image",
     "Inference",
+    "LSTMDecoder",
+    "LSTMEncoder",
     "Likelihood",
     "MLPDecoder",
     "MLPEncoder",
@@ -54,5 +60,7 @@ __all__ = [
     "Part",
     "Points",
     "Section",
+    "SkipDecoder",
+    "Text",
     "Training",
 ]
