@@ -132,14 +132,22 @@ def codes_in(tree: Any, section: str = "") -> Iterator[tuple[str, str]]:
         >>> list(codes_in({"decoder.kind": ["mlp", "mine:Spline"]}))
         [('decoder', 'mine:Spline')]
     """
-    for key, value in tree.items() if isinstance(tree, Mapping) else ():
+    if not isinstance(tree, Mapping):
+        return
+    for key, value in tree.items():
         head, dot, last = str(key).partition(".")
         place, name = (head, last) if dot else (section, head)
-        if place in KINDS and name in ("use", KINDS[place].tag):
-            found = value if isinstance(value, list) else [value]
-            yield from ((place, code) for code in found if isinstance(code, str) and ":" in code)
+        yield from ((place, code) for code in _codes(place, name, value))
         inner = key if key in KINDS and isinstance(value, Mapping) else section
         yield from codes_in(value, "model" if key == "models" else inner)
+
+
+def _codes(section: str, key: str, value: Any) -> list[str]:
+    """Every `module:name` that one setting names, or that a list of its values does."""
+    if section not in KINDS or key not in ("use", KINDS[section].tag):
+        return []
+    names = value if isinstance(value, list) else [value]
+    return [name for name in names if isinstance(name, str) and ":" in name]
 
 
 def _read(path: Path) -> Tree:
