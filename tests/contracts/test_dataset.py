@@ -17,6 +17,7 @@ import torch
 
 from lidcli.config.run import read_section
 from lidcli.config.sections import DATA
+from lidcli.data.classical import SOURCES
 from lidcli.data.dataset import fingerprint
 from lidcli.data.documents import Documents
 from lidcli.data.documents import fingerprint as text_fingerprint
@@ -110,7 +111,7 @@ def test_every_kind_is_held_to_it() -> None:
 def test_the_data_are_of_the_form_and_the_sizes_asked_for(
     load: Load, request: pytest.FixtureRequest
 ) -> None:
-    _, kind, _ = request.node.callspec.params["load"]
+    name, kind, _ = request.node.callspec.params["load"]
     data, section = load(), DATA[kind]
     assert data.form == section.form  # type: ignore[attr-defined]
     sizes = {name: len(rows_of(part)) for name, part in parts(data).items()}
@@ -119,7 +120,8 @@ def test_the_data_are_of_the_form_and_the_sizes_asked_for(
     assert sizes["test"] == wanted["test"]
     if "valid" in wanted:
         assert sizes["valid"] == wanted["valid"]
-    held_out = "valid_fraction" in section.model_fields and "valid" not in wanted
+    drawn = kind == "classical" or name in SOURCES
+    held_out = not drawn and "valid" not in wanted
     assert sizes["train"] + held_out * sizes["valid"] == wanted["train"]
 
 
