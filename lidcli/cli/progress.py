@@ -23,12 +23,14 @@ LOG_SECONDS = 10.0
 
 def summary_text(record: dict[str, float]) -> str:
     """One epoch's ELBO, KL, MI and AU of validation, in few characters."""
-    unit = "c" if "valid/kl/c" in record else "z" if "valid/au/z" in record else "w"
-    kl = record.get(f"valid/kl/{unit}", record["valid/kl/joint"])
-    parts = [f"ELBO {record['valid/elbo']:.3f}", f"KL {kl:.2f}"]
-    if f"valid/mi/{unit}" in record:
-        parts.append(f"MI {record[f'valid/mi/{unit}']:.2f}")
-    parts.append(f"AU {record[f'valid/au/{unit}']:.2f}")
+    parts = [f"ELBO {record['valid/elbo']:.3f}"]
+    unit = next((key.rpartition("/")[2] for key in record if key.startswith("valid/au/")), None)
+    if unit is not None:
+        kl = record.get(f"valid/kl/{unit}", record["valid/kl/joint"])
+        parts.append(f"KL {kl:.2f}")
+        if f"valid/mi/{unit}" in record:
+            parts.append(f"MI {record[f'valid/mi/{unit}']:.2f}")
+        parts.append(f"AU {record[f'valid/au/{unit}']:.2f}")
     return "  ".join(parts)
 
 

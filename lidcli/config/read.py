@@ -64,6 +64,9 @@ class Experiments:
     models: dict[str, Tree] = field(default_factory=dict)
     data: dict[str, Tree] = field(default_factory=dict)
     pairs: dict[tuple[str, str], Tree] = field(default_factory=dict)
+    """What a data entry says of one model, by model and data."""
+    scales: dict[tuple[str, str], Tree] = field(default_factory=dict)
+    """What a data entry says of one profile, by profile and data."""
     experiments: dict[str, ExperimentSpec] = field(default_factory=dict)
     profiles: dict[str, Tree] = field(default_factory=dict)
     codes: tuple[tuple[str, str], ...] = ()
@@ -175,12 +178,14 @@ class _Sorter:
 
     def sorted(self, content: Tree) -> Tree:
         """The contents by the fields of `Experiments`, every setting in its section."""
-        data, pairs = self.take_pairs(content.get("data", {}))
+        data, pairs = self.take_pairs(content.get("data", {}), "models", "model")
+        data, scales = self.take_pairs(data, "profiles", None)
         return {
             "defaults": self.sections(content.get("defaults", {}), None, "defaults"),
             "models": dict(self.entries(content.get("models", {}), "model", "models")),
             "data": dict(self.entries(data, "data", "data")),
             "pairs": pairs,
+            "scales": scales,
             "experiments": dict(self.experiments(content.get("experiments", {}))),
             "profiles": dict(self.entries(content.get("profiles", {}), None, "profiles")),
         }
@@ -201,17 +206,19 @@ class _Sorter:
         for name, entry in group.items():
             yield name, self.sections({} if entry is None else entry, own, f"{where}.{name}")
 
-    def take_pairs(self, content: Tree) -> tuple[Tree, dict[tuple[str, str], Tree]]:
-        """Move `data.<name>.models.<model>`, settings of one model on those data, out of `data`."""
+    def take_pairs(
+        self, content: Tree, key: str, own: str | None
+    ) -> tuple[Tree, dict[tuple[str, str], Tree]]:
+        """Move `data.<name>.<key>.<other>`, settings of one model or profile, out of `data`."""
         data, pairs = dict(content), {}
         for name, entry in content.items():
-            if isinstance(entry, Mapping) and "models" in entry:
-                data[name] = {key: value for key, value in entry.items() if key != "models"}
-                place = f"data.{name}.models"
-                if not isinstance(entry["models"], Mapping):
-                    raise self.error(place, "must be a mapping from model to settings.")
-                for model, settings in self.entries(entry["models"], "model", place):
-                    pairs[model, name] = settings
+            if isinstance(entry, Mapping) and key in entry:
+                data[name] = {known: value for known, value in entry.items() if known != key}
+                place = f"data.{name}.{key}"
+                if not isinstance(entry[key], Mapping):
+                    raise self.error(place, f"must be a mapping from {key[:-1]} to settings.")
+                for other, settings in self.entries(entry[key], own, place):
+                    pairs[other, name] = settings
         return data, pairs
 
     def sections(self, entry: Any, own: str | None, where: str) -> Tree:

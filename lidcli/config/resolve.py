@@ -37,6 +37,8 @@ def resolve(
 ) -> RunConfig:
     """Resolve one run: defaults < model < data < pair < experiment < profile < overrides.
 
+    What a data entry says of a profile (`profiles:` in it) comes with the profile.
+
     The kinds of the sections are decided first. Settings of the shared levels (defaults, data,
     experiment, profile) apply where those kinds have them; those of the model, of the pair of
     model and data and of the overrides have to apply.
@@ -95,7 +97,8 @@ def resolve_loosely(
     levels: list[Tree] = [experiments.defaults, own[0], experiments.data[data], own[1]]
     base = _merged([{"data": {"name": data}}, *levels])
     levels += [experiments.experiments[experiment].set] if experiment is not None else []
-    levels += [experiments.profiles[profile]] if profile is not None else []
+    if profile is not None:
+        levels += [experiments.profiles[profile], experiments.scales.get((profile, data), {})]
     asked = [_split(key, value) for key, value in overrides]
     merged = _merged([base, *levels[4:], *({at: {key: value}} for at, key, value in asked)])
     chosen = _choose(merged)
@@ -160,12 +163,12 @@ def _choose(merged: Tree) -> Choice:
         tag = KINDS[section].tag
         name = merged.get(section, {}).get(tag)
         name = default if name is None else name
-        if section == "decoder":
-            name = data.decoders.get(name, name)
         if not isinstance(name, str):
             problem = "is missing" if name is None else f"= {name!r} is no name"
             known = ", ".join(KINDS[section])
             raise ConfigError(f"{section}.{tag} {problem}; there are {known}.")
+        if section == "decoder":
+            name = data.decoders.get(name, name)
         return name, KINDS[section][name]
 
     chosen: Choice = {"data": choose("data", None)}

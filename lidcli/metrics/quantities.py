@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 __all__ = [
@@ -196,32 +197,18 @@ def _finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
+_likelihood = partial(Quantity, unit=NATS, error=True, likelihood=True)
+_fraction = partial(Quantity, low=0.0, high=1.0)
+
 declare(
-    Quantity(
-        "ll",
-        "LL",
-        words="LL",
-        unit=NATS,
-        better="higher",
-        error=True,
-        table="fit",
-        always=True,
-        likelihood=True,
-    ),
-    Quantity(
-        "nll",
-        "NLL",
-        words="NLL",
-        unit=NATS,
-        better="lower",
-        error=True,
-        table="fit",
-        likelihood=True,
-        footnote="NLL: the negative of LL",
+    _likelihood("ll", "LL", words="LL", better="higher", table="fit", always=True),
+    _likelihood(
+        "nll", "NLL", words="NLL", better="lower", table="fit", footnote="NLL: the negative of LL"
     ),
     Quantity(
         "ppl",
         "PPL",
+        error=True,
         words="perplexity",
         better="lower",
         low=1.0,
@@ -229,33 +216,12 @@ declare(
         likelihood=True,
         footnote="PPL: perplexity, the exponential of the NLL of a token",
     ),
-    Quantity(
-        "elbo",
-        "ELBO",
-        words="ELBO",
-        unit=NATS,
-        better="higher",
-        high="LL",
-        error=True,
-        always=True,
-        curve=True,
-        likelihood=True,
-    ),
-    Quantity(
-        "reconstruction",
-        "rec.",
-        words="reconstruction",
-        unit=NATS,
-        error=True,
-        table="",
-        likelihood=True,
-    ),
-    Quantity(
+    _likelihood("elbo", "ELBO", words="ELBO", better="higher", high="LL", always=True, curve=True),
+    _likelihood("reconstruction", "rec.", words="reconstruction", table=""),
+    _fraction(
         "au",
         "AU",
         words="AU",
-        low=0.0,
-        high=1.0,
         latent=True,
         table="fit",
         always=True,
@@ -263,12 +229,10 @@ declare(
         decimals=2,
         footnote="AU is a fraction of units",
     ),
-    Quantity(
+    _fraction(
         "active",
         "act.",
         words="active dimensions",
-        low=0.0,
-        high=1.0,
         latent=True,
         table="fit",
         decimals=2,
@@ -310,28 +274,24 @@ declare(
         decimals=1,
         footnote="perpl.: categories in use (exp of the entropy of mean q(c|x))",
     ),
-    Quantity(
+    _fraction(
         "accuracy",
         "acc. %",
         words="accuracy",
         better="higher",
-        low=0.0,
-        high=1.0,
         error=True,
         table="fit",
         factor=100.0,
         decimals=1,
         footnote="acc.: one-to-one matching of categories and labels",
     ),
-    Quantity("purity", "purity", low=0.0, high=1.0, error=True, table=""),
-    Quantity("nmi", "NMI", low=0.0, high=1.0, table=""),
-    Quantity(
+    _fraction("purity", "purity", error=True, table=""),
+    _fraction("nmi", "NMI", table=""),
+    _fraction(
         "probe",
         "probe %",
         words="probe",
         better="higher",
-        low=0.0,
-        high=1.0,
         error=True,
         table="fit",
         factor=100.0,
@@ -342,10 +302,9 @@ declare(
         "fisher_min",
         "min F",
         words="least Fisher",
-        low=0.0,
         lowest=True,
-        footnote="min F: smallest eigenvalue of the latent's mean Fisher information, the lowest"
-        " over seeds",
+        footnote="min F: smallest eigenvalue of the latent's Fisher information over draws from the"
+        " prior, the lowest over seeds",
     ),
     Quantity(
         "certificate",

@@ -21,6 +21,13 @@ class Likelihood(nn.Module, ABC):
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
         """Log-density in nats of x (N, D) under parameters (..., D) that broadcast with it."""
 
+    weighted = False
+    """Whether `weights` is known."""
+
+    def weights(self, parameters: Tensor) -> Tensor:
+        """Fisher information (..., D) in each parameter, of dimensions that are independent."""
+        raise ValueError(f"{type(self).__name__} does not know its Fisher information")
+
     @abstractmethod
     def mean(self, parameters: Tensor) -> Tensor:
         """Expected datum (..., D)."""
@@ -56,6 +63,12 @@ class Gaussian(Likelihood):
         constant = x.shape[-1] * (self.log_sigma + 0.5 * LOG_2PI)
         return -0.5 * squared * torch.exp(-2 * self.log_sigma) - constant
 
+    weighted = True
+
+    def weights(self, parameters: Tensor) -> Tensor:
+        """1 / σ²."""
+        return torch.exp(-2 * self.log_sigma).expand(parameters.shape)
+
     def mean(self, parameters: Tensor) -> Tensor:
         """The decoder's output itself."""
         return parameters
@@ -76,6 +89,12 @@ class Bernoulli(Likelihood):
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
         """Log-probability in nats of bits x (N, D) under logits (..., D) that broadcast."""
         return (x * parameters - F.softplus(parameters)).sum(-1)
+
+    weighted = True
+
+    def weights(self, parameters: Tensor) -> Tensor:
+        """p (1 - p)."""
+        return torch.sigmoid(parameters) * torch.sigmoid(-parameters)
 
     def mean(self, parameters: Tensor) -> Tensor:
         """Probability of a one."""

@@ -7,7 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+import torch
 from torch import Tensor, nn
+from torch.func import jacfwd, vmap
 
 from lidcli.models.batch import Batch, DenseBatch
 from lidcli.models.likelihoods import Likelihood
@@ -16,12 +18,17 @@ from lidcli.nn.injective import InjectiveDecoder
 
 __all__ = ["DenseObservation", "Observation", "in_memory_order"]
 
+FISHER_CHUNK = 8
+"""Jacobians held at once."""
+
 
 class Observation(nn.Module, ABC):
     """p(x | z), which may look at x, as teacher forcing does."""
 
     decoder: nn.Module
     """Whose parameters may have a learning rate of their own."""
+    informed = False
+    """Whether `fisher` is known."""
 
     @abstractmethod
     def log_prob(self, x: Batch, z: Tensor) -> Tensor:
@@ -30,6 +37,10 @@ class Observation(nn.Module, ABC):
     @abstractmethod
     def sample(self, z: Tensor) -> Batch:
         """A datum for each latent (N, M)."""
+
+    def fisher(self, z: Tensor) -> Tensor:
+        """Fisher information (N, M, M) of the likelihood in latents (N, M), on data drawn there."""
+        raise ValueError(f"{type(self).__name__} does not know its Fisher information")
 
     def certificate(self) -> Certificate | None:
         """What is proven of the map from latents to the likelihood's parameters."""
@@ -89,6 +100,17 @@ class DenseObservation(Observation):
     def sample(self, z: Tensor) -> DenseBatch:
         """A datum for each latent (N, M)."""
         return DenseBatch(self.likelihood.sample(self.decode(z)))
+
+    @property
+    def informed(self) -> bool:  # type: ignore[override]
+        """Whether the likelihood knows its weights."""
+        return self.likelihood.weighted
+
+    def fisher(self, z: Tensor) -> Tensor:
+        """Jᵀ G J (N, M, M), J the decoder's Jacobian and G the likelihood's information."""
+        jacobian = vmap(jacfwd(self.decoder), chunk_size=FISHER_CHUNK)(z)
+        weights = self.likelihood.weights(self.decode(z))
+        return torch.einsum("ndi,nd,ndj->nij", jacobian, weights, jacobian)
 
     def certificate(self) -> Certificate | None:
         """The decoder's, if it is injective by construction."""

@@ -29,6 +29,8 @@ class Prior(nn.Module, ABC):
     """The continuous latent's name in the paper: z, or w below a category."""
     categories: int | None = None
     """C, where there is a category."""
+    standard = False
+    """Whether it is N(0, I)."""
 
     def __init__(self, latent: int) -> None:
         super().__init__()
@@ -85,6 +87,8 @@ class StandardNormal(Prior):
         >>> StandardNormal(2).log_prob(torch.zeros(7, 2)).shape
         torch.Size([7])
     """
+
+    standard = True
 
     def __init__(self, latent: int, dtype: torch.dtype | None = None) -> None:
         super().__init__(latent)

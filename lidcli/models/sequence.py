@@ -59,6 +59,13 @@ class SequenceObservation(Observation):
         )
         return TokenBatch(ids, lengths)
 
+    informed = True
+
+    def fisher(self, z: Tensor) -> Tensor:
+        """Summed over the tokens of a sentence drawn at each latent, (N, M, M)."""
+        x = self.sample(z)
+        return self.decoder.fisher(x.ids, x.lengths, z)
+
     @torch.no_grad()
     def mean_probabilities(self, x: TokenBatch, z: Tensor) -> Tensor:
         """Mean over all positions of x of the next token's distribution, (V,), for z (N, M)."""

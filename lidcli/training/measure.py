@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from lidcli.config.run import RunConfig
 from lidcli.data.documents import TextDataset
 from lidcli.metrics.evaluation import Evaluation, evaluate
+from lidcli.metrics.fisher import fisher_figures
 from lidcli.metrics.identifiability import identifiability
 from lidcli.metrics.pictures import pictures
 from lidcli.metrics.text import text_figures
@@ -18,6 +20,8 @@ from lidcli.models.batch import Batch, TokenBatch
 from lidcli.models.latent import LatentModel
 
 __all__ = ["measure_latent"]
+
+FISHER_SEED = 20213
 
 
 def measure_latent(
@@ -43,9 +47,17 @@ def measure_latent(
     more = MORE.get(data.form)
     if more is not None:
         more(model, x, labels, data, result, batch)
+    result.scalars |= _fisher(model)
     if wanted.identifiability:
         result.scalars |= identifiability(model, x, batch=batch)
     return result
+
+
+def _fisher(model: LatentModel) -> dict[str, float]:
+    """Fisher information, by draws that nothing else shares."""
+    with torch.random.fork_rng():
+        torch.manual_seed(FISHER_SEED)
+        return fisher_figures(model)
 
 
 def _text(

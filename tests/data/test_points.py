@@ -60,8 +60,8 @@ def test_scaling_is_by_the_training_part_alone(tmp_path) -> None:
     path = write(tmp_path, ["x,y,label", *ROWS])
     data, raw = load_csv(config(path)), load_csv(config(path, standardise=False))
     assert [len(part.x) for part in (data.train, data.valid, data.test)] == [32, 4, 4]
-    np.testing.assert_allclose(data.train.x.mean(axis=0), 0, atol=1e-6)
-    np.testing.assert_allclose(data.train.x.std(axis=0), 1, atol=1e-6)
+    np.testing.assert_allclose(data.train.x.mean(axis=0, dtype=float), 0, atol=1e-6)
+    np.testing.assert_allclose(data.train.x.std(axis=0, dtype=float), 1, atol=1e-6)
     mean, sd = raw.train.x.mean(axis=0), raw.train.x.std(axis=0)
     np.testing.assert_allclose(data.test.x, (raw.test.x - mean) / sd, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(data.test.labels, raw.test.labels)

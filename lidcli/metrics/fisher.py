@@ -1,0 +1,117 @@
+"""How far the likelihood can see the latent: Fisher information, and what it allows."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.func import grad, vmap
+
+from lidcli.metrics.information import ACTIVE
+from lidcli.models.latent import LatentModel
+from lidcli.models.priors import Prior
+
+__all__ = ["Allowance", "allowance", "fisher_figures", "mean_information"]
+
+DRAWS = 64
+PRIOR_DRAWS = 4000
+
+
+class Allowance:
+    """What data from the model can tell of its latent under the exact posterior, at most.
+
+    Args:
+        information: F̄ (K, K), the mean Fisher information of the likelihood under the prior.
+        prior: the prior's own, E ∇log p ∇log pᵀ (K, K); I for a standard normal.
+        spread: variances (K,) of the prior; ones for a standard normal.
+        entropy: of the prior in nats.
+
+    References:
+        van Trees (1968) for the variance; the entropy power inequality in its determinant form,
+        with Jensen, for the information.
+
+    Example:
+        >>> eye = torch.eye(2)
+        >>> entropy = math.log(2 * math.pi * math.e)
+        >>> found = Allowance(torch.diag(torch.tensor([3.0, 0.0])), eye, torch.ones(2), entropy)
+        >>> found.variances.tolist(), round(found.mi / math.log(2), 3)
+        ([0.75, 0.0], 1.0)
+    """
+
+    def __init__(self, information: Tensor, prior: Tensor, spread: Tensor, entropy: float) -> None:
+        self.total = information + prior
+        self._spread, self._entropy = spread, entropy
+
+    @property
+    def variances(self) -> Tensor:
+        """(K,) variance over x of each unit's posterior mean."""
+        left: Tensor = torch.linalg.inv(self.total).diagonal()
+        return self._spread - left
+
+    @property
+    def active(self) -> float:
+        """Fraction of units that can be active."""
+        return (self.variances >= ACTIVE).double().mean().item()
+
+    @property
+    def mi(self) -> float:
+        """Nats of mutual information between data and latent."""
+        size = len(self.total)
+        own = self._entropy - size / 2 * math.log(2 * math.pi * math.e)
+        return own + 0.5 * torch.logdet(self.total).item()
+
+
+def allowance(model: LatentModel, information: Tensor) -> Allowance:
+    """The allowance of a model whose mean Fisher information is known."""
+    return Allowance(information.double(), *_of_prior(model.prior))
+
+
+def _of_prior(prior: Prior) -> tuple[Tensor, Tensor, float]:
+    """E ∇log p ∇log pᵀ (K, K), variances and entropy by draws; exact where p is N(0, I)."""
+    if prior.standard:
+        eye = torch.eye(prior.latent, dtype=torch.float64)
+        return eye, eye.diagonal(), prior.latent / 2 * math.log(2 * math.pi * math.e)
+    with torch.no_grad():
+        drawn = prior.sample(PRIOR_DRAWS)
+        entropy = -prior.log_prob(drawn).double().mean().item()
+    slopes = vmap(grad(lambda z: prior.log_prob(z).sum()))(drawn).double().cpu().detach()
+    return slopes.T @ slopes / len(slopes), drawn.double().cpu().var(0), entropy
+
+
+@torch.no_grad()
+def mean_information(model: LatentModel, draws: int = DRAWS) -> tuple[Tensor, Tensor]:
+    """F̄ (K, K), the mean over the prior of the likelihood's Fisher information, and all F.
+
+    Args:
+        model: in evaluation mode; its posterior is not looked at.
+        draws: of the latent, and of a datum for each.
+
+    Returns:
+        In float64 on the CPU, F̄ and F (draws, K, K).
+    """
+    z = model.prior.sample(draws)
+    found = model.observation.fisher(z).double().cpu()
+    return found.mean(0), found
+
+
+def fisher_figures(model: LatentModel, draws: int = DRAWS) -> dict[str, float]:
+    """Information and allowance under the names of the run store.
+
+    Returns:
+        `fisher/<k>`, the diagonal of F̄ (from 1); `fisher_min`, the smallest eigenvalue of F over
+        the draws; `fisher_trace`, the trace of F̄; `allowed/mi` and `allowed/au`, what the exact
+        posterior could have at most on data from the model. Nothing for an observation whose
+        Fisher information is not known.
+    """
+    if not model.latent or not model.observation.informed:
+        return {}
+    mean, every = mean_information(model, draws)
+    found = allowance(model, mean)
+    symbol = model.prior.symbol
+    out = {f"fisher/{symbol}/{k + 1}": v for k, v in enumerate(mean.diagonal().tolist())}
+    out["fisher_min"] = torch.linalg.eigvalsh(every).min().item()
+    out["fisher_trace"] = mean.trace().item()
+    out["allowed/au"] = found.active
+    out["allowed/mi"] = found.mi
+    return out
