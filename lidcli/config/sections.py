@@ -617,6 +617,7 @@ class Evaluate(Section):
     samples: int = Field(500, ge=2, description="S of the importance-weighted LL")
     outer: int = Field(500, ge=2, description="data in the outer mean of the MI of w and z")
     identifiability: bool = Field(False, description="measure the likelihood's variation too")
+    metrics: tuple[str, ...] = Field((), description="figures of yours, each as module:name")
     split: Literal["train", "valid", "test"] = "test"
 
 

@@ -15,6 +15,7 @@ from lidcli.metrics import clustering, information
 from lidcli.metrics.estimate import Estimate, mean
 from lidcli.metrics.invariants import broken_invariants
 from lidcli.metrics.likelihood import bounds
+from lidcli.metrics.quantities import Quantity
 from lidcli.metrics.verdict import Verdict, verdict
 from lidcli.models.batch import Batch
 from lidcli.models.latent import LatentModel
@@ -39,6 +40,8 @@ class Evaluation:
     verdict: Verdict | None = None
     notes: list[str] = field(default_factory=list)
     checks: list[str] = field(default_factory=list)
+    quantities: list[Quantity] = field(default_factory=list)
+    """Declarations of the user's."""
 
     def put(self, name: str, estimate: Estimate) -> None:
         """Store a Monte-Carlo figure and its standard error."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -201,6 +202,8 @@ def _measure(config: RunConfig, run: Run, made: Procedure, split: str) -> Evalua
         "verdict_notes": [*result.notes, *run.provenance.get("inference_notes", [])],
         "checks": result.checks,
     }
+    if result.quantities:
+        judged["quantities"] = [asdict(quantity) for quantity in result.quantities]
     own = split == run.config["evaluate"]["split"]
     measured = run.provenance.get("evaluated", {})
     run.update(
