@@ -163,12 +163,12 @@ def _choose(merged: Tree) -> Choice:
         tag = KINDS[section].tag
         name = merged.get(section, {}).get(tag)
         name = default if name is None else name
-        if section == "decoder":
-            name = data.decoders.get(name, name)
         if not isinstance(name, str):
             problem = "is missing" if name is None else f"= {name!r} is no name"
             known = ", ".join(KINDS[section])
             raise ConfigError(f"{section}.{tag} {problem}; there are {known}.")
+        if section == "decoder":
+            name = data.decoders.get(name, name)
         return name, KINDS[section][name]
 
     chosen: Choice = {"data": choose("data", None)}

@@ -116,7 +116,7 @@ class CategoryDraws(Draws):
         return self.log_q_c.exp()
 
     def log_ratios(self, x: Batch, prior: Prior, observation: Observation) -> Tensor:
-        """log p(x, w_c | c) / q(w_c | x, c), (S, N, C)."""
+        """log p(x, c, w_c) / q(w_c | x, c), (S, N, C)."""
         likelihood = observation.log_prob(x, self.latent)
         ratio = likelihood + prior.log_component(self.latent) - self.log_q
         return ratio.movedim(1, 2)
