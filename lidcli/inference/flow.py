@@ -252,6 +252,10 @@ class CategoryPosterior(_BasesPosterior):
         self.category, self.category_head = encoder(), affine(features, categories)
         self._make_bases(encoder, features, hidden, transforms)
 
+    def category_network(self) -> nn.Module:
+        """Encoder and head of q(c | x)."""
+        return nn.Sequential(self.category, self.category_head)
+
     def forward(self, x: Batch) -> CategoryFlow:
         """q(c | x) q(w | x, c) of data x."""
         logits = self.category_head(self.category(x))

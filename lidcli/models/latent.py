@@ -175,6 +175,10 @@ class Posterior(nn.Module, ABC):
     random = False
     """Whether two calls with the same data differ, as where parameters are refined by draws."""
 
+    def category_network(self) -> nn.Module | None:
+        """From data to the logits (N, C) of q(c | x), where it is a network of its own."""
+        return None
+
     @abstractmethod
     def forward(self, x: Batch) -> Conditional:
         """q(latent | x) of data x."""
