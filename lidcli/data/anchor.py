@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,6 +111,7 @@ def anchor(x: NDArray[np.floating], latent: int, categories: int) -> Anchor:
         ([-0.981, 0.981], [0.2, 0.2])
     """
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
     frame = coordinates(x, latent)
     w = frame.of(x)
@@ -120,13 +122,15 @@ def anchor(x: NDArray[np.floating], latent: int, categories: int) -> Anchor:
             f"The {len(x)} training data are {distinct} distinct ones, fewer than the {categories}"
             " categories whose means are theirs: lower model.categories."
         )
-    labels = KMeans(categories, n_init=STARTS, random_state=SEED).fit(y).labels_
-    clusters = [w[labels == c] for c in range(categories)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        labels = KMeans(categories, n_init=STARTS, random_state=SEED).fit(y).labels_
+    clusters = [w[labels == c] for c in np.unique(labels)]
     means = np.stack([cluster.mean(0) for cluster in clusters])
     scales = np.stack([np.maximum(cluster.std(0), LEAST_SD) for cluster in clusters])
     if len(np.unique(means.astype(np.float32), axis=0)) < categories:
         raise DataError(
-            f"Two of the {categories} clusters of the training data have the same mean, so that"
-            " their components would coincide: lower model.categories."
+            f"Two of the {categories} clusters of the training data coincide, and so would the"
+            " components at their means: lower model.categories."
         )
     return Anchor(frame, means, scales)
