@@ -83,8 +83,6 @@ class Mixture(Model):
         learned = means == "free" if self.learn_scale is None else self.learn_scale
         if means != "free" and learned and self.max_scale is None:
             raise ValueError("Learned scales around fixed means need a bound: set model.max_scale")
-        if means == "data" and config.data.form not in ("points", "image"):
-            raise ValueError("model.means = data needs points or images, whose clusters they are")
         if learned and means != "data" and self.max_scale and self.scale >= self.max_scale:
             raise ValueError(
                 f"model.max_scale = {self.max_scale} must exceed model.scale = {self.scale}"

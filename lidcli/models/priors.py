@@ -165,7 +165,8 @@ def _raw_scales(scale: float | Tensor, bound: float | None, means: Tensor) -> Te
     else:
         largest = scale
     if bound is not None and largest >= bound:
-        raise ValueError(f"model.max_scale = {bound} must exceed model.scale = {largest:g}")
+        whose = "the clusters' largest sd," if isinstance(scale, Tensor) else "model.scale ="
+        raise ValueError(f"model.max_scale = {bound} must exceed {whose} {largest:g}")
     if isinstance(scale, Tensor):
         scales = scale.to(means.dtype)
         return scales.log() if bound is None else (scales / (bound - scales)).log()

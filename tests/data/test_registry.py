@@ -9,8 +9,7 @@ import pytest
 
 from lidcli.config.read import load_files
 from lidcli.config.run import read_section
-from lidcli.config.sections import Image
-from lidcli.data.registry import DATASETS, load
+from lidcli.data.registry import DATASETS
 from lidcli.data.text_files import TEXT_DATASETS
 from lidcli.errors import ConfigError, DataError
 
@@ -32,9 +31,10 @@ def test_every_shipped_data_entry_is_in_the_registry_with_its_kind(repository: P
 
 @pytest.mark.parametrize("name", [name for name, info in DATASETS.items() if info.files])
 def test_files_that_are_not_here_are_asked_for_by_command(tmp_path, name: str) -> None:
+    kind = DATASETS[name].kind
+    settings = read_section("data", {"name": name, "kind": kind, "root": str(tmp_path)})
     with pytest.raises(DataError, match=f"is missing; `lid fetch {name}` gets it"):
-        settings = {"name": name, "kind": DATASETS[name].kind, "root": str(tmp_path)}
-        read_section("data", settings).build()
+        settings.build()
 
 
 @pytest.mark.mirror

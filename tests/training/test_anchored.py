@@ -86,7 +86,7 @@ def test_sds_of_each_component_are_its_own() -> None:
         (
             torch.tensor([[0.1, 0.1], [0.1, 3.5], [0.1, 0.1]]),
             {"learn_scale": True, "max_scale": 3.0},
-            r"model\.max_scale = 3\.0 must exceed model\.scale = 3\.5",
+            r"model\.max_scale = 3\.0 must exceed the clusters' largest sd, 3\.5",
         ),
     ],
 )
@@ -97,7 +97,10 @@ def test_sds_that_are_none_are_refused(scales, settings, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("data", "more"),
-    [("pinwheel", ("model.learn_scale=false",)), ("digits", ("model.latent=8",))],
+    [
+        ("pinwheel", ("model.learn_scale=false", "model.covariance=diagonal")),
+        ("digits", ("model.latent=8",)),
+    ],
 )
 def test_prior_and_bases_start_at_the_clusters_and_stay(data: str, more: tuple[str, ...]) -> None:
     config = configuration(DATA, *more, data=data)
@@ -211,21 +214,19 @@ def test_labels_are_looked_at_by_the_purity_alone() -> None:
     ("settings", "error", "words"),
     [
         (["model.categories=361"], DataError, "are 360 distinct ones, fewer than the 361"),
-        (["model.latent=3"], ConfigError, "3 principal directions of data in 2 dimensions"),
-        (["model.max_scale=0.2"], ConfigError, "model.max_scale = 0.2 must exceed model.scale"),
+        (
+            ["model.latent=3", "decoder.kind=mlp"],
+            ConfigError,
+            "3 principal directions of data in 2 dimensions",
+        ),
+        (
+            ["model.max_scale=0.2"],
+            ConfigError,
+            "model.max_scale = 0.2 must exceed the clusters' largest",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_sentence(settings, error, words: str) -> None:
     with pytest.raises(error) as caught:
         built(configuration(DATA, *settings))
     assert words in str(caught.value)
-
-
-def test_documents_have_no_such_clusters() -> None:
-    with pytest.raises(ConfigError, match=r"model\.means = data needs points or images"):
-        resolve(
-            SHIPPED,
-            model="lidsvae",
-            data="synthetic",
-            overrides=[("model.family", "mixture"), ("model.means", "data")],
-        )
