@@ -433,9 +433,12 @@ class Amortized(Inference):
     procedure = "gradient"
     code = "lidcli.training.gradient:Gradient"
     kind: str = "amortized"
-    categorical: Literal["explicit", "collapsed"] = Field(
-        "explicit", description="of a mixture: q(c|x) summed exactly, or c summed out of the model"
+    categorical: Literal["explicit", "collapsed", "sampled"] = Field(
+        "explicit",
+        description="of a mixture: q(c|x) summed exactly, c summed out of the model, or in"
+        " training the likeliest categories and a random one, unbiased",
     )
+    likeliest: int = Field(3, ge=1, description="categories that sampled always sums")
     hidden: int = Field(512, ge=1, description="units of the couplings' networks")
     transforms: int = Field(2, ge=0, description="affine couplings of q(w|x,c); 0: Gaussian")
     beta: float = Field(1.0, ge=0, description="weight of the KL in the training objective")

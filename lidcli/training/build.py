@@ -193,7 +193,14 @@ def flow_posterior(
     prior, sizes = model.prior, {"hidden": settings.hidden, "transforms": settings.transforms}
     if prior.categories is None or settings.categorical == "collapsed":
         return FlowPosterior(encoder, features, latent=model.latent, **sizes)
-    posterior = CategoryPosterior(prior.categories, encoder, features, latent=model.latent, **sizes)
+    posterior = CategoryPosterior(
+        prior.categories,
+        encoder,
+        features,
+        latent=model.latent,
+        likeliest=settings.likeliest if settings.categorical == "sampled" else None,
+        **sizes,
+    )
     means, log_scales = prior.component_means(), prior.component_log_scales()
     if means is not None and log_scales is not None:
         posterior.start_at(means, log_scales)

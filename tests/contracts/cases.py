@@ -139,6 +139,12 @@ CASES: dict[str, tuple[Case, ...]] = {
             {"model": {"latent": 2}},
             label="collapsed",
         ),
+        Case(
+            "amortized",
+            {"hidden": 8, "categorical": "sampled", "likeliest": 1},
+            {"model": {"latent": 2}},
+            label="sampled",
+        ),
         Case("semi-amortized", {"hidden": 8, "steps": 2}, {"model": {"latent": 1}}),
         Case("lagging", {"hidden": 8, "block": 1, "inner": 3}, {"model": {"latent": 1}}),
         Case(
