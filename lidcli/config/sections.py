@@ -43,6 +43,9 @@ class Model(Part):
     """The inference where none is named."""
     family: str
 
+    def begin(self, model: Any, data: Any, seed: int) -> None:
+        """What is done once with a new model before it is trained, by the run's seed."""
+
 
 class Continuous(Model):
     """Definition 3: z ~ N(0, I_K), x ~ EF(f(z))."""
@@ -59,11 +62,17 @@ class Mixture(Model):
     family: str = "mixture"
     latent: int = Field(64, ge=1, description="dimensions M of w")
     categories: int | None = Field(None, ge=2, description="C; null: the data's classes")
-    means: Literal["fixed", "free"] | None = Field(
-        None, description="null: fixed where the decoder is injective"
+    means: Literal["fixed", "free", "data"] | None = Field(
+        None,
+        description="data: fixed, at clusters of the training data in β's coordinates, with their"
+        " sds; null: fixed where the decoder is injective",
     )
-    separation: float = Field(2.0, gt=0, description="norm of each component mean")
-    scale: float = Field(0.3, gt=0, description="sd of w given c (its start, where learned)")
+    separation: float = Field(
+        2.0, gt=0, description="norm of each component mean (not of those of data)"
+    )
+    scale: float = Field(
+        0.3, gt=0, description="sd of w given c (its start, where learned; not of those of data)"
+    )
     learn_scale: bool | None = Field(None, description="null: learned iff the means are free")
     max_scale: float | None = Field(None, gt=0, description="upper bound of a learned scale")
     covariance: Literal["diagonal", "full"] = Field("diagonal", description="of w given c")
@@ -72,13 +81,18 @@ class Mixture(Model):
         """Means, and whether scales are learned, where left open."""
         means = self.means or ("fixed" if config.decoder.injective else "free")
         learned = means == "free" if self.learn_scale is None else self.learn_scale
-        if means == "fixed" and learned and self.max_scale is None:
+        if means != "free" and learned and self.max_scale is None:
             raise ValueError("Learned scales around fixed means need a bound: set model.max_scale")
-        if learned and self.max_scale is not None and self.scale >= self.max_scale:
+        if learned and means != "data" and self.max_scale and self.scale >= self.max_scale:
             raise ValueError(
                 f"model.max_scale = {self.max_scale} must exceed model.scale = {self.scale}"
             )
         return {"means": means, "learn_scale": learned}
+
+    def begin(self, model: Any, data: Any, seed: int) -> None:
+        """Start q(c|x) from the clusters that gave the means."""
+        if self.means == "data":
+            locate("lidcli.training.anchored:start_categories")(model, data, seed)
 
 
 class Sequential(Model):
@@ -419,9 +433,12 @@ class Amortized(Inference):
     procedure = "gradient"
     code = "lidcli.training.gradient:Gradient"
     kind: str = "amortized"
-    categorical: Literal["explicit", "collapsed"] = Field(
-        "explicit", description="of a mixture: q(c|x) summed exactly, or c summed out of the model"
+    categorical: Literal["explicit", "collapsed", "sampled"] = Field(
+        "explicit",
+        description="of a mixture: q(c|x) summed exactly, c summed out of the model, or in"
+        " training the likeliest categories and a random one, unbiased",
     )
+    likeliest: int = Field(3, ge=1, description="categories that sampled always sums")
     hidden: int = Field(512, ge=1, description="units of the couplings' networks")
     transforms: int = Field(2, ge=0, description="affine couplings of q(w|x,c); 0: Gaussian")
     beta: float = Field(1.0, ge=0, description="weight of the KL in the training objective")
@@ -505,6 +522,9 @@ class Training(Part):
     learning_rate: float = Field(1e-3, gt=0)
     decoder_rate: float = Field(
         1.0, gt=0, description="the decoder's learning rate over the rest's"
+    )
+    category_rate: float = Field(
+        1.0, gt=0, description="that of the network of q(c|x) over the rest's"
     )
     weight_decay: float = Field(0.0, ge=0)
     schedule: Literal["constant", "cosine"] = "cosine"

@@ -116,7 +116,7 @@ def _fetch(file: RemoteFile, root: Path, mirror: Path | None, progress: Progress
         if mirror is not None:
             source = _copy(file, mirror / file.path, part, progress)
         else:
-            source = _download(file, part, progress)
+            source = _download(file.published or file, part, progress)
         with part.open("rb+") as stream:
             os.fsync(stream.fileno())
         os.replace(part, target)
@@ -131,7 +131,7 @@ def _copy(file: RemoteFile, source: Path, part: Path, progress: Progress) -> str
         found = file.digest(source)
     except OSError as error:
         raise DataError(f"{source} cannot be read: {error.strerror or error}.") from error
-    if found != file.expected:
+    if found != file.expected and not file.good(source):
         raise DataError(
             f"{source} has the {_wrong(file, found)}: it is damaged or another file. Nothing was"
             " installed."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lidcli.models.batch import Batch
 from lidcli.models.latent import Conditional, LatentModel, Posterior
@@ -66,6 +66,10 @@ class Refined(Posterior):
         for part in model.observation.modules():
             if isinstance(part, ICNN):
                 part.backward = "plain"
+
+    def category_network(self) -> nn.Module | None:
+        """The one of the posterior that is refined."""
+        return self.base.category_network()
 
     def forward(self, x: Batch) -> Conditional:
         """q(latent | x) of data x, refined."""

@@ -67,7 +67,9 @@ class Gradient:
             stop=job.stop,
         )
         state, warnings = run.load_checkpoint()
-        if state is not None:
+        if state is None:
+            config.model.begin(self.model, self.data, config.seed)
+        else:
             with run.fitting():
                 trainer.restore(state)
         if warnings:

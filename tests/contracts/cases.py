@@ -86,6 +86,7 @@ CASES: dict[str, tuple[Case, ...]] = {
             beside={"decoder": TEXT["decoder"], "inference": {"kind": "direct"}},
             latent=False,
         ),
+        Case("mixture", {"latent": 2, "categories": 3, "means": "data"}, label="data"),
         Case("ppca", {"latent": 2, "sigma": 1.5}, EXACT, data="ppca-2d"),
         Case("gmm", {"categories": 2}, EXACT, data="gmm-overlapping", latent=False),
         Case(
@@ -137,6 +138,12 @@ CASES: dict[str, tuple[Case, ...]] = {
             {"hidden": 8, "categorical": "collapsed"},
             {"model": {"latent": 2}},
             label="collapsed",
+        ),
+        Case(
+            "amortized",
+            {"hidden": 8, "categorical": "sampled", "likeliest": 1},
+            {"model": {"latent": 2}},
+            label="sampled",
         ),
         Case("semi-amortized", {"hidden": 8, "steps": 2}, {"model": {"latent": 1}}),
         Case("lagging", {"hidden": 8, "block": 1, "inner": 3}, {"model": {"latent": 1}}),
