@@ -187,26 +187,37 @@ def _neighbour(record: Record, records: Iterable[Record]) -> str:
 
 def _block(records: Sequence[Record]) -> Block:
     methods = sorted({r.method for r in records}, key=method_order)
-    own = {name: [r for r in records if r.method == name] for name in methods}
-    found = {k for rows in own.values() for k in varying(rows)}
-    keys = tuple(k for k in varying(records) if k in found)
-    cells: dict[str, dict[str, list[Record]]] = {}
+    keys = _grid_keys(records)
+    cells: dict[str, dict[str, list[Record]]] = {name: {} for name in methods}
     points: dict[str, tuple[Any, ...]] = {}
-    for name, rows in own.items():
-        for record in rows:
-            point = tuple(record.settings.get(k) for k in keys)
-            points[repr(point)] = point
-            cells.setdefault(name, {}).setdefault(repr(point), []).append(record)
+    for record in records:
+        point = tuple(record.settings.get(k) for k in keys)
+        points[repr(point)] = point
+        cells[record.method].setdefault(repr(point), []).append(record)
     groups = []
     for name in methods:
-        wanted = set(cells[name])
-        for other in methods:
-            if wanted <= set(cells[other]):
-                wanted = wanted | set(cells[other])
-        for text in sorted(wanted, key=lambda t: [_order(v) for v in points[t]]):
+        for text in sorted(_expected(name, cells), key=lambda t: [_order(v) for v in points[t]]):
             grid = tuple(zip(keys, points[text], strict=True))
             groups.append(Group(name, grid, tuple(cells[name].get(text, ()))))
     return Block(records[0].experiment, records[0].data, keys, tuple(groups))
+
+
+def _grid_keys(records: Sequence[Record]) -> tuple[str, ...]:
+    """The settings in which runs of one method differ."""
+    own: dict[str, list[Record]] = {}
+    for record in records:
+        own.setdefault(record.method, []).append(record)
+    found = {key for rows in own.values() for key in varying(rows)}
+    return tuple(key for key in varying(records) if key in found)
+
+
+def _expected(method: str, cells: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The grid points that a method has, and those of the methods that have all of its own."""
+    wanted = set(cells[method])
+    for others in cells.values():
+        if wanted <= set(others):
+            wanted |= set(others)
+    return wanted
 
 
 def _order(value: Any) -> tuple[int, float, str]:
