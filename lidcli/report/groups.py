@@ -160,7 +160,11 @@ class Block:
             return Limit(sign * self.entropy, f"{words} of the data", generator.get("entropy_se"))
         if quantity.key == "mi" and latent == self.facts.judged and generator:
             return Limit(generator["information"], "the generator's", generator["information_se"])
-        if latent != "c" or self.categories is None:
+        return self._log_c(quantity) if latent == "c" else None
+
+    def _log_c(self, quantity: Quantity) -> Limit | None:
+        """The bound of a category's MI, and under uniform priors of its KL."""
+        if self.categories is None:
             return None
         bounded = {"mi"} | ({"kl"} if all(r.facts.uniform for r in self.records) else set())
         return Limit(math.log(self.categories), "log C") if quantity.key in bounded else None
