@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -173,10 +173,6 @@ def _unit(name: str) -> str:
 
 
 def _show_run(record: Record, as_json: bool) -> None:
-    import yaml
-
-    splits = {record.split: record.metrics} if record.metrics else {}
-    splits |= record.other_splits
     if as_json:
         content = {
             "run": record.run_id,
@@ -189,6 +185,20 @@ def _show_run(record: Record, as_json: bool) -> None:
         }
         options.print_json("show", content)
         return
+    _print_status(record)
+    splits = {record.split: record.metrics} if record.metrics else {}
+    for split, metrics in (splits | record.other_splits).items():
+        _print_evaluation(split, metrics)
+    shown = {key: value for key, value in record.provenance.items() if key != "texts"}
+    _print_tree("provenance", shown)
+    _print_tree("configuration", record.config)
+    if record.provenance.get("texts"):
+        click.echo("\nsentences: lid show --samples")
+    click.echo(f"\nin {record.folder}")
+
+
+def _print_status(record: Record) -> None:
+    """What ran, how it ended and what was concluded."""
     click.echo(f"{record.experiment}/{record.run_id}: {record.method} on {record.data}")
     message = str(record.provenance.get("message") or "")
     click.echo(f"status   {record.status}{f' ({message})' if message else ''}")
@@ -199,18 +209,22 @@ def _show_run(record: Record, as_json: bool) -> None:
             click.echo("         unused prior: the KL exceeds the MI by more than half of it")
     for text in [*record.texts("verdict_notes"), *record.texts("checks")]:
         click.echo(f"note     {text}")
-    for split, metrics in splits.items():
-        click.echo(f"\nevaluation, {split} split, per datum")
-        for name, value in metrics.items():
-            if not name.endswith("_se"):
-                error = metrics.get(f"{name}_se")
-                spread = "" if error is None else f"± {error:.2g}"
-                click.echo(f"  {name:<20} {value:>11.5g} {spread:<10} {_unit(name)}".rstrip())
-    shown = {key: value for key, value in record.provenance.items() if key != "texts"}
-    for title, content in (("provenance", shown), ("configuration", record.config)):
-        click.echo(f"\n{title}")
-        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=76)
-        click.echo("".join(f"  {line}\n" for line in text.splitlines()), nl=False)
-    if record.provenance.get("texts"):
-        click.echo("\nsentences: lid show --samples")
-    click.echo(f"\nin {record.folder}")
+
+
+def _print_evaluation(split: str, metrics: dict[str, float]) -> None:
+    """Every number of a split, with its error and unit."""
+    click.echo(f"\nevaluation, {split} split, per datum")
+    for name, value in metrics.items():
+        if not name.endswith("_se"):
+            error = metrics.get(f"{name}_se")
+            spread = "" if error is None else f"± {error:.2g}"
+            click.echo(f"  {name:<20} {value:>11.5g} {spread:<10} {_unit(name)}".rstrip())
+
+
+def _print_tree(title: str, content: dict[str, Any]) -> None:
+    """Nested settings as indented YAML."""
+    import yaml
+
+    click.echo(f"\n{title}")
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=76)
+    click.echo("".join(f"  {line}\n" for line in text.splitlines()), nl=False)

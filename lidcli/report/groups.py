@@ -160,7 +160,11 @@ class Block:
             return Limit(sign * self.entropy, f"{words} of the data", generator.get("entropy_se"))
         if quantity.key == "mi" and latent == self.facts.judged and generator:
             return Limit(generator["information"], "the generator's", generator["information_se"])
-        if latent != "c" or self.categories is None:
+        return self._log_c(quantity) if latent == "c" else None
+
+    def _log_c(self, quantity: Quantity) -> Limit | None:
+        """The bound of a category's MI, and under uniform priors of its KL."""
+        if self.categories is None:
             return None
         bounded = {"mi"} | ({"kl"} if all(r.facts.uniform for r in self.records) else set())
         return Limit(math.log(self.categories), "log C") if quantity.key in bounded else None
@@ -218,26 +222,37 @@ def _neighbour(record: Record, records: Iterable[Record]) -> str:
 
 def _block(records: Sequence[Record]) -> Block:
     methods = sorted({r.method for r in records}, key=method_order)
-    own = {name: [r for r in records if r.method == name] for name in methods}
-    found = {k for rows in own.values() for k in varying(rows)}
-    keys = tuple(k for k in varying(records) if k in found)
-    cells: dict[str, dict[str, list[Record]]] = {}
+    keys = _grid_keys(records)
+    cells: dict[str, dict[str, list[Record]]] = {name: {} for name in methods}
     points: dict[str, tuple[Any, ...]] = {}
-    for name, rows in own.items():
-        for record in rows:
-            point = tuple(record.settings.get(k) for k in keys)
-            points[repr(point)] = point
-            cells.setdefault(name, {}).setdefault(repr(point), []).append(record)
+    for record in records:
+        point = tuple(record.settings.get(k) for k in keys)
+        points[repr(point)] = point
+        cells[record.method].setdefault(repr(point), []).append(record)
     groups = []
     for name in methods:
-        wanted = set(cells[name])
-        for other in methods:
-            if wanted <= set(cells[other]):
-                wanted = wanted | set(cells[other])
-        for text in sorted(wanted, key=lambda t: [_order(v) for v in points[t]]):
+        for text in sorted(_expected(name, cells), key=lambda t: [_order(v) for v in points[t]]):
             grid = tuple(zip(keys, points[text], strict=True))
             groups.append(Group(name, grid, tuple(cells[name].get(text, ()))))
     return Block(records[0].experiment, records[0].data, keys, tuple(groups))
+
+
+def _grid_keys(records: Sequence[Record]) -> tuple[str, ...]:
+    """The settings in which runs of one method differ."""
+    own: dict[str, list[Record]] = {}
+    for record in records:
+        own.setdefault(record.method, []).append(record)
+    found = {key for rows in own.values() for key in varying(rows)}
+    return tuple(key for key in varying(records) if key in found)
+
+
+def _expected(method: str, cells: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The grid points that a method has, and those of the methods that have all of its own."""
+    wanted = set(cells[method])
+    for others in cells.values():
+        if wanted <= set(others):
+            wanted |= set(others)
+    return wanted
 
 
 def _order(value: Any) -> tuple[int, float, str]:

@@ -74,7 +74,7 @@ def block_notes(block: Block, notes: Notes) -> bool:
     for text in dict.fromkeys(text for r in used for text in r.texts("data_notes")):
         notes.remark(f"Data: {text.rstrip('.')}.")
     ll = "LL" if not block.redundant(QUANTITIES["ll"]) else "NLL"
-    samples = {int(r.metrics["ll_samples"]) for r in used if finite(r.metrics.get("ll_samples"))}
+    samples = _samples(used)
     if len(samples) == 1:
         where = _shown(r.split for r in used)
         number = next(iter(samples))
@@ -86,12 +86,23 @@ def block_notes(block: Block, notes: Notes) -> bool:
     if len(samples) > 1:
         notes.remark(f"{ll} with S = {_shown(samples)} samples: not compared, none is bold.")
     _budgets(block, used, notes)
+    _origins(used, notes)
+    return not differing and len(samples) <= 1
+
+
+def _samples(used: Iterable[Record]) -> set[int]:
+    """The numbers of draws S that the runs' importance-weighted bounds are of."""
+    stored = (r.metrics.get("ll_samples") for r in used)
+    return {int(s) for s in stored if s is not None and finite(s)}
+
+
+def _origins(used: Sequence[Record], notes: Notes) -> None:
+    """Uncommitted code, and code of several commits."""
     if any(r.provenance.get("git_dirty") for r in used):
         notes.remark("Some runs were made from a working tree with uncommitted changes.")
     commits = {str(r.provenance.get("git_commit"))[:9] for r in used}
     if len(commits) > 1:
         notes.remark(f"The runs were made at {len(commits)} commits: {_shown(commits)}.")
-    return not differing and len(samples) <= 1
 
 
 def _ceilings(block: Block, notes: Notes) -> None:
