@@ -27,11 +27,15 @@ from lidcli.config.sections import (
     Image,
     Inference,
     Likelihood,
+    LSTMDecoder,
+    LSTMEncoder,
     Mixture,
     MLPDecoder,
     MLPEncoder,
     Model,
     Points,
+    SkipDecoder,
+    Text,
     Training,
 )
 from lidcli.metrics.own import metric
@@ -48,6 +52,8 @@ __all__ = [
     "Evaluate",
     "Image",
     "Inference",
+    "LSTMDecoder",
+    "LSTMEncoder",
     "Likelihood",
     "MLPDecoder",
     "MLPEncoder",
@@ -57,6 +63,8 @@ __all__ = [
     "Points",
     "Quantity",
     "Section",
+    "SkipDecoder",
+    "Text",
     "Training",
     "metric",
 ]

@@ -134,14 +134,22 @@ def codes_in(tree: Any, section: str = "") -> Iterator[tuple[str, str]]:
         >>> list(codes_in({"evaluate": {"metrics": ["mine:fid"]}}))
         [('evaluate', 'mine:fid')]
     """
-    for key, value in tree.items() if isinstance(tree, Mapping) else ():
+    if not isinstance(tree, Mapping):
+        return
+    for key, value in tree.items():
         head, dot, last = str(key).partition(".")
         place, name = (head, last) if dot else (section, head)
-        if name in _naming(place):
-            found = value if isinstance(value, list) else [value]
-            yield from ((place, code) for code in found if isinstance(code, str) and ":" in code)
+        yield from ((place, code) for code in _codes(place, name, value))
         inner = key if key in SECTIONS and isinstance(value, Mapping) else section
         yield from codes_in(value, "model" if key == "models" else inner)
+
+
+def _codes(section: str, key: str, value: Any) -> list[str]:
+    """Every `module:name` that one setting names, or that a list of its values does."""
+    if key not in _naming(section):
+        return []
+    names = value if isinstance(value, list) else [value]
+    return [name for name in names if isinstance(name, str) and ":" in name]
 
 
 def _naming(section: str) -> tuple[str, ...]:

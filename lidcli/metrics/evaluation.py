@@ -86,6 +86,7 @@ def evaluate(
     if measured.q_c is not None:
         _category(measured.q_c, labels, out)
     if not facts.units[w]:
+        del out.scalars["ll_samples"]
         out.verdict = Verdict("no latent", False, "there is nothing to be collapsed")
         out.checks = broken_invariants(out.scalars, facts.categories)
         return out

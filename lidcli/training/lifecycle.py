@@ -150,6 +150,7 @@ def _fit_and_measure(
     if threads is not None and config.runtime.threads is None:
         torch.set_num_threads(threads)
     here = describe(made.device)
+    known = getattr(data, "ceiling", None)
     run.update(
         provenance={
             **here,
@@ -165,6 +166,7 @@ def _fit_and_measure(
             "data_notes": list(data.notes),
             "data_shape": list(data.shape),
             "data_entropy": data.entropy,
+            "ceiling": None if known is None else asdict(known),
             "classes": data.classes,
             "runtime": config.runtime.model_dump(mode="json"),
         }
