@@ -228,6 +228,7 @@ def toys(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_toy_is_one_class_and_one_line_and_is_listed_trained_swept_and_reported(
     lid: Lid, toys: Path
 ) -> None:
