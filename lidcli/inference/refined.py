@@ -41,7 +41,7 @@ class Refined(Posterior):
         >>> from lidcli.models.ppca import PPCA
         >>> model = PPCA(torch.eye(3, 2), torch.zeros(3), 1.0)
         >>> base = ExactGaussian(model)
-        >>> refined = Refined(base, model, steps=2, rate=0.1, momentum=0.5, clip=5.0)
+        >>> refined = Refined(base, model, steps=2, rate=0.1, momentum=0.5, clip=5.0).eval()
         >>> refined(DenseBatch(torch.zeros(4, 3, dtype=torch.float64))).tensors()[0].shape
         torch.Size([4, 2])
     """
