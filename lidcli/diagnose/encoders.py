@@ -40,9 +40,7 @@ class Normals:
 
     def draw(self, samples: int) -> Draws:
         """Draws (S, N, M)."""
-        noise = torch.randn(
-            samples, *self.loc.shape, device=self.loc.device, dtype=self.loc.dtype
-        )
+        noise = torch.randn(samples, *self.loc.shape, device=self.loc.device, dtype=self.loc.dtype)
         zero = self.loc.new_zeros(())
         log_q = normal_log_prob(noise, zero, zero) - self.log_scale.sum(-1)
         return Draws(self.loc + self.log_scale.exp() * noise, log_q)

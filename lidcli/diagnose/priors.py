@@ -43,7 +43,7 @@ class GivenPrior(Prior):
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z) in nats, (...), for latents (..., M)."""
         leading = z.ndim - 1
-        return each(self._distribution[0], z.unflatten(-1, self._shape), leading)
+        return each(self._distribution[0], z.reshape(*z.shape[:-1], *self._shape), leading)
 
     def sample(self, n: int) -> Tensor:
         """n latents (n, M)."""
@@ -56,7 +56,8 @@ class GivenPrior(Prior):
             base = base.base_dist
         if not isinstance(base, Normal):
             return None
-        return base.log_prob(z.unflatten(-1, self._shape)).flatten(-len(self._shape))
+        shaped = z.reshape(*z.shape[:-1], *self._shape)
+        return each(base, shaped, shaped.ndim).flatten(-len(self._shape))
 
 
 def prior_of(

@@ -101,6 +101,8 @@ def evaluate(
     if measured.q_c is not None:
         out.arrays["q_c"] = measured.q_c.float().cpu().numpy()
     out.arrays[f"{w}_mean"] = measured.mean.mean(0).float().cpu().numpy()
+    variances = information.covariance_of_halves(measured.mean).diagonal()
+    out.arrays[f"{w}_variance"] = variances.float().cpu().numpy()
     return out
 
 

@@ -145,7 +145,7 @@ def active_dimensions_of_halves(halves: Tensor, threshold: float = ACTIVE) -> fl
     covariance = covariance_of_halves(halves)
     if not bool(covariance.isfinite().all()):
         return math.nan
-    values = torch.linalg.eigvalsh(covariance)
+    values: Tensor = torch.linalg.eigvalsh(covariance)
     return (values >= threshold).double().mean().item()
 
 
