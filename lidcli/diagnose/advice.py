@@ -52,10 +52,26 @@ def advice(scalars: Mapping[str, float], units: Sequence[Unit]) -> list[str]:
         >>> advice({"kl/z": 1.0, "mi/z": 1.0, "log_n": 9.0}, [Unit(1, 0.6, 1.0)])
         ['Nothing to mend: every unit is active, and the aggregate posterior fills the prior.']
     """
-    found = [*_units(units), *_prior(scalars), *_encoder(scalars)]
+    found = [*_units(units), *_rotated(scalars, len(units)), *_prior(scalars), *_encoder(scalars)]
     if found:
         return found
+    if _saturated(scalars):
+        return ["Every unit is active; more data would tell whether they fill the prior."]
     return ["Nothing to mend: every unit is active, and the aggregate posterior fills the prior."]
+
+
+def _saturated(scalars: Mapping[str, float]) -> bool:
+    """Whether the MI is too near log N to be more than a lower bound."""
+    return scalars["mi/z"] > scalars["log_n"] - WORTH
+
+
+def _rotated(scalars: Mapping[str, float], size: int) -> Iterator[str]:
+    idle = round((scalars.get("au/z", 0.0) - scalars.get("active/z", 0.0)) * size)
+    if idle > 0:
+        yield (
+            f"More units are active than there are active dimensions, by {idle}: some units say"
+            " the same of x, and after a rotation of the latent they would be collapsed."
+        )
 
 
 def _units(units: Sequence[Unit]) -> Iterator[str]:
@@ -78,8 +94,8 @@ def _units(units: Sequence[Unit]) -> Iterator[str]:
         yield (
             f"{_named(ignored)} collapsed though the decoder moves with them (Fisher information"
             f" up to {_largest(ignored)}): what keeps them still is the encoder, or the weight of"
-            " the KL in training. Less of that weight, more encoder steps for each decoder step"
-            " (lagging-vae) or refined posteriors (sa-vae) may help."
+            " the KL in training. Less of that weight (or a smaller sigma), more encoder steps for"
+            " each decoder step (lagging-vae) or refined posteriors (sa-vae) may help."
         )
     if unknown:
         yield (
@@ -102,7 +118,7 @@ def _largest(units: Sequence[Unit]) -> str:
 
 def _prior(scalars: Mapping[str, float]) -> Iterator[str]:
     kl, mi = scalars["kl/z"], scalars["mi/z"]
-    if mi > scalars["log_n"] - WORTH:
+    if _saturated(scalars):
         return
     gap, slack = kl - mi, 3 * (scalars.get("kl/z_se", 0.0) + scalars.get("mi/z_se", 0.0))
     if gap > max(WORTH, 0.1 * kl, slack):

@@ -89,7 +89,7 @@ class Diagnosis:
     @property
     def verdict(self) -> str:
         """The verdict in a sentence."""
-        more = ", and most of the KL is unused: it exceeds the MI by more than half of it"
+        more = "; an unused prior, for the KL exceeds the MI by more than half of it"
         return f"The latent is {self.label}: {self.reason}{more if self.unused_prior else ''}."
 
     def _estimate(self, name: str) -> Estimate | None:
