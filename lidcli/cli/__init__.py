@@ -20,6 +20,7 @@ COMMANDS = {
     "fetch": ("lidcli.cli.fetch:fetch", "Download data, or copy them from a mirror."),
     "train": ("lidcli.cli.train:train", "Train one model on one data set, and evaluate it."),
     "evaluate": ("lidcli.cli.evaluate:evaluate", "Measure trained runs again."),
+    "diagnose": ("lidcli.cli.diagnose:diagnose", "Measure whether a VAE of your own collapsed."),
     "sweep": ("lidcli.cli.sweep:sweep", "Run an experiment, or a grid of your own."),
     "report": ("lidcli.cli.report:report", "Tables and figures of what was run."),
     "list": ("lidcli.cli.inspect:list_", "List models, data, experiments or runs."),

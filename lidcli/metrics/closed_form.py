@@ -113,6 +113,7 @@ def evaluate_ppca(model: PPCA, x: Tensor) -> Evaluation:
         "n": float(len(x)),
         "log_n": math.log(len(x)),
         "au/z": information.active_units(mu),
+        "active/z": information.active_dimensions(mu),
         "sigma": model.variance.sqrt().item(),
         "min_singular_value": torch.linalg.svdvals(model.weight)[-1].item(),
         **_ppca_identifiability(model, x, mu, v),

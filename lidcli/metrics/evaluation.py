@@ -93,6 +93,7 @@ def evaluate(
     out.put(f"kl/{w}", mean(measured.kl_latent))
     out.put(f"mi/{w}", information.continuous_mi(model, x, outer, batch))
     out.scalars[f"au/{w}"] = information.active_units_of_halves(measured.mean)
+    out.scalars[f"active/{w}"] = information.active_dimensions_of_halves(measured.mean)
     if out.scalars[f"mi/{w}"] > out.scalars["log_n"] - SATURATION:
         out.notes.append(
             f"MI of {w} is within {SATURATION} nats of log N = {out.scalars['log_n']:.2f},"
@@ -104,6 +105,8 @@ def evaluate(
     if measured.q_c is not None:
         out.arrays["q_c"] = measured.q_c.float().cpu().numpy()
     out.arrays[f"{w}_mean"] = measured.mean.mean(0).float().cpu().numpy()
+    variances = information.covariance_of_halves(measured.mean).diagonal()
+    out.arrays[f"{w}_variance"] = variances.float().cpu().numpy()
     return out
 
 

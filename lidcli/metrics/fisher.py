@@ -12,7 +12,7 @@ from lidcli.metrics.information import ACTIVE
 from lidcli.models.latent import LatentModel
 from lidcli.models.priors import Prior
 
-__all__ = ["Allowance", "allowance", "fisher_figures", "mean_information"]
+__all__ = ["Allowance", "allowance", "fisher_figures", "mean_information", "told"]
 
 DRAWS = 64
 PRIOR_DRAWS = 4000
@@ -106,7 +106,11 @@ def fisher_figures(model: LatentModel, draws: int = DRAWS) -> dict[str, float]:
     """
     if not model.latent or not model.observation.informed:
         return {}
-    mean, every = mean_information(model, draws)
+    return told(model, *mean_information(model, draws))
+
+
+def told(model: LatentModel, mean: Tensor, every: Tensor) -> dict[str, float]:
+    """The same figures of what `mean_information` returned."""
     found = allowance(model, mean)
     symbol = model.prior.symbol
     out = {f"fisher/{symbol}/{k + 1}": v for k, v in enumerate(mean.diagonal().tolist())}

@@ -13,11 +13,14 @@ from lidcli.models.latent import Conditional, LatentModel
 
 __all__ = [
     "ACTIVE",
+    "active_dimensions",
+    "active_dimensions_of_halves",
     "active_units",
     "active_units_of_halves",
     "categorical_kl",
     "categorical_mi",
     "continuous_mi",
+    "covariance_of_halves",
     "encode",
     "marginal_draws",
     "perplexity",
@@ -93,9 +96,57 @@ def active_units_of_halves(halves: Tensor, threshold: float = ACTIVE) -> float:
         halves: (2, N, U), N >= 2.
         threshold: a variance.
     """
+    variances = covariance_of_halves(halves).diagonal()
+    return (variances >= threshold).double().mean().item()
+
+
+def covariance_of_halves(halves: Tensor) -> Tensor:
+    """Unbiased covariance over data of the exact posterior means, from two estimates of each.
+
+    Args:
+        halves: independent Monte-Carlo estimates (2, N, U) of the posterior means, N >= 2.
+
+    Returns:
+        (U, U) in float64, symmetric; without noise it is the sample covariance, and with noise
+        an eigenvalue may be negative.
+
+    Example:
+        >>> means = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+        >>> covariance_of_halves(torch.stack([means, means])).tolist()
+        [[2.0, 0.0], [0.0, 0.0]]
+    """
     centred = halves.double() - halves.double().mean(dim=1, keepdim=True)
-    covariance = (centred[0] * centred[1]).sum(0) / (halves.shape[1] - 1)
-    return (covariance >= threshold).double().mean().item()
+    covariance: Tensor = centred[0].T @ centred[1] / (halves.shape[1] - 1)
+    return (covariance + covariance.T) / 2
+
+
+def active_dimensions(means: Tensor, threshold: float = ACTIVE) -> float:
+    """Active dimensions of exact posterior means (N, U): see `active_dimensions_of_halves`."""
+    return active_dimensions_of_halves(torch.stack([means, means]), threshold)
+
+
+def active_dimensions_of_halves(halves: Tensor, threshold: float = ACTIVE) -> float:
+    """Fraction of eigenvalues of the covariance of posterior means that reach `threshold`.
+
+    Active units change when the latent is rotated; these do not.
+
+    Args:
+        halves: independent Monte-Carlo estimates (2, N, U) of the posterior means, N >= 2.
+        threshold: a variance.
+
+    Returns:
+        0 to 1; NaN where the means are not finite, or of one datum.
+
+    Example:
+        >>> means = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
+        >>> active_dimensions(means), active_units(means)
+        (0.5, 1.0)
+    """
+    covariance = covariance_of_halves(halves)
+    if not bool(covariance.isfinite().all()):
+        return math.nan
+    values: Tensor = torch.linalg.eigvalsh(covariance)
+    return (values >= threshold).double().mean().item()
 
 
 @torch.no_grad()

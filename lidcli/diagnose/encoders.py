@@ -1,0 +1,270 @@
+"""A user's encoder as a posterior of lid's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Size, Tensor
+from torch.distributions import Distribution, Independent, Normal
+
+from lidcli.diagnose.calls import called, each, finite, span
+from lidcli.models.batch import Batch, DenseBatch
+from lidcli.models.latent import Conditional, Draws, Posterior
+from lidcli.models.priors import normal_log_prob
+
+__all__ = ["Distributions", "GivenPosterior", "Normals"]
+
+LARGEST_LOG_VARIANCE = 50.0
+"""A variance of e^50 is no posterior's: what returned it meant something else."""
+TOO_WIDE = 1.2
+"""Aggregate variance, on average over units, from which a reading as log variances is doubted."""
+
+
+@dataclass(frozen=True)
+class Normals:
+    """q(z | x) of N data, diagonal.
+
+    Attributes:
+        loc: (N, M).
+        log_scale: (N, M).
+    """
+
+    loc: Tensor
+    log_scale: Tensor
+    decodings = 1
+    category_draws = 0
+
+    def draw(self, samples: int) -> Draws:
+        """Draws (S, N, M)."""
+        noise = torch.randn(samples, *self.loc.shape, device=self.loc.device, dtype=self.loc.dtype)
+        zero = self.loc.new_zeros(())
+        log_q = normal_log_prob(noise, zero, zero) - self.log_scale.sum(-1)
+        return Draws(self.loc + self.log_scale.exp() * noise, log_q)
+
+    def log_prob(self, latent: Tensor) -> Tensor:
+        """log q(z_b | x_n), (B, N), for z (B, M)."""
+        return normal_log_prob(latent[:, None], self.loc, self.log_scale)
+
+    def latent_kl(self, joint: Tensor, q_c: Tensor | None) -> Tensor:
+        """The joint KL: there is no category."""
+        return joint
+
+    def rows(self, index: slice | Tensor) -> Normals:
+        """The posteriors of some of the data."""
+        return Normals(self.loc[index], self.log_scale[index])
+
+    def joined(self, *others: Normals) -> Normals:
+        """These posteriors and those of further data."""
+        return Normals(
+            torch.cat([self.loc, *(o.loc for o in others)]),
+            torch.cat([self.log_scale, *(o.log_scale for o in others)]),
+        )
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Means and log sds."""
+        return self.loc, self.log_scale
+
+    def replace(self, *tensors: Tensor) -> Normals:
+        """The same family at other parameters."""
+        return Normals(*tensors)
+
+    def unit_kl(self) -> Tensor:
+        """KL to N(0, 1) of every unit, (N, M), in closed form."""
+        loc, log_variance = self.loc.double(), 2 * self.log_scale.double()
+        return 0.5 * (loc.square() + log_variance.exp() - 1 - log_variance)
+
+
+@dataclass(frozen=True)
+class Distributions:
+    """q(z | x) of N data, whatever it is; what cannot be cut is encoded again.
+
+    Attributes:
+        encode: from data (n, D) to a distribution whose first dimension they are.
+        x: data (N, D).
+        parts: the distributions of consecutive parts of the data, with the first index of each.
+        device: of the latents.
+    """
+
+    encode: Callable[[Tensor], Distribution]
+    x: Tensor
+    parts: tuple[tuple[int, Distribution], ...]
+    device: torch.device
+    decodings = 1
+    category_draws = 0
+
+    def draw(self, samples: int) -> Draws:
+        """Draws (S, N, M)."""
+        drawn, log_q = [], []
+        for _, part in self.parts:
+            z = (part.rsample if part.has_rsample else part.sample)(Size((samples,)))
+            log_q.append(each(part, z, 2))
+            drawn.append(z.flatten(2))
+        return Draws(torch.cat(drawn, dim=1), torch.cat(log_q, dim=1))
+
+    def log_prob(self, latent: Tensor) -> Tensor:
+        """log q(z_b | x_n), (B, N), for z (B, M)."""
+        found = []
+        for _, part in self.parts:
+            shape = (part.batch_shape + part.event_shape)[1:]
+            found.append(each(part, latent.view(len(latent), 1, *shape), 2))
+        return torch.cat(found, dim=1)
+
+    def latent_kl(self, joint: Tensor, q_c: Tensor | None) -> Tensor:
+        """The joint KL: there is no category."""
+        return joint
+
+    def rows(self, index: slice | Tensor) -> Distributions:
+        """The posteriors of some of the data, one of the parts where they are that."""
+        if isinstance(index, slice):
+            first, last, step = index.indices(len(self.x))
+            ends = [start for start, _ in self.parts[1:]] + [len(self.x)]
+            if (first, last, step) == (0, len(self.x), 1):
+                return self
+            for (start, part), end in zip(self.parts, ends, strict=True):
+                if (first, last, step) == (start, end, 1):
+                    return Distributions(self.encode, self.x[index], ((0, part),), self.device)
+        else:
+            index = index.to(self.x.device)
+        x = self.x[index]
+        return Distributions(self.encode, x, ((0, self.encode(x)),), self.device)
+
+    def joined(self, *others: Distributions) -> Distributions:
+        """These posteriors and those of further data."""
+        parts, n = list(self.parts), len(self.x)
+        for other in others:
+            parts += [(n + start, part) for start, part in other.parts]
+            n += len(other.x)
+        x = torch.cat([self.x, *(o.x for o in others)])
+        return Distributions(self.encode, x, tuple(parts), self.device)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """None that could be refined, but an empty one where the latents are."""
+        return (torch.empty(0, device=self.device),)
+
+    def replace(self, *tensors: Tensor) -> Distributions:
+        """The same: there is nothing to refine."""
+        return self
+
+
+class GivenPosterior(Posterior):
+    """What a user's encoder returns, as q(z | x).
+
+    Args:
+        encode: from data (n, *event) to two tensors, the mean and the log variance, or to a
+            distribution, each with n as its first dimension.
+        event: shape of a datum.
+        device: where the encoder is.
+
+    Raises:
+        ValueError: what it returns is neither, or not of this shape, or not finite.
+
+    Example:
+        >>> posterior = GivenPosterior(lambda x: (x, 0 * x), Size((2,)), torch.device("cpu"))
+        >>> posterior(DenseBatch(torch.zeros(5, 2))).draw(3).latent.shape
+        torch.Size([3, 5, 2])
+    """
+
+    decodings = 1
+
+    def __init__(self, encode: Callable[[Tensor], Any], event: Size, device: torch.device) -> None:
+        super().__init__()
+        self._encode, self._event, self._device = (encode,), event, device
+
+    def answer(self, rows: Tensor) -> Distribution | tuple[Tensor, Tensor]:
+        """A distribution, or mean and log variance, both (n, *latent), of data (n, D)."""
+        x = rows.to(self._device).view(len(rows), *self._event)
+        return _read(called("encode", self._encode[0], x), len(rows))
+
+    def forward(self, x: Batch) -> Conditional:
+        """q(z | x) of data x."""
+        assert isinstance(x, DenseBatch)
+        found = self.answer(x.x)
+        if isinstance(found, tuple):
+            return Normals(found[0].flatten(1), found[1].flatten(1) / 2)
+        normal = found
+        while isinstance(normal, Independent):
+            normal = normal.base_dist
+        if isinstance(normal, Normal):
+            loc = finite("the mean of encode's distribution", normal.loc)
+            scale = finite("the sd of encode's distribution", normal.scale)
+            return Normals(loc.flatten(1), scale.log().flatten(1))
+        device = found.sample().device
+        return Distributions(self._again, x.x, ((0, found),), device)
+
+    def _again(self, rows: Tensor) -> Distribution:
+        found = self.answer(rows)
+        assert isinstance(found, Distribution)
+        return found
+
+
+def _read(answer: Any, n: int) -> Distribution | tuple[Tensor, Tensor]:
+    if isinstance(answer, Distribution):
+        shape = answer.batch_shape + answer.event_shape
+        if len(shape) < 2 or shape[0] != n:
+            raise ValueError(
+                f"encode returned a distribution of shape {tuple(shape)} for {n} data, where"
+                f" ({n}, latent) is expected"
+            )
+        return answer
+    if isinstance(answer, Mapping) and {"embedding", "log_covariance"} <= set(answer):
+        answer = (answer["embedding"], answer["log_covariance"])
+    if not isinstance(answer, tuple | list) or not all(isinstance(a, Tensor) for a in answer):
+        raise ValueError(
+            f"encode returned {_kind(answer)}, where a pair of tensors, mean and log variance, or"
+            " a torch distribution is expected"
+        )
+    if len(answer) != 2:
+        raise ValueError(
+            f"encode returned {len(answer)} tensors, where two, mean and log variance, are expected"
+        )
+    mean, log_variance = answer
+    if mean.ndim < 2 or mean.shape[0] != n or mean.shape != log_variance.shape:
+        raise ValueError(
+            f"encode returned a mean of shape {tuple(mean.shape)} and a log variance of shape"
+            f" {tuple(log_variance.shape)} for {n} data, where ({n}, latent) is expected of both"
+        )
+    return finite("encode's mean", mean), finite("encode's log variance", log_variance)
+
+
+def _kind(answer: object) -> str:
+    if isinstance(answer, Tensor):
+        return f"one tensor of shape {tuple(answer.shape)}"
+    return f"a {type(answer).__name__}"
+
+
+def refuse_variances(mean: Tensor, log_variance: Tensor, standard: bool) -> None:
+    """Recognise variances, or sds, in the place of log variances.
+
+    Log variances of posteriors are below zero wherever data tell something, and the variance of
+    the aggregate, that of the means and the mean of the variances together, is near the prior's.
+    Values all above zero that fit this only when read as variances are variances.
+
+    Args:
+        mean: (N, ...).
+        log_variance: (N, ...).
+        standard: whether the prior is N(0, I), without which nothing is known of the aggregate.
+
+    Raises:
+        ValueError: it looks so.
+    """
+    if log_variance.max() > LARGEST_LOG_VARIANCE:
+        raise ValueError(
+            f"encode's log variances reach {log_variance.max().item():.3g}, a variance no float"
+            " holds; they look like variances on a scale of their own: return their logarithm"
+        )
+    if len(mean) < 2 or not standard or log_variance.min() <= 0:
+        return
+    moved = mean.double().var(0)
+    as_logs = (moved + log_variance.double().exp().mean(0)).mean().item()
+    as_variances = (moved + log_variance.double().mean(0)).mean().item()
+    if as_logs > TOO_WIDE and abs(math.log(as_variances)) < abs(math.log(as_logs)):
+        raise ValueError(
+            "encode's second tensor looks like variances (or sds), where log variances are"
+            f" expected: all its values are positive, {span(log_variance)}, and as log variances"
+            " they would make every posterior wider than the prior; return their logarithm, or"
+            " torch.distributions.Normal(mean, sd)"
+        )

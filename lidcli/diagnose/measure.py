@@ -1,0 +1,302 @@
+"""The measurement of a user's model, by the evaluation that `lid evaluate` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Size, Tensor, nn
+from torch.distributions import Distribution
+
+from lidcli.diagnose.advice import Unit, advice
+from lidcli.diagnose.decoders import GivenObservation, Unobserved, Wanted
+from lidcli.diagnose.encoders import GivenPosterior, Normals, refuse_variances
+from lidcli.diagnose.functions import evaluating, home, modules_of, parts_of, training_note
+from lidcli.diagnose.priors import prior_of
+from lidcli.diagnose.result import Diagnosis
+from lidcli.metrics.estimate import Estimate
+from lidcli.metrics.estimate import mean as estimate
+from lidcli.metrics.evaluation import Evaluation, evaluate
+from lidcli.metrics.fisher import allowance, mean_information, told
+from lidcli.metrics.identifiability import unit_kl
+from lidcli.metrics.information import encode as encode_all
+from lidcli.models.batch import Batch, DenseBatch
+from lidcli.models.latent import Draws, LatentModel, Terms
+from lidcli.models.observations import Observation
+from lidcli.models.priors import Prior
+
+__all__ = ["diagnose"]
+
+OUTER = 500
+"""Data in the outer mean of the MI."""
+PROBED = 256
+"""Data and latents on which a model is tried, and on which what needs many draws is measured."""
+BOUNDLESS = ("ll", "ll_se", "ll_half", "elbo", "elbo_se", "reconstruction", "reconstruction_se")
+"""Figures that a model without a decoder does not have."""
+
+Progress = Callable[[int, int], None]
+
+
+def diagnose(
+    x: ArrayLike | Tensor,
+    model: object | None = None,
+    *,
+    encode: Callable[..., Any] | None = None,
+    decode: Callable[..., Any] | None = None,
+    likelihood: str | None = None,
+    sigma: float | None = None,
+    log_prob: Callable[..., Tensor] | None = None,
+    prior: Distribution | None = None,
+    samples: int = 100,
+    batch: int = 1000,
+    device: str | torch.device | None = None,
+    progress: Progress | None = None,
+    seed: int = 0,
+) -> Diagnosis:
+    """Measure whether the posterior of a VAE has collapsed, on N data of its user's.
+
+    Nothing is trained, and the model is left as it was. Without a decoder and without `log_prob`
+    KL, MI and active units are measured, and no likelihood.
+
+    Args:
+        x: data (N, ...), N >= 2, of the shape that `encode` takes; an array or a tensor, which
+            stays where it is and is brought to the model in parts.
+        model: an object with `encode` and `decode` (or `encoder` and `decoder`), or a dictionary
+            with entries named as the arguments below; arguments that are given come first.
+        encode: x to (mean, log variance), each (N, latent), or to a torch distribution of them.
+        decode: latents (n, latent) to the likelihood's parameters, of the shape of x, or to a
+            torch distribution of x.
+        likelihood: what `decode` returns the parameters of: `bernoulli` (probabilities),
+            `bernoulli-logits` (log odds) or `gaussian` (means).
+        sigma: sd of the Gaussian likelihood's noise, > 0.
+        log_prob: log p(x | z) in nats, (n,), of data (n, ...) and latents (n, latent), in place
+            of a likelihood.
+        prior: a torch distribution over latents; None: N(0, I).
+        samples: S >= 2 draws a datum; LL is a lower bound that rises with them.
+        batch: decodings held at a time, >= 1: memory grows with it alone.
+        device: where the model is; None: found from its parameters.
+        progress: called with the decodings done and those to do in all.
+        seed: of the draws; the generators of torch are left as they were.
+
+    Returns:
+        The verdict, every figure with its standard error, the units and advice.
+
+    Raises:
+        ValueError: data, functions or what they return are not what is described here; the
+            sentence says what was seen and what was expected.
+
+    References:
+        docs/DIAGNOSE.md; the figures are defined in docs/DESIGN.md, sections 7 and 7a.
+
+    Example:
+        >>> found = diagnose(
+        ...     torch.randn(200, 3),
+        ...     encode=lambda x: (0 * x[:, :2], 0 * x[:, :2]),
+        ...     decode=lambda z: torch.zeros(len(z), 3),
+        ...     likelihood="gaussian",
+        ...     sigma=1.0,
+        ... )
+        >>> print(found.verdict)
+        The latent is collapsed: AU 0.00 < 0.1.
+        >>> found.kl
+        Estimate(value=0.0, se=0.0)
+    """
+    own = {} if model is None else parts_of(model)
+    given: dict[str, Any] = {
+        "encode": encode,
+        "decode": decode,
+        "likelihood": likelihood,
+        "sigma": sigma,
+    }
+    given |= {"log_prob": log_prob, "prior": prior}
+    parts = own | {name: value for name, value in given.items() if value is not None}
+    if parts.get("encode") is None:
+        raise ValueError("there is nothing to call: give a model, or encode")
+    for name, least, value in (("samples", 2, samples), ("batch", 1, batch)):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, not {value}")
+    wanted = Wanted(*(parts.get(name) for name in Wanted._fields))
+    wanted.check()
+    placed = _place(parts, device)
+    data, notes = _data(x, wanted, placed.dtype)
+    modules = placed.modules
+    remark = training_note(modules)
+    gpu = [placed.device] if placed.device.type == "cuda" else []
+    with torch.random.fork_rng(gpu), torch.no_grad(), evaluating(modules):
+        torch.manual_seed(seed)
+        posterior = GivenPosterior(parts["encode"], data.shape[1:], placed.device)
+        latent, kind = _probe(posterior, data.flatten(1), parts.get("prior") is None)
+        prior_ = prior_of(parts.get("prior"), latent, *kind)
+        tried = prior_.sample(min(PROBED, batch))
+        observation = wanted.observation(tried, latent, data.shape[1:], batch)
+        made = _Given(prior_, observation, progress, len(data) * samples)
+        made.posterior = posterior
+        return _measured(made, DenseBatch(data.flatten(1)), samples, batch, [remark, *notes])
+
+
+class _Given(LatentModel):
+    """A latent model of a user's parts, which reports its decodings."""
+
+    def __init__(
+        self, prior: Prior, observation: Observation, progress: Progress | None, total: int
+    ) -> None:
+        super().__init__(prior, observation)
+        self._progress, self._done, self._total = progress, 0, total
+
+    def terms(self, x: Batch, draws: Draws) -> Terms:
+        """The parts of the bound of data x at given draws."""
+        found = super().terms(x, draws)
+        if self._progress is not None:
+            self._done += found.kl.numel()
+            self._progress(self._done, self._total)
+        return found
+
+
+class _Place(NamedTuple):
+    """The modules of a user's functions, and where they are."""
+
+    modules: list[nn.Module]
+    device: torch.device
+    dtype: torch.dtype
+
+
+def _place(parts: dict[str, Any], device: str | torch.device | None) -> _Place:
+    """Find the modules and their one device."""
+    modules: dict[int, nn.Module] = {}
+    where: dict[str, tuple[torch.device, torch.dtype]] = {}
+    for name in ("encode", "decode", "log_prob"):
+        own = modules_of(parts.get(name))
+        modules |= {id(module): module for module in own}
+        found = home(own)
+        if found is not None:
+            where[name] = found
+    default = torch.get_default_dtype()
+    if device is not None:
+        asked = torch.device(device)
+        asked = torch.empty(0, device=asked).device
+    else:
+        asked = next(iter(where.values()), (torch.device("cpu"), default))[0]
+    for name, (there, _) in where.items():
+        if there != asked:
+            others = [f"{k} on {v[0]}" for k, v in where.items() if k != name]
+            beside = ", ".join(others) if device is None else f"device={str(asked)!r} was given"
+            raise ValueError(f"{name} is on {there} and {beside}, where one device is expected")
+    return _Place(list(modules.values()), asked, next(iter(where.values()), (asked, default))[1])
+
+
+def _data(x: ArrayLike | Tensor, wanted: Wanted, dtype: torch.dtype) -> tuple[Tensor, list[str]]:
+    """The data as a tensor (N, ...) in the model's type, and what is to be said of them."""
+    data = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
+    if data.ndim < 2 or len(data) < 2:
+        raise ValueError(
+            f"x has the shape {tuple(data.shape)}, where (N, ...) with N >= 2 data is expected"
+        )
+    data = data.detach()
+    if data.is_floating_point() or wanted.likelihood is not None:
+        data = data.to(dtype)
+    bad = ~data.flatten(1).isfinite().all(1)
+    if bool(bad.any()):
+        raise ValueError(
+            f"x has NaN or infinite values in {int(bad.sum())} of {len(data)} data, the first of"
+            f" them number {int(bad.int().argmax())} (from 0)"
+        )
+    if wanted.likelihood is None or not wanted.likelihood.startswith("bernoulli"):
+        return data, []
+    low, high = data.min().item(), data.max().item()
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"x has values from {low:.3g} to {high:.3g}, where the Bernoulli likelihood expects"
+            " 0 and 1"
+        )
+    if bool(((data == 0) | (data == 1)).all()):
+        return data, []
+    return data, [
+        "x has values between 0 and 1: its Bernoulli terms are cross-entropies and no"
+        " probabilities, so compare LL and ELBO only with figures made the same way. KL, MI and"
+        " AU mean what they always do."
+    ]
+
+
+def _probe(
+    posterior: GivenPosterior, x: Tensor, standard: bool
+) -> tuple[Size, tuple[torch.device, torch.dtype]]:
+    """Try the encoder on some data: the shape, device and type of a latent."""
+    some = x[:PROBED]
+    first, again = posterior.answer(some), posterior.answer(some)
+    if isinstance(first, Distribution):
+        drawn = first.sample()
+        return drawn.shape[1:], (drawn.device, drawn.dtype)
+    assert isinstance(again, tuple)
+    moved = max((a - b).abs().max().item() for a, b in zip(first, again, strict=True))
+    if moved > 1e-3 * (1 + max(a.abs().max().item() for a in first)):
+        raise ValueError(
+            f"encode answers differently when called again with the same data, by up to"
+            f" {moved:.3g}, where a mean and a log variance without noise are expected"
+        )
+    mean, log_variance = first
+    refuse_variances(mean, log_variance, standard)
+    return mean.shape[1:], (mean.device, mean.dtype)
+
+
+def _measured(
+    model: _Given, x: DenseBatch, samples: int, batch: int, notes: Sequence[str | None]
+) -> Diagnosis:
+    result = evaluate(model, x, samples=samples, outer=OUTER, batch=batch)
+    remarks = [note for note in notes if note] + result.notes
+    if isinstance(model.observation, Unobserved):
+        result.scalars = {k: v for k, v in result.scalars.items() if k not in BOUNDLESS}
+    else:
+        remarks += [f"These figures cannot all be right: {text}." for text in result.checks]
+    fisher, allowed = _fisher(model, result, remarks)
+    kl = _unit_kl(model, x, batch)
+    units = tuple(
+        Unit(
+            k + 1,
+            variance,
+            kl=kl[k].value if kl else None,
+            kl_se=kl[k].se if kl else None,
+            fisher=fisher[k] if fisher else None,
+            allowed=allowed[k] if allowed else None,
+        )
+        for k, variance in enumerate(result.arrays["z_variance"].astype(float).tolist())
+    )
+    if isinstance(model.observation, GivenObservation):
+        remarks += model.observation.remarks()
+    assert result.verdict is not None
+    return Diagnosis(
+        *result.verdict[:2],
+        result.verdict.reason,
+        result.scalars,
+        units,
+        tuple(advice(result.scalars, units)),
+        tuple(remarks),
+    )
+
+
+def _fisher(
+    model: LatentModel, result: Evaluation, remarks: list[str]
+) -> tuple[list[float], list[float]]:
+    """Fisher information and the variance it allows of every unit; empty where not known."""
+    if not model.observation.informed:
+        return [], []
+    try:
+        mean, every = mean_information(model)
+        result.scalars |= told(model, mean, every)
+        allowed = allowance(model, mean).variances.tolist()
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:100]
+        remarks.append(f"Fisher information is left out; the derivative failed: {reason}")
+        return [], []
+    return mean.diagonal().tolist(), allowed
+
+
+def _unit_kl(model: LatentModel, x: DenseBatch, batch: int) -> list[Estimate]:
+    """KL of every unit: of all data in closed form, or of some by draws."""
+    conditional = encode_all(model, x, batch)
+    if isinstance(conditional, Normals) and model.prior.standard:
+        return [estimate(column) for column in conditional.unit_kl().T]
+    found = unit_kl(model, x.rows(slice(0, PROBED)))
+    return list(found.values())

@@ -1,0 +1,82 @@
+"""A user's prior as one of lid's."""
+
+from __future__ import annotations
+
+import torch
+from torch import Size, Tensor
+from torch.distributions import Distribution, Independent, Normal
+
+from lidcli.diagnose.calls import each
+from lidcli.models.priors import Prior, StandardNormal
+
+__all__ = ["GivenPrior", "prior_of"]
+
+
+class GivenPrior(Prior):
+    """A torch distribution over the latent.
+
+    Args:
+        distribution: of latents of the shape (*latent).
+        latent: the shape of a latent.
+
+    Raises:
+        ValueError: its shape is another.
+
+    Example:
+        >>> prior = GivenPrior(Normal(torch.zeros(2), torch.full((2,), 3.0)), Size((2,)))
+        >>> prior.log_prob(torch.zeros(7, 2)).shape
+        torch.Size([7])
+    """
+
+    def __init__(self, distribution: Distribution, latent: Size) -> None:
+        shape = distribution.batch_shape + distribution.event_shape
+        if not shape and latent:
+            distribution, shape = distribution.expand(latent), latent
+        if shape != latent:
+            raise ValueError(
+                f"the prior is over latents of shape {tuple(shape)}, and encode gives"
+                f" {tuple(latent)}"
+            )
+        super().__init__(latent.numel())
+        self._distribution, self._shape = (distribution,), latent
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log p(z) in nats, (...), for latents (..., M)."""
+        leading = z.ndim - 1
+        return each(self._distribution[0], z.reshape(*z.shape[:-1], *self._shape), leading)
+
+    def sample(self, n: int) -> Tensor:
+        """n latents (n, M)."""
+        return self._distribution[0].sample(Size((n,))).flatten(1)
+
+    def unit_log_prob(self, z: Tensor) -> Tensor | None:
+        """log p(z_k) of independent normals; None of anything else."""
+        base = self._distribution[0]
+        while isinstance(base, Independent):
+            base = base.base_dist
+        if not isinstance(base, Normal):
+            return None
+        shaped = z.reshape(*z.shape[:-1], *self._shape)
+        return each(base, shaped, shaped.ndim).flatten(-len(self._shape))
+
+
+def prior_of(
+    given: Distribution | None, latent: Size, device: torch.device, dtype: torch.dtype
+) -> Prior:
+    """The prior that a user gave, N(0, I) where none.
+
+    Raises:
+        ValueError: it is no distribution, over other latents, or on another device.
+    """
+    if given is None:
+        return StandardNormal(latent.numel(), dtype).to(device)
+    if not isinstance(given, Distribution):
+        raise ValueError(
+            f"the prior is a {type(given).__name__}, where a torch distribution, or None for"
+            " N(0, I), is expected"
+        )
+    prior = GivenPrior(given, latent)
+    where = prior.sample(1).device
+    if where != device:
+        raise ValueError(f"the prior is on {where}, and encode gives latents on {device}")
+    return prior
