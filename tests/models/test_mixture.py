@@ -218,4 +218,4 @@ def test_an_injective_decoder_behind_a_mixture_samples_data() -> None:
     assert model.sample(11).x.shape == (11, 4)
     certificate = observation.certificate()
     assert certificate is not None
-    assert certificate == observation.decoder.certificate()
+    assert certificate.modulus == observation.decoder.certificate().modulus > 0
