@@ -18,7 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "__main__": {"cli"},
     "errors": set(),
     "names": set(),
-    "extend": {"config"},
+    "extend": {"config", "metrics"},
     "config": {"errors"},
     "data": {"config", "errors"},
     "nn": set(),

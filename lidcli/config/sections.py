@@ -627,6 +627,24 @@ class Text(Data):
     valid_fraction: float = Field(0.1, gt=0, lt=1)
     test_fraction: float = Field(0.1, gt=0, lt=1, description="of a .txt of yours")
 
+    def completed(self, config: Any) -> dict[str, Any]:
+        """Check that every setting does something for these documents."""
+        fields = type(self).model_fields
+        changed = [key for key in fields if getattr(self, key) != fields[key].default]
+        if self.path is None:
+            idle = [key for key in changed if key in OF_YOUR_TEXT]
+            if self.name == "synthetic":
+                idle += [key for key in changed if key in OF_FILES]
+            if idle:
+                raise ValueError(f"data.{idle[0]} does nothing for {self.name}")
+        return {}
+
+
+OF_YOUR_TEXT = ("labels", "valid_fraction", "test_fraction", "split_seed")
+"""Settings of documents that have no published split."""
+OF_FILES = ("vocabulary", "max_length")
+"""Settings of documents that are read, not generated."""
+
 
 DATA = Kinds("data", "kind", Data, Points, Image, Classical, Text)
 
@@ -637,6 +655,7 @@ class Evaluate(Section):
     samples: int = Field(500, ge=2, description="S of the importance-weighted LL")
     outer: int = Field(500, ge=2, description="data in the outer mean of the MI of w and z")
     identifiability: bool = Field(False, description="measure the likelihood's variation too")
+    metrics: tuple[str, ...] = Field((), description="figures of yours, each as module:name")
     split: Literal["train", "valid", "test"] = "test"
 
 

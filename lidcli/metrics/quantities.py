@@ -54,6 +54,8 @@ class Quantity:
         factor: that a table and a figure multiply it by, 100 for per cent.
         decimals: of a cell; None: by the size of the column's means.
         saturates: the scalar near which an estimate by draws is a lower bound.
+        beside: the key of a quantity that says the same; where that is stored this one is left out
+            of tables and of the command line.
 
     Example:
         >>> Quantity("fid", "FID", better="lower", low=0).value({"fid": 12.5})
@@ -81,6 +83,7 @@ class Quantity:
     factor: float = 1.0
     decimals: int | None = None
     saturates: str = ""
+    beside: str = ""
 
     def name(self, latent: str = "") -> str:
         """The key, with its latent where it has one."""
@@ -142,8 +145,8 @@ def declare(*quantities: Quantity) -> None:
     for quantity in quantities:
         if quantity.key in QUANTITIES:
             raise ValueError(f"a quantity {quantity.key!r} is declared already")
-        if not quantity.key or "/" in quantity.key or quantity.key.endswith("_se"):
-            raise ValueError(f"{quantity.key!r} is no name of a quantity: no slash, no _se")
+        if not quantity.key or latents([quantity.key]) or quantity.key.endswith(("/", "_se")):
+            raise ValueError(f"{quantity.key!r} is no name of a quantity: no latent, no _se")
         QUANTITIES[quantity.key] = quantity
 
 
@@ -189,7 +192,7 @@ def headlines(metrics: Mapping[str, float]) -> list[tuple[str, str, str]]:
     return [
         (quantity.said(letter), key, quantity.unit.removesuffix(" per datum"))
         for quantity, letter, key in measured(metrics)
-        if quantity.words
+        if quantity.words and quantity.beside not in metrics
     ]
 
 
@@ -201,9 +204,14 @@ _likelihood = partial(Quantity, unit=NATS, error=True, likelihood=True)
 _fraction = partial(Quantity, low=0.0, high=1.0)
 
 declare(
-    _likelihood("ll", "LL", words="LL", better="higher", table="fit", always=True),
+    _likelihood("ll", "LL", words="LL", better="higher", table="fit", always=True, beside="nll"),
     _likelihood(
-        "nll", "NLL", words="NLL", better="lower", table="fit", footnote="NLL: the negative of LL"
+        "nll",
+        "NLL",
+        words="NLL",
+        better="lower",
+        table="fit",
+        footnote="NLL: the negative log-likelihood",
     ),
     Quantity(
         "ppl",
@@ -217,7 +225,7 @@ declare(
         footnote="PPL: perplexity, the exponential of the NLL of a token",
     ),
     _likelihood("elbo", "ELBO", words="ELBO", better="higher", high="LL", always=True, curve=True),
-    _likelihood("reconstruction", "rec.", words="reconstruction", table=""),
+    _likelihood("reconstruction", "rec.", words="reconstruction", table="", beside="nll"),
     _fraction(
         "au",
         "AU",
@@ -301,7 +309,6 @@ declare(
     Quantity(
         "fisher_min",
         "min F",
-        words="least Fisher",
         lowest=True,
         footnote="min F: smallest eigenvalue of the latent's Fisher information over draws from the"
         " prior, the lowest over seeds",
@@ -316,6 +323,15 @@ declare(
         decimals=1,
         footnote="cert.: log10 of the proven lower bound of the decoder's slope, the lowest over"
         " seeds",
+    ),
+    Quantity(
+        "allowed/mi",
+        "MI max",
+        words="allowed MI",
+        unit=NATS,
+        low=0.0,
+        footnote="MI max: what the decoder's Fisher information allows an exact posterior on data"
+        " from the model",
     ),
     Quantity("min_singular_value", "s_min", words="smallest slope", low=0.0, table=""),
     Quantity("min_secant", "secant", low=0.0, table=""),

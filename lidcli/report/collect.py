@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lidcli.errors import StoreError
+from lidcli.metrics.own import declare_stored
 from lidcli.report.facts import Facts, facts_of
 from lidcli.report.values import check_values
 
@@ -183,6 +184,7 @@ def read_record(folder: Path) -> Record:
         run = Run.open(folder)
         config, provenance = clean(run.config), clean(run.provenance)
         check_values(config, provenance)
+        declare_stored(provenance.get("quantities", []))
         evaluation = {
             clean(split): {clean(name): float(value) for name, value in scalars.items()}
             for split, scalars in run.evaluation.items()

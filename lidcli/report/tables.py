@@ -27,6 +27,9 @@ from lidcli.report.paper import PaperTable, alias, paper_table
 
 __all__ = ["block_tables", "headline"]
 
+NO_LATENT = "no latent"
+"""The verdict on a model that has none, which is no news."""
+
 CONDITIONAL = (
     "KL_w is of w given c, so MI_w, which also holds what w tells of x through c, may exceed it."
 )
@@ -78,7 +81,8 @@ def _filled_columns(
         quantity = column.quantity
         statistics = [column.pooled(group) for group in block.groups]
         main = column.latent in ("", block.facts.judged)
-        if not (main and quantity.always) and all(s is None for s in statistics):
+        empty = all(s is None for s in statistics) and not (main and quantity.always)
+        if empty or block.redundant(quantity):
             continue
         shown.append(column)
         decimals = shared_decimals(quantity, statistics)
@@ -133,19 +137,22 @@ def _conditional(block: Block, shown: Sequence[Column]) -> bool:
 
 
 def _ceiling(block: Block, columns: Sequence[Column], grid: int, width: int) -> list[Row]:
-    """The most that LL, and KL and MI of the category, can reach."""
+    """What the data set LL or NLL, and KL and MI of the judged latent."""
     cells = [Cell("")] * (grid + 1)
     for column in columns:
         most = block.ceiling(column.quantity, column.latent)
         decimals = 3 if column.quantity.likelihood else 2
-        cells.append(Cell("" if most is None else number(most, decimals)))
+        se = "" if most is None or most.se is None else number(most.se, decimals)
+        cells.append(Cell("" if most is None else number(most.value, decimals), se))
     if not any(cell.text for cell in cells):
         return []
-    return [Row("ceiling", (*cells, *[Cell("")] * (width - 1 - len(cells))), quiet=True)]
+    label = "ceiling" if block.generator is None else "generator"
+    return [Row(label, (*cells, *[Cell("")] * (width - 1 - len(cells))), quiet=True)]
 
 
 def _verdict_text(group: Group) -> str:
-    return ", ".join(f"{count} {name}" for name, count in group.verdicts().items()) or DASH
+    named = {name: n for name, n in group.verdicts().items() if name != NO_LATENT}
+    return ", ".join(f"{count} {name}" for name, count in named.items()) or DASH
 
 
 def _paper_table(block: Block, paper: PaperTable) -> Table:
@@ -243,6 +250,8 @@ def headline(blocks: Iterable[Block]) -> list[str]:
             for record in runs:
                 name = record.verdict if record.complete else record.status
                 counts[name or record.status] = counts.get(name or record.status, 0) + 1
+            if set(counts) == {NO_LATENT}:
+                continue
             said = " and ".join(
                 f"{name} in {count}"
                 for name, count in sorted(counts.items(), key=lambda item: -item[1])

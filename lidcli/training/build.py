@@ -48,9 +48,10 @@ def build(config: RunConfig, data: Dataset) -> LatentModel:
         posterior: Posterior = config.inference.posterior(config, model, data)
     except ValueError as error:
         raise ConfigError(f"{error}.") from error
-    with torch.no_grad():
+    if observation.calibrates():
         some = split_of(data, "train").fixed().rows(slice(0, CALIBRATION))
-        observation.calibrate(prior.sample(CALIBRATION)[: len(some)], some)
+        with torch.no_grad():
+            observation.calibrate(prior.sample(CALIBRATION)[: len(some)], some)
     model.posterior = posterior
     return model
 

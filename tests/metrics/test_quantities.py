@@ -108,7 +108,6 @@ def test_the_quantities_of_a_latent_stand_together_the_category_first() -> None:
         "KL of w",
         "MI of w",
         "accuracy",
-        "least Fisher",
         "certificate",
     ]
 

@@ -168,6 +168,7 @@ def _judged(block: Block) -> list[Quantity]:
         if q.table == "fit"
         and q.better != "none"
         and any(g.statistic(q, latent) for g in block.groups)
+        and not block.redundant(q)
     ]
 
 
@@ -207,10 +208,10 @@ def _trends(axes: Axes, block: Block, key: str, quantity: Quantity) -> None:
             )
     most = block.ceiling(quantity, latent)
     if most is not None:
-        axes.axhline(most, color=GREY, linewidth=0.8, linestyle="--")
+        axes.axhline(most.value, color=GREY, linewidth=0.8, linestyle="--")
         axes.annotate(
-            "log C" if quantity.latent else "−entropy of the data",
-            (0.98, most),
+            most.words,
+            (0.98, most.value),
             xycoords=("axes fraction", "data"),
             ha="right",
             va="bottom",
