@@ -125,16 +125,6 @@ def test_older_runs_match_under_their_version(
     assert now != before
 
 
-def without_newer(now: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
-    """A document without the settings of its sections that an older one does not have."""
-    return {
-        section: {k: v for k, v in value.items() if k in then[section]}
-        if isinstance(value, dict) and isinstance(then.get(section), dict)
-        else value
-        for section, value in now.items()
-    }
-
-
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda f: f"{f.parent.name}/{f.name}")
 def test_a_published_run_is_named_by_its_configuration_and_part_of_its_experiment(
     folder: Path,
