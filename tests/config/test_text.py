@@ -1,0 +1,52 @@
+"""Settings of documents that would do nothing are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lidcli.config.read import load_files, parse_override
+from lidcli.config.resolve import resolve
+from lidcli.config.run import RunConfig
+from lidcli.errors import ConfigError
+
+SHIPPED = load_files([Path(__file__).resolve().parents[2] / "lidcli" / "experiments.yaml"])
+YOURS = ["labels=tab", "valid_fraction=0.2", "test_fraction=0.2", "split_seed=1"]
+READ = ["vocabulary=100", "vocabulary=words.txt", "max_length=20"]
+
+
+def of(data: str, *settings: str) -> RunConfig:
+    pairs = [parse_override(f"data.{text}") for text in settings]
+    return resolve(SHIPPED, model="svae", data=data, overrides=pairs)
+
+
+@pytest.mark.parametrize("setting", [*YOURS, *READ])
+def test_generated_sentences_have_sizes_and_nothing_else(setting: str) -> None:
+    with pytest.raises(ConfigError, match=r"^data\.\w+ does nothing for synthetic\.$"):
+        of("synthetic", setting)
+
+
+@pytest.mark.parametrize("data", ["short-yelp", "yahoo", "yelp"])
+@pytest.mark.parametrize("setting", YOURS)
+def test_published_documents_have_their_own_labels_and_split(data: str, setting: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^data\.\w+ does nothing for {data}\.$"):
+        of(data, setting)
+
+
+@pytest.mark.parametrize("setting", [*YOURS, *READ])
+def test_documents_of_yours_have_them_all(setting: str) -> None:
+    key, _, value = setting.partition("=")
+    config = of("yelp", "path=mine.txt", setting)
+    assert str(getattr(config.data, key)) == value
+
+
+@pytest.mark.parametrize("data", ["synthetic", "short-yelp", "yahoo", "yelp"])
+def test_every_entry_that_is_shipped_can_be_run_and_read_back(data: str) -> None:
+    config = of(data, "train=50", "valid=10", "test=10")
+    assert RunConfig.of(config.document()) == config
+
+
+@pytest.mark.parametrize("setting", READ)
+def test_documents_that_are_read_have_a_vocabulary_and_a_length(setting: str) -> None:
+    assert of("yahoo", setting).run_id != of("yahoo").run_id
