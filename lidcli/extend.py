@@ -2,7 +2,7 @@
 
 An entry of a file named with `-c` says `use: package.module:name` in place of a kind, and gives
 the settings that your class declares. Only code named on the command line itself is imported:
-by such a file, or by `--set`.
+by such a file, or by `--set`. docs/EXTEND.md has complete examples.
 
 Example:
     >>> class Ramp(Decoder):
@@ -27,13 +27,19 @@ from lidcli.config.sections import (
     Image,
     Inference,
     Likelihood,
+    LSTMDecoder,
+    LSTMEncoder,
     Mixture,
     MLPDecoder,
     MLPEncoder,
     Model,
     Points,
+    SkipDecoder,
+    Text,
     Training,
 )
+from lidcli.metrics.own import metric
+from lidcli.metrics.quantities import Quantity
 
 __all__ = [
     "Amortized",
@@ -46,6 +52,8 @@ __all__ = [
     "Evaluate",
     "Image",
     "Inference",
+    "LSTMDecoder",
+    "LSTMEncoder",
     "Likelihood",
     "MLPDecoder",
     "MLPEncoder",
@@ -53,6 +61,10 @@ __all__ = [
     "Model",
     "Part",
     "Points",
+    "Quantity",
     "Section",
+    "SkipDecoder",
+    "Text",
     "Training",
+    "metric",
 ]

@@ -42,6 +42,17 @@ class Wanted:
         """What there is to download."""
         return self.info.files if self.info else ()
 
+    @property
+    def amount(self) -> str:
+        """How many files, and how many bytes as far as that is known."""
+        size = readable(sum(file.size or 0 for file in self.files))
+        more = "" if all(file.size for file in self.files) else " and more"
+        return f"{len(self.files)} files, {size}{more}"
+
+    def absent(self, states: dict[str, State]) -> list[RemoteFile]:
+        """The files that are not there and good."""
+        return [file for file in self.files if states[file.path] != "good"]
+
 
 def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Names that begin as typed."""
@@ -162,11 +173,8 @@ def _say(
         whose = "" if wanted.info else ", a file of yours"
         click.echo(f"{wanted.name:<14} nothing to download{whose}")
         return
-    size = readable(sum(file.size or 0 for file in wanted.files))
-    more = "" if all(file.size for file in wanted.files) else " and more"
-    head = f"{wanted.name:<14} {len(wanted.files)} files, {size}{more}:"
-    absent = [file for file in wanted.files if before[file.path] != "good"]
-    left = [file for file in absent if file.path not in sources]
+    head = f"{wanted.name:<14} {wanted.amount}:"
+    absent = wanted.absent(before)
     if sources:
         verb = "copied" if mirror else "downloaded"
         click.echo(f"{head} {len(sources)} {verb} into {wanted.root}, checksums good")
@@ -175,14 +183,20 @@ def _say(
     else:
         click.echo(f"{head} {len(absent)} to fetch")
         if dry_run:
-            click.echo(
-                f"  from {mirror or urlsplit(absent[0].urls[0]).hostname} into {wanted.root}"
-            )
-            for file in absent:
-                click.echo(f"  {file.path:<46} {readable(file.size):>8}  {before[file.path]}")
+            _say_each(absent, wanted.root, before, mirror)
     if brought:
-        for file in left:
-            click.echo(f"  {file.path} is not in the mirror; the data say so where it matters")
+        for file in absent:
+            if file.path not in sources:
+                click.echo(f"  {file.path} is not in the mirror; the data say so where it matters")
+
+
+def _say_each(
+    absent: list[RemoteFile], root: Path, before: dict[str, State], mirror: Path | None
+) -> None:
+    """Where absent files would come from, and what there is of each."""
+    click.echo(f"  from {mirror or urlsplit(absent[0].urls[0]).hostname} into {root}")
+    for file in absent:
+        click.echo(f"  {file.path:<46} {readable(file.size):>8}  {before[file.path]}")
 
 
 @contextmanager

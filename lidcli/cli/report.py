@@ -72,15 +72,14 @@ def report(
       lid report demo --format csv > runs.csv
     """
     from lidcli.report.collect import collect
-    from lidcli.report.write import FORMATS, build, write
+    from lidcli.report.write import FORMATS, build
 
     _known(experiments, results, config)
     made = build(collect(results, experiments))
     kinds = [name for name in FORMATS if kind in (name, "all")]
     drawn = kind in ("all", "html") if figures is None else figures
     folder = output or results / "report"
-    something = made.collection.records and (kinds or drawn)
-    files = write(made, folder, kinds, drawn) if something else []
+    files = _write(made, folder, kinds, drawn)
     for warning in made.warnings:
         click.echo(f"warning: {warning}", err=True)
     if as_json:
@@ -92,6 +91,15 @@ def report(
     elif not made.warnings:
         click.echo(f"No runs in {results} yet; lid sweep demo makes the first.", err=True)
     options.refuse_unread(made.collection.warnings)
+
+
+def _write(made: Report, folder: Path, kinds: list[str], drawn: bool) -> list[Path]:
+    """The files of a report; none, and no folder, where there is nothing to write."""
+    from lidcli.report.write import write
+
+    if not made.collection.records or not (kinds or drawn):
+        return []
+    return write(made, folder, kinds, drawn)
 
 
 def _name_files(files: list[Path], folder: Path, shown: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -61,6 +61,9 @@ def setting_lines(section: str) -> list[tuple[str, str]]:
 @click.option("-d", "--data", help="config: a data set.")
 @click.option("--seed", type=click.IntRange(0), default=0, envvar="LID_SEED", help="config: seed.")
 @click.option("--experiment", help="config: an experiment whose settings apply.")
+@click.option(
+    "--samples", is_flag=True, help="RUN of text: its reconstructions, samples and words."
+)
 @options.config_option
 @options.results_option
 @options.set_option
@@ -73,6 +76,7 @@ def show(
     data: str | None,
     seed: int,
     experiment: str | None,
+    samples: bool,
     config: tuple[Path, ...],
     results: Path,
     settings: tuple[str, ...],
@@ -87,11 +91,18 @@ def show(
     configuration. The word config prints the settings that a run would have, by
     section; --set changes any of those below, as section.key=value.
 
+    --samples shows what a model of text writes instead: documents above their
+    reconstructions, sentences from the prior and between two documents, and
+    the words that each unit of the latent raises and lowers most.
+
     \b
       lid show 1f2e
+      lid show 1f2e --samples
       lid show config -m lidvae -d pinwheel --set decoder.layers=13
     """
     if target == "config":
+        if samples:
+            raise ConfigError("--samples goes with a run: lid show RUN --samples.")
         if model is None or data is None:
             raise ConfigError("lid show config needs --model and --data; lid list names both.")
         known = options.experiments(config)
@@ -102,7 +113,13 @@ def show(
     from lidcli.report.collect import read_record
     from lidcli.store.run import resolve as find
 
-    _show_run(read_record(find(results, target)), as_json)
+    record = read_record(find(results, target))
+    if samples:
+        from lidcli.cli.samples import show_samples
+
+        show_samples(record, as_json)
+    else:
+        _show_run(record, as_json)
 
 
 def _show_config(
@@ -136,22 +153,26 @@ def _show_config(
         click.echo(blank + yaml.safe_dump({name: content}, sort_keys=False), nl=False)
 
 
+FRACTIONS = ("au", "accuracy", "purity", "nmi", "probe")
+NATS = ("elbo", "ll", "nll", "reconstruction", "kl", "mi", "entropy", "log_n")
+UNITS = {
+    "perplexity": "categories",
+    "certificate": "slope",
+    "allowed/mi": "nats",
+    "allowed/au": "fraction",
+}
+
+
 def _unit(name: str) -> str:
     stem = name.partition("/")[0]
-    if stem in ("elbo", "ll", "reconstruction", "kl", "mi", "entropy"):
+    if stem in NATS:
         return "nats"
-    if stem in ("au", "accuracy", "purity", "nmi"):
+    if stem in FRACTIONS:
         return "fraction"
-    return {"perplexity": "categories", "log_n": "nats", "certificate": "slope"}.get(
-        stem, "slope" if stem.startswith("min_") else ""
-    )
+    return UNITS.get(name, UNITS.get(stem, "slope" if stem.startswith("min_") else ""))
 
 
 def _show_run(record: Record, as_json: bool) -> None:
-    import yaml
-
-    splits = {record.split: record.metrics} if record.metrics else {}
-    splits |= record.other_splits
     if as_json:
         content = {
             "run": record.run_id,
@@ -164,6 +185,20 @@ def _show_run(record: Record, as_json: bool) -> None:
         }
         options.print_json("show", content)
         return
+    _print_status(record)
+    splits = {record.split: record.metrics} if record.metrics else {}
+    for split, metrics in (splits | record.other_splits).items():
+        _print_evaluation(split, metrics)
+    shown = {key: value for key, value in record.provenance.items() if key != "texts"}
+    _print_tree("provenance", shown)
+    _print_tree("configuration", record.config)
+    if record.provenance.get("texts"):
+        click.echo("\nsentences: lid show --samples")
+    click.echo(f"\nin {record.folder}")
+
+
+def _print_status(record: Record) -> None:
+    """What ran, how it ended and what was concluded."""
     click.echo(f"{record.experiment}/{record.run_id}: {record.method} on {record.data}")
     message = str(record.provenance.get("message") or "")
     click.echo(f"status   {record.status}{f' ({message})' if message else ''}")
@@ -174,15 +209,22 @@ def _show_run(record: Record, as_json: bool) -> None:
             click.echo("         unused prior: the KL exceeds the MI by more than half of it")
     for text in [*record.texts("verdict_notes"), *record.texts("checks")]:
         click.echo(f"note     {text}")
-    for split, metrics in splits.items():
-        click.echo(f"\nevaluation, {split} split, per datum")
-        for name, value in metrics.items():
-            if not name.endswith("_se"):
-                error = metrics.get(f"{name}_se")
-                spread = "" if error is None else f"± {error:.2g}"
-                click.echo(f"  {name:<20} {value:>11.5g} {spread:<10} {_unit(name)}".rstrip())
-    for title, content in (("provenance", record.provenance), ("configuration", record.config)):
-        click.echo(f"\n{title}")
-        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=76)
-        click.echo("".join(f"  {line}\n" for line in text.splitlines()), nl=False)
-    click.echo(f"\nin {record.folder}")
+
+
+def _print_evaluation(split: str, metrics: dict[str, float]) -> None:
+    """Every number of a split, with its error and unit."""
+    click.echo(f"\nevaluation, {split} split, per datum")
+    for name, value in metrics.items():
+        if not name.endswith("_se"):
+            error = metrics.get(f"{name}_se")
+            spread = "" if error is None else f"± {error:.2g}"
+            click.echo(f"  {name:<20} {value:>11.5g} {spread:<10} {_unit(name)}".rstrip())
+
+
+def _print_tree(title: str, content: dict[str, Any]) -> None:
+    """Nested settings as indented YAML."""
+    import yaml
+
+    click.echo(f"\n{title}")
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=76)
+    click.echo("".join(f"  {line}\n" for line in text.splitlines()), nl=False)

@@ -77,13 +77,18 @@ def make_plan(
     plan = plan_grid(
         known,
         AD_HOC,
-        models=[name.strip() for name in models.split(",")],
-        data=[name.strip() for name in data.split(",")],
+        models=_listed(models),
+        data=_listed(data),
         grid=grid,
         seeds=parse_seeds(seeds or "0"),
         **common,
     )
     return plan, list(grid)
+
+
+def _listed(text: str) -> list[str]:
+    """Names that stand between commas."""
+    return [name.strip() for name in text.split(",")]
 
 
 @click.command(no_args_is_help=True)

@@ -126,27 +126,6 @@ def print_plan(config: RunConfig, found: Standing, as_json: bool) -> None:
         click.echo("It is published with the repository; --again trains it here.")
 
 
-HEADLINES = (
-    ("LL", "ll", "nats"),
-    ("ELBO", "elbo", "nats"),
-    ("reconstruction", "reconstruction", "nats"),
-    ("KL of c", "kl/c", "nats"),
-    ("MI of c", "mi/c", "nats"),
-    ("AU of c", "au/c", ""),
-    ("KL of w", "kl/w", "nats"),
-    ("MI of w", "mi/w", "nats"),
-    ("AU of w", "au/w", ""),
-    ("active dim. w", "active/w", ""),
-    ("KL of z", "kl/z", "nats"),
-    ("MI of z", "mi/z", "nats"),
-    ("AU of z", "au/z", ""),
-    ("active dim. z", "active/z", ""),
-    ("accuracy", "accuracy", ""),
-    ("certificate", "certificate", ""),
-    ("smallest slope", "min_singular_value", ""),
-)
-
-
 def _scalars(run: Run, split: str) -> dict[str, float]:
     if split not in run.evaluation:
         raise ConfigError(
@@ -166,6 +145,22 @@ def result_document(run: Run, split: str) -> dict[str, Any]:
     }
 
 
+def _beside(name: str, scalars: dict[str, float], provenance: dict[str, Any]) -> str:
+    """How a likelihood was estimated, and what the data set it and the information."""
+    entropy, drawn = provenance.get("data_entropy"), scalars.get("ll_samples")
+    how = "exact" if drawn is None else f"S = {drawn:.0f}"
+    generator = provenance.get("ceiling") or {}
+    if name == "ll":
+        best = f"; ceiling {-entropy:.3f}" if entropy is not None else ""
+        return f"  ({how}{best})"
+    if name == "nll":
+        best = f"; the data's entropy {entropy:.3f}" if entropy is not None else ""
+        return f"  ({how}{best})"
+    if name == "mi/z" and generator:
+        return f"  (the generator's {generator['information']:.3f})"
+    return ""
+
+
 def print_result(run: Run, split: str) -> None:
     """Print a run's verdict and figures to stdout."""
     scalars = _scalars(run, split)
@@ -173,16 +168,12 @@ def print_result(run: Run, split: str) -> None:
     click.echo(f"{run.folder.name}: {provenance['verdict']} ({provenance['verdict_reason']})")
     if provenance.get("unused_prior"):
         click.echo("  and an unused prior: the KL exceeds the MI by more than half of it")
-    for label, name, unit in HEADLINES:
-        if name in scalars:
-            error = f" ± {scalars[f'{name}_se']:.2g}" if f"{name}_se" in scalars else ""
-            note = ""
-            if name == "ll":
-                ceiling = provenance.get("data_entropy")
-                best = f"; ceiling {-ceiling:.3f}" if ceiling is not None else ""
-                drawn = scalars.get("ll_samples")
-                note = f"  ({'exact' if drawn is None else f'S = {drawn:.0f}'}{best})"
-            click.echo(f"  {label:<15} {scalars[name]:>9.4g}{error} {unit}{note}".rstrip())
+    from lidcli.metrics.quantities import headlines
+
+    for label, name, unit in headlines(scalars):
+        error = f" ± {scalars[f'{name}_se']:.2g}" if f"{name}_se" in scalars else ""
+        note = _beside(name, scalars, provenance)
+        click.echo(f"  {label:<15} {scalars[name]:>9.4g}{error} {unit}{note}".rstrip())
     for text in [*provenance.get("verdict_notes", []), *provenance.get("checks", [])]:
         click.echo(f"  note: {text}")
     click.echo(f"  {split} split, per datum; in {run.folder}")

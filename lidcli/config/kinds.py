@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lidcli.errors import ConfigError
 
-__all__ = ["Kinds", "Part", "Section", "allow", "allowed", "locate"]
+__all__ = ["Kinds", "Part", "Section", "allow", "allowed", "imported", "locate"]
 
 _allowed: set[str] = set()
 
@@ -73,7 +73,12 @@ def allowed() -> list[str]:
     return sorted(_allowed)
 
 
-def _import(code: str, base: type[Part]) -> type[Part]:
+def imported(code: str) -> Any:
+    """The object of the user's that `module:name` names, from the working folder too.
+
+    Raises:
+        ConfigError: nothing allows it to be imported, or it cannot be.
+    """
     if code not in _allowed:
         raise ConfigError(
             f"{code} is code, and nothing named on this command line allows it to be imported;"
@@ -83,12 +88,16 @@ def _import(code: str, base: type[Part]) -> type[Part]:
     if here not in sys.path:
         sys.path.append(here)
     try:
-        found = locate(code)
+        return locate(code)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(
             f"{code} cannot be imported: {type(error).__name__}: {reason}."
         ) from error
+
+
+def _import(code: str, base: type[Part]) -> type[Part]:
+    found = imported(code)
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ConfigError(f"{code} must be a class derived from lidcli.extend.{base.__name__}.")
     return found

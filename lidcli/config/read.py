@@ -104,7 +104,7 @@ def load_files(paths: Sequence[Path], trusted: Collection[Path] = ()) -> Experim
         {}
     """
     files = [(path, _read(path)) for path in paths]
-    codes = tuple(code for _, content in files for code in codes_in(content))
+    codes = tuple(code for _, content in files for code in codes_in(content) if code[0] in KINDS)
     allow(name for path, content in files if path in trusted for _, name in codes_in(content))
     free = {section for section, _ in codes}
     merged: Tree = {}
@@ -120,7 +120,7 @@ def load_files(paths: Sequence[Path], trusted: Collection[Path] = ()) -> Experim
 
 
 def codes_in(tree: Any, section: str = "") -> Iterator[tuple[str, str]]:
-    """The section and `module:name` of every kind of the user's that a tree names.
+    """The section and `module:name` of all code of the user's that a tree names.
 
     Args:
         tree: of a file, or of `--set` and `--grid`, with dotted keys.
@@ -131,15 +131,32 @@ def codes_in(tree: Any, section: str = "") -> Iterator[tuple[str, str]]:
         [('decoder', 'mine:Spline')]
         >>> list(codes_in({"decoder.kind": ["mlp", "mine:Spline"]}))
         [('decoder', 'mine:Spline')]
+        >>> list(codes_in({"evaluate": {"metrics": ["mine:fid"]}}))
+        [('evaluate', 'mine:fid')]
     """
-    for key, value in tree.items() if isinstance(tree, Mapping) else ():
+    if not isinstance(tree, Mapping):
+        return
+    for key, value in tree.items():
         head, dot, last = str(key).partition(".")
         place, name = (head, last) if dot else (section, head)
-        if place in KINDS and name in ("use", KINDS[place].tag):
-            found = value if isinstance(value, list) else [value]
-            yield from ((place, code) for code in found if isinstance(code, str) and ":" in code)
-        inner = key if key in KINDS and isinstance(value, Mapping) else section
+        yield from ((place, code) for code in _codes(place, name, value))
+        inner = key if key in SECTIONS and isinstance(value, Mapping) else section
         yield from codes_in(value, "model" if key == "models" else inner)
+
+
+def _codes(section: str, key: str, value: Any) -> list[str]:
+    """Every `module:name` that one setting names, or that a list of its values does."""
+    if key not in _naming(section):
+        return []
+    names = value if isinstance(value, list) else [value]
+    return [name for name in names if isinstance(name, str) and ":" in name]
+
+
+def _naming(section: str) -> tuple[str, ...]:
+    """The settings of a section that may name code."""
+    if section in KINDS:
+        return "use", KINDS[section].tag
+    return ("metrics",) if section == "evaluate" else ()
 
 
 def _read(path: Path) -> Tree:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from lidcli.config.kinds import Section, allowed
@@ -85,14 +85,7 @@ def resolve_loosely(
     Raises:
         ConfigError: as `resolve` does, except for those overrides.
     """
-    for kind, name, known in (
-        ("model", model, experiments.models),
-        ("data", data, experiments.data),
-        ("experiment", experiment, experiments.experiments),
-        ("profile", profile, experiments.profiles),
-    ):
-        if name is not None and name not in known:
-            raise ConfigError(f"Unknown {kind} {name!r}; {nearest(name, known)}")
+    _check_names(experiments, model=model, data=data, experiment=experiment, profile=profile)
     own = [experiments.models[model], experiments.pairs.get((model, data), {})]
     levels: list[Tree] = [experiments.defaults, own[0], experiments.data[data], own[1]]
     base = _merged([{"data": {"name": data}}, *levels])
@@ -110,14 +103,32 @@ def resolve_loosely(
         if not _applies(chosen, section, key)
     }
     usual: Any = chosen["data"][1]
-    merged = merge(usual.usual, merged)
-    tree: Tree = {"method": model, "seed": seed}
+    sections = _sections(merge(usual.usual, merged), chosen)
+    return Resolved(RunConfig.of({"method": model, "seed": seed, **sections}), unused)
+
+
+def _check_names(experiments: Experiments, **names: str | None) -> None:
+    """Every model, data set, experiment and profile that is named is in the files."""
+    known: dict[str, Mapping[str, Any]] = {
+        "model": experiments.models,
+        "data": experiments.data,
+        "experiment": experiments.experiments,
+        "profile": experiments.profiles,
+    }
+    for what, name in names.items():
+        if name is not None and name not in known[what]:
+            raise ConfigError(f"Unknown {what} {name!r}; {nearest(name, known[what])}")
+
+
+def _sections(merged: Tree, chosen: Choice) -> Tree:
+    """The settings that the chosen kinds have, and the kinds' names."""
+    tree: Tree = {}
     for section, (name, part) in chosen.items():
         settings = merged.get(section, {})
         tree[section] = {key: settings[key] for key in part.model_fields if key in settings}
         if section in KINDS:
             tree[section][KINDS[section].tag] = name
-    return Resolved(RunConfig.of(tree), unused)
+    return tree
 
 
 def _merged(levels: Iterable[Mapping[str, Any]]) -> Tree:
@@ -138,14 +149,9 @@ def _split(dotted: str, value: Any) -> tuple[str, str, Any]:
 
 def _check_keys(levels: Iterable[Tree], chosen: Choice, codes: Iterable[tuple[str, str]]) -> None:
     """Every setting is one of some kind of its section, or may be one of the user's kinds."""
-    asked = {
-        (section, key)
-        for tree in levels
-        for section, settings in tree.items()
-        for key in settings
-        if not _applies(chosen, section, key) and key not in section_keys(section)
-    }
-    for section, key in sorted(asked):
+    idle = _idle(levels, chosen)
+    foreign = {(section, key) for section, key in idle if key not in section_keys(section)}
+    for section, key in sorted(foreign):
         names = [code for place, code in codes if place == section]
         if not set(names) <= set(allowed()):
             continue
@@ -163,12 +169,12 @@ def _choose(merged: Tree) -> Choice:
         tag = KINDS[section].tag
         name = merged.get(section, {}).get(tag)
         name = default if name is None else name
-        if section == "decoder":
-            name = data.decoders.get(name, name)
         if not isinstance(name, str):
             problem = "is missing" if name is None else f"= {name!r} is no name"
             known = ", ".join(KINDS[section])
             raise ConfigError(f"{section}.{tag} {problem}; there are {known}.")
+        if section == "decoder":
+            name = data.decoders.get(name, name)
         return name, KINDS[section][name]
 
     chosen: Choice = {"data": choose("data", None)}
@@ -196,15 +202,16 @@ def _applies(chosen: Choice, section: str, key: str) -> bool:
     return section in chosen and key in chosen[section][1].model_fields
 
 
+def _idle(levels: Iterable[Tree], chosen: Choice) -> Iterator[tuple[str, str]]:
+    """Section and key of the settings that the chosen kinds do not have."""
+    for tree in levels:
+        for section, settings in tree.items():
+            yield from ((section, key) for key in settings if not _applies(chosen, section, key))
+
+
 def _check_own(own: Iterable[Tree], base: Tree, chosen: Choice) -> None:
     """A model's own settings apply, or would if nothing above had changed the kinds."""
-    idle = [
-        (section, key)
-        for tree in own
-        for section, settings in tree.items()
-        for key in settings
-        if not _applies(chosen, section, key)
-    ]
+    idle = list(_idle(own, chosen))
     if not idle:
         return
     before = _choose(base)

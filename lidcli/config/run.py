@@ -70,7 +70,9 @@ class RunConfig(Section):
             config = cls.model_validate(content)
         except ValidationError as error:
             raise ConfigError(_explain(error, cls)) from None
-        _check_sections(config)
+        _check_procedure(config)
+        _check_presence(config)
+        _check_form(config)
         try:
             return config._completed()
         except ValueError as error:
@@ -138,18 +140,25 @@ def read_section(name: str, value: Any) -> Section:
         ) from None
 
 
-def _check_sections(config: RunConfig) -> None:
-    model, inference, data = config.model, config.inference, config.data
-    if inference.procedure not in model.procedures:
-        fitting = [
-            name
-            for name in KINDS["inference"]
-            if getattr(KINDS["inference"][name], "procedure", "") in model.procedures
-        ]
-        raise ConfigError(
-            f"inference.kind = {inference.kind!r} does not go with model.family ="
-            f" {model.family!r}, which takes {' or '.join(fitting)}."
-        )
+def _check_procedure(config: RunConfig) -> None:
+    """The inference fits models of the family."""
+    model, inference = config.model, config.inference
+    if inference.procedure in model.procedures:
+        return
+    fitting = [
+        name
+        for name in KINDS["inference"]
+        if getattr(KINDS["inference"][name], "procedure", "") in model.procedures
+    ]
+    raise ConfigError(
+        f"inference.kind = {inference.kind!r} does not go with model.family ="
+        f" {model.family!r}, which takes {' or '.join(fitting)}."
+    )
+
+
+def _check_presence(config: RunConfig) -> None:
+    """The sections that family and inference need are there, and no others."""
+    model, inference = config.model, config.inference
     needed = {*model.needs, *inference.needs}
     for name in ("decoder", "likelihood", "encoder", "train"):
         if name in needed and getattr(config, name) is None:
@@ -159,13 +168,17 @@ def _check_sections(config: RunConfig) -> None:
                 f"{name} does nothing for model.family = {model.family!r} with inference.kind ="
                 f" {inference.kind!r}."
             )
+
+
+def _check_form(config: RunConfig) -> None:
+    """Decoder, likelihood and encoder are for data of this form."""
+    form = config.data.form
     for name in ("decoder", "likelihood", "encoder"):
         part = getattr(config, name)
-        if part is not None and data.form not in part.forms:
-            fitting = [k for k in KINDS[name] if data.form in KINDS[name][k].forms]  # type: ignore[attr-defined]
+        if part is not None and form not in part.forms:
+            fitting = [k for k in KINDS[name] if form in KINDS[name][k].forms]  # type: ignore[attr-defined]
             raise ConfigError(
-                f"{name}.kind = {part.kind!r} is not for {data.form} data;"
-                f" use {' or '.join(fitting)}."
+                f"{name}.kind = {part.kind!r} is not for {form} data; use {' or '.join(fitting)}."
             )
 
 

@@ -23,18 +23,19 @@ __all__ = ["keep", "recall"]
 
 FORMAT = "lid cache 1"
 KEPT = 16
-"""Files of a folder, the newest; what is older is removed."""
+"""Files of a kind of data in a folder, the newest; what is older is removed."""
 
 
-def recall(root: Path, key: str) -> list[NDArray[Any]] | None:
+def recall(root: Path, key: str, kind: str = "text") -> list[NDArray[Any]] | None:
     """The arrays kept under a key, or None where there are none that are whole.
 
     Args:
         root: the folder of data.
         key: 64 hexadecimal digits that stand for all the arrays depend on.
+        kind: of data, a word in the file's name.
     """
     try:
-        content = _path(root, key).read_bytes()
+        content = _path(root, key, kind).read_bytes()
     except OSError:
         return None
     line, _, body = content.partition(b"\n")
@@ -50,7 +51,7 @@ def recall(root: Path, key: str) -> list[NDArray[Any]] | None:
     return arrays
 
 
-def keep(root: Path, key: str, arrays: Sequence[NDArray[Any]]) -> None:
+def keep(root: Path, key: str, arrays: Sequence[NDArray[Any]], kind: str = "text") -> None:
     """Keep arrays under a key, if `root` is a folder that may be written; say nothing if not.
 
     A folder without a right to write is left alone, by the superuser too. The file appears
@@ -60,7 +61,7 @@ def keep(root: Path, key: str, arrays: Sequence[NDArray[Any]]) -> None:
     for array in arrays:
         np.save(stream, array, allow_pickle=False)
     body = stream.getvalue()
-    path = _path(root, key)
+    path = _path(root, key, kind)
     with contextlib.suppress(OSError):
         if not root.is_dir() or not root.stat().st_mode & 0o222:
             return
@@ -73,17 +74,17 @@ def keep(root: Path, key: str, arrays: Sequence[NDArray[Any]]) -> None:
         except BaseException:
             os.unlink(name)
             raise
-        _forget(path.parent)
+        _forget(path.parent, kind)
 
 
-def _forget(folder: Path) -> None:
-    files = sorted(folder.glob("text-*.bin"), key=lambda path: path.stat().st_mtime_ns)
+def _forget(folder: Path, kind: str) -> None:
+    files = sorted(folder.glob(f"{kind}-*.bin"), key=lambda path: path.stat().st_mtime_ns)
     for path in files[:-KEPT]:
         path.unlink(missing_ok=True)
 
 
-def _path(root: Path, key: str) -> Path:
-    return root / ".cache" / f"text-{key[:16]}.bin"
+def _path(root: Path, key: str, kind: str) -> Path:
+    return root / ".cache" / f"{kind}-{key[:16]}.bin"
 
 
 def _line(key: str, body: bytes) -> bytes:

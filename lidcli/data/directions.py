@@ -66,7 +66,8 @@ def principal_directions(x: NDArray[np.floating], k: int) -> Directions:
     if rank < k:
         raise DataError(
             f"The {count} training data vary in {rank} direction{'s' if rank > 1 else ''}, fewer "
-            f"than the {k} latents: lower model.latent or leave decoder.beta at zeros."
+            f"than the {k} latents: lower model.latent, or take decoder.beta = zeros and"
+            " model.means = fixed."
         )
     return Directions(mean, _signed(vectors[:, :k]), variances[:k])
 

@@ -116,7 +116,7 @@ def _fetch(file: RemoteFile, root: Path, mirror: Path | None, progress: Progress
         if mirror is not None:
             source = _copy(file, mirror / file.path, part, progress)
         else:
-            source = _download(file, part, progress)
+            source = _download(file.published or file, part, progress)
         with part.open("rb+") as stream:
             os.fsync(stream.fileno())
         os.replace(part, target)
@@ -131,7 +131,7 @@ def _copy(file: RemoteFile, source: Path, part: Path, progress: Progress) -> str
         found = file.digest(source)
     except OSError as error:
         raise DataError(f"{source} cannot be read: {error.strerror or error}.") from error
-    if found != file.expected:
+    if found != file.expected and not file.good(source):
         raise DataError(
             f"{source} has the {_wrong(file, found)}: it is damaged or another file. Nothing was"
             " installed."
@@ -223,11 +223,32 @@ def _wrong(file: RemoteFile, found: str) -> str:
 def _receive(file: RemoteFile, url: str, part: Path, progress: Progress) -> None:
     """Append to what is there, or begin anew where the server cannot resume."""
     offset = _size(part)
+    with _open(url, part, offset) as response:
+        resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
+        done = offset if resumed else 0
+        total = _offered(file, response, done)
+        most = file.limit if total is None else total
+        with part.open("ab" if resumed else "wb") as out:
+            while chunk := _read(response):
+                done += len(chunk)
+                if done > most:
+                    break
+                out.write(chunk)
+                progress(file, done)
+    if done > most:
+        part.unlink()
+        raise SourceError(f"sends more than the {total or file.limit:,} bytes expected")
+    if total is not None and done < total:
+        raise SourceError(f"broke off after {done:,} of {total:,} bytes", passing=True)
+
+
+def _open(url: str, part: Path, offset: int) -> http.client.HTTPResponse:
+    """The answer of a server that is asked for the bytes from an offset on."""
     headers = {"User-Agent": "lidcli", "Accept-Encoding": "identity"}
     if offset:
         headers["Range"] = f"bytes={offset}-"
     try:
-        response = urllib.request.urlopen(
+        response: http.client.HTTPResponse = urllib.request.urlopen(
             urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS
         )
     except urllib.error.HTTPError as error:
@@ -238,33 +259,13 @@ def _receive(file: RemoteFile, url: str, part: Path, progress: Progress) -> None
         raise SourceError(f"HTTP {error.code}", error.code in PASSING_STATUS) from error
     except (OSError, http.client.HTTPException) as error:
         raise SourceError(_reason(error), passing=True) from error
-    with response:
-        resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
-        start = offset if resumed else 0
-        total = _offered(file, response, start)
-        with part.open("ab" if resumed else "wb") as out:
-            done = start
-            while chunk := _read(response):
-                done += len(chunk)
-                if done > (file.limit if total is None else total):
-                    break
-                out.write(chunk)
-                progress(file, done)
-    if done > (file.limit if total is None else total):
-        part.unlink()
-        raise SourceError(f"sends more than the {total or file.limit:,} bytes expected")
-    if total is not None and done < total:
-        raise SourceError(f"broke off after {done:,} of {total:,} bytes", passing=True)
+    return response
 
 
 def _offered(file: RemoteFile, response: http.client.HTTPResponse, start: int) -> int | None:
     """The size of the whole, where it is known; another file is refused by it."""
     if start:
-        announced = response.headers.get("Content-Range", "")
-        first, _, total = announced.removeprefix("bytes ").partition("/")
-        known = total == "*" or (total.isdecimal() and int(total) == (file.size or int(total)))
-        if first.partition("-")[0] != str(start) or not known:
-            raise SourceError(f"answers bytes {start}- with {announced or 'no range'}")
+        total = _total_of_range(file, response.headers.get("Content-Range", ""), start)
     else:
         total = response.headers.get("Content-Length") or "*"
         if file.size is not None and total not in ("*", str(file.size)):
@@ -274,6 +275,15 @@ def _offered(file: RemoteFile, response: http.client.HTTPResponse, start: int) -
     if int(total) > file.limit:
         raise SourceError(f"offers {total} bytes, expected {file.limit:,} at most")
     return int(total)
+
+
+def _total_of_range(file: RemoteFile, announced: str, start: int) -> str:
+    """What `bytes 100-199/200` says after its slash; another range or file is refused."""
+    first, _, total = announced.removeprefix("bytes ").partition("/")
+    known = total == "*" or (total.isdecimal() and int(total) == (file.size or int(total)))
+    if first.partition("-")[0] != str(start) or not known:
+        raise SourceError(f"answers bytes {start}- with {announced or 'no range'}")
+    return total
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:

@@ -38,7 +38,13 @@ def bits(part: Split, stream: Stream) -> Split:
     return Split((uniform < part.x).astype(np.float32), part.labels)
 
 
-def grey_dataset(config: Image, train: Images, test: Images | None, classes: int | None) -> Dataset:
+def grey_dataset(
+    config: Image,
+    train: Images,
+    test: Images | None,
+    classes: int | None,
+    notes: tuple[str, ...] = (),
+) -> Dataset:
     """Split, flatten and binarise grey images.
 
     Args:
@@ -46,6 +52,7 @@ def grey_dataset(config: Image, train: Images, test: Images | None, classes: int
         train: the training pool.
         test: the published test set; None: `test_fraction` of the pool is cut off.
         classes: number of labels, or None.
+        notes: how the images differ from the published ones.
 
     Raises:
         ConfigError: more data asked for than there are.
@@ -66,7 +73,7 @@ def grey_dataset(config: Image, train: Images, test: Images | None, classes: int
         classes=classes,
         stochastic=config.binarise,
         sha256=fingerprint(*parts),
-        notes=_notes(config, train, test),
+        notes=notes + _notes(config, train, test),
     )
 
 

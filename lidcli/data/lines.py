@@ -67,12 +67,7 @@ def parse_lines(
         >>> parse_lines(b"yes\\tgood food\\nno\\tcold .\\n", Path("a.txt")).words
         [['good', 'food'], ['cold', '.']]
     """
-    rows = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    while rows and not rows[-1].strip():
-        rows.pop()
-    if not rows:
-        raise DataError(f"{path} is empty; {EXPECTED}.")
-    texts = [_decode(path, number, row) for number, row in enumerate(rows, 1)]
+    texts = _texts(content, path)
     if labels == "auto":
         labels = _where(path, texts)
     names, words = [], []
@@ -80,11 +75,7 @@ def parse_lines(
         if not text or text.isspace():
             raise DataError(f"{path}, line {number} is empty; {EXPECTED}.")
         if labels != "none":
-            name, text = _label(path, number, text, "\t" if labels == "tab" else " ")
-            if known and name not in known:
-                raise DataError(
-                    f"{path}, line {number}: label {name!r}; expected one of {', '.join(known)}."
-                )
+            name, text = _label(path, number, text, "\t" if labels == "tab" else " ", known)
             names.append(name)
         words.append(_words(path, number, text))
     return Lines(path, words, None if labels == "none" else names)
@@ -112,11 +103,26 @@ def number_labels(files: list[Lines]) -> tuple[list[NDArray[np.int64] | None], i
             f"{files[0].path} has {len(found)} different labels in {len(names)} lines; expected"
             " two or more of some lines each, or data.labels: none."
         )
-    integers = all(name.isdecimal() for name in found)
-    values = sorted(found, key=(lambda name: (int(name), name)) if integers else str)
-    index = {name: i for i, name in enumerate(values)}
+    index = {name: i for i, name in enumerate(_in_order(found))}
     numbers = [np.array([index[name] for name in f.names or ()], np.int64) for f in files]
-    return list(numbers), len(values)
+    return list(numbers), len(index)
+
+
+def _in_order(names: set[str]) -> list[str]:
+    """Labels in rising order, as integers where all are."""
+    if all(name.isdecimal() for name in names):
+        return sorted(names, key=lambda name: (int(name), name))
+    return sorted(names)
+
+
+def _texts(content: bytes, path: Path) -> list[str]:
+    """The lines of a file, without empty ones at its end."""
+    rows = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    while rows and not rows[-1].strip():
+        rows.pop()
+    if not rows:
+        raise DataError(f"{path} is empty; {EXPECTED}.")
+    return [_decode(path, number, row) for number, row in enumerate(rows, 1)]
 
 
 def _decode(path: Path, number: int, row: bytes) -> str:
@@ -146,7 +152,10 @@ def _where(path: Path, texts: list[str]) -> Labels:
     )
 
 
-def _label(path: Path, number: int, text: str, separator: str) -> tuple[str, str]:
+def _label(
+    path: Path, number: int, text: str, separator: str, known: tuple[str, ...]
+) -> tuple[str, str]:
+    """The label of a line, one of those known if there are any, and the text after it."""
     name, found, rest = text.partition(separator)
     what = "tab" if separator == "\t" else "blank"
     if not found or not name.strip():
@@ -158,7 +167,12 @@ def _label(path: Path, number: int, text: str, separator: str) -> tuple[str, str
         )
     if not rest.strip():
         raise DataError(f"{path}, line {number} has a label and no text.")
-    return name.strip(), rest
+    name = name.strip()
+    if known and name not in known:
+        raise DataError(
+            f"{path}, line {number}: label {name!r}; expected one of {', '.join(known)}."
+        )
+    return name, rest
 
 
 def _words(path: Path, number: int, text: str) -> list[str]:

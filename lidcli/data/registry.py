@@ -11,6 +11,7 @@ from lidcli.data.classical import classical
 from lidcli.data.dataset import Dataset
 from lidcli.data.documents import TextDataset
 from lidcli.data.images import load_idx, load_npz
+from lidcli.data.omniglot import ALPHABETS, CHARDATA, load_omniglot
 from lidcli.data.points import load_csv
 from lidcli.data.remote import DatasetInfo, RemoteFile
 from lidcli.data.text import load_documents
@@ -85,14 +86,61 @@ _FASHION_MNIST = _idx_files(
 )
 
 
-def _fetched(
-    settings: Image, *, files: tuple[RemoteFile, ...], folder: str, classes: int
-) -> Dataset:
-    """Images in idx files, which have to be there."""
+def _drawings(name: str, sha256: str, size: int, md5: str) -> RemoteFile:
+    """An archive of Lake's drawings: packed anew, or as published."""
+    path = f"omniglot/{name}"
+    urls = (f"https://github.com/brendenlake/omniglot/raw/master/python/{name}",)
+    return RemoteFile(
+        path, urls, sha256, size, published=RemoteFile(path, urls, None, None, md5=md5)
+    )
+
+
+_OMNIGLOT = (
+    _drawings(
+        "images_background.zip",
+        "024f4aa75a1dcad363f0f2799af6dcb69bdcb8e0627076aeaeaca5dc3d161559",
+        8_425_668,
+        "68d2efa1b9178cc56df9314c21c6e718",
+    ),
+    _drawings(
+        "images_evaluation.zip",
+        "a699dc2dd9a759b830037e4ec1b5610a0616701b4f40ea1268d9056042f1c9b6",
+        5_757_624,
+        "6b91aef0f799c5bb55b94e3f2daec811",
+    ),
+    RemoteFile(
+        CHARDATA,
+        (
+            "https://raw.githubusercontent.com/yburda/iwae"
+            "/78a6075484bd7dd6f47a4bb9880d2295bc7a5220/datasets/OMNIGLOT/chardata.mat",
+        ),
+        None,
+        None,
+        blob="016a3536ffe5e1d38e42563a18d7a78bfaf643ec",
+        optional=True,
+    ),
+)
+
+
+def _omniglot(settings: Image) -> Dataset:
+    """Drawings, or their resampled file, one of which has to be there."""
+    if not (settings.root / CHARDATA).exists():
+        _check_there(settings, _OMNIGLOT[:2])
+    return load_omniglot(settings)
+
+
+def _check_there(settings: Image, files: tuple[RemoteFile, ...]) -> None:
     for file in files:
         path = settings.root / file.path
         if not path.exists():
             raise DataError(f"{path} is missing; `lid fetch {settings.name}` gets it.")
+
+
+def _fetched(
+    settings: Image, *, files: tuple[RemoteFile, ...], folder: str, classes: int
+) -> Dataset:
+    """Images in idx files, which have to be there."""
+    _check_there(settings, files)
     return load_idx(settings, folder, classes)
 
 
@@ -140,6 +188,19 @@ DATASETS = {
             classes=10,
             load=partial(_fetched, files=_FASHION_MNIST, folder="fashion_mnist", classes=10),
             files=_FASHION_MNIST,
+        ),
+        DatasetInfo(
+            name="omniglot",
+            kind="image",
+            title="Omniglot, characters of 50 alphabets, 28×28",
+            citation="Lake, Salakhutdinov and Tenenbaum, Human-level concept learning through"
+            " probabilistic program induction, Science 350, 2015; Burda, Grosse and Salakhutdinov,"
+            " Importance weighted autoencoders, ICLR 2016",
+            licence="MIT",
+            classes=ALPHABETS,
+            load=_omniglot,
+            files=_OMNIGLOT,
+            notes=("chardata.mat where it is there, else the drawings averaged to 28×28",),
         ),
     )
 }

@@ -37,6 +37,8 @@ class RemoteFile:
         blob: the name that git gives the content, where neither is.
         archives: where it also is, tried last.
         optional: a mirror may lack it, and data are loaded without it, with a note.
+        published: the same content as its publisher packs it, where the checksum above is of
+            another packing: what `urls` deliver, and as good.
 
     Raises:
         ValueError: not one of the three checksums is given.
@@ -54,6 +56,7 @@ class RemoteFile:
     blob: str | None = None
     archives: tuple[Archive, ...] = ()
     optional: bool = False
+    published: RemoteFile | None = None
 
     def __post_init__(self) -> None:
         if not (self.sha256 or self.md5 or self.blob):
@@ -93,14 +96,15 @@ class RemoteFile:
         return digest.hexdigest()
 
     def good(self, path: Path) -> bool:
-        """Whether a file that is there is this one.
+        """Whether a file that is there is this one, or the published one.
 
         Raises:
             OSError: it cannot be read.
         """
-        if self.size is not None and path.stat().st_size != self.size:
-            return False
-        return self.digest(path) == self.expected
+        fits = self.size is None or path.stat().st_size == self.size
+        if fits and self.digest(path) == self.expected:
+            return True
+        return self.published is not None and self.published.good(path)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ class Diagnosis:
         notes: what a reader must know of how they were measured.
 
     Example:
-        >>> found = Diagnosis("collapsed", False, "", {"kl/z": 0.0, "kl/z_se": 0.0}, (), (), ())
+        >>> scalars = {"kl/z": 0.0, "kl/z_se": 0.0}
+        >>> found = Diagnosis("collapsed", False, "AU 0.00 < 0.1", scalars, (), (), ())
         >>> found.kl.value, found.ll
         (0.0, None)
     """

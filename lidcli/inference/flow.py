@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from lidcli.models.batch import Batch
-from lidcli.models.latent import CATEGORY_DRAWS, CategoryDraws, Draws, Posterior
+from lidcli.models.latent import (
+    CATEGORY_DRAWS,
+    CategoryDraws,
+    Draws,
+    Posterior,
+    SampledDraws,
+    log_of_rest,
+)
 from lidcli.models.priors import normal_log_prob
 from lidcli.nn.flows import ConditionalRealNVP
 from lidcli.nn.mlp import affine
@@ -101,9 +108,11 @@ class CategoryFlow(Flow):
 
     Attributes:
         logits: log q(c | x), unnormalised, (N, C); the other tensors are (N, C, ...).
+        likeliest: K < C - 1, categories that are drawn beside a random one; None: all are.
     """
 
     logits: Tensor
+    likeliest: int | None = None
     category_draws = 0
 
     @property
@@ -115,9 +124,22 @@ class CategoryFlow(Flow):
         return torch.log_softmax(self.logits, dim=-1)
 
     def draw(self, samples: int) -> CategoryDraws:
-        """Reparametrised draws (S, C, N, M)."""
+        """Reparametrised draws (S, C, N, M), or of some categories only."""
+        if self.likeliest is not None:
+            return self._draw_some(samples, self.likeliest)
         w, log_q = self._draw(samples)
         return CategoryDraws(w.movedim(2, 1), log_q.movedim(2, 1), self._log_q_c())
+
+    def _draw_some(self, samples: int, likeliest: int) -> SampledDraws:
+        """Draws (S, K + 1, N, M) of the likeliest categories and a random one of the rest."""
+        log_q_c = self._log_q_c()
+        known = log_q_c.detach().topk(likeliest, dim=1).indices
+        other = torch.multinomial(log_of_rest(log_q_c.detach(), known).exp(), 1)
+        chosen = torch.cat([known, other], dim=1)
+        loc, log_scale = _pick(self.loc, chosen), _pick(self.log_scale, chosen)
+        some = Flow(loc, log_scale, _pick(self.context, chosen), self.flow)
+        w, log_q = some._draw(samples)
+        return SampledDraws(w.movedim(2, 1), log_q.movedim(2, 1), log_q_c, chosen)
 
     def log_prob(self, latent: Tensor) -> Tensor:
         """log q(w_b | x_n), the category summed, (B, N), for w (B, M)."""
@@ -152,6 +174,12 @@ class CategoryFlow(Flow):
         """The same flow on other bases and categories."""
         logits, loc, log_scale = tensors
         return replace(self, logits=logits, loc=loc, log_scale=log_scale)
+
+
+def _pick(values: Tensor, chosen: Tensor) -> Tensor:
+    """Of values (N, C, ...), those (N, K, ...) of the categories chosen, (N, K)."""
+    index = chosen[..., None].expand(*chosen.shape, values.shape[-1])
+    return values.gather(1, index)
 
 
 class _BasesPosterior(Posterior):
@@ -235,6 +263,8 @@ class CategoryPosterior(_BasesPosterior):
     Args:
         categories: C.
         encoder, features, latent, hidden, transforms: as of `FlowPosterior`.
+        likeliest: K >= 1, categories drawn in training beside a random one where that is less
+            than all; None: all are. Evaluation always sums all.
     """
 
     def __init__(
@@ -246,14 +276,22 @@ class CategoryPosterior(_BasesPosterior):
         latent: int,
         hidden: int,
         transforms: int,
+        likeliest: int | None = None,
     ) -> None:
         super().__init__()
         self.latent, self.decodings = latent, categories
+        some = likeliest is not None and likeliest + 1 < categories
+        self.likeliest = likeliest if some else None
         self.category, self.category_head = encoder(), affine(features, categories)
         self._make_bases(encoder, features, hidden, transforms)
+
+    def category_network(self) -> nn.Module:
+        """Encoder and head of q(c | x)."""
+        return nn.Sequential(self.category, self.category_head)
 
     def forward(self, x: Batch) -> CategoryFlow:
         """q(c | x) q(w | x, c) of data x."""
         logits = self.category_head(self.category(x))
         loc, log_scale, context = self._bases(x)
-        return CategoryFlow(loc, log_scale, context, self.flow, logits)
+        likeliest = self.likeliest if self.training else None
+        return CategoryFlow(loc, log_scale, context, self.flow, logits, likeliest)

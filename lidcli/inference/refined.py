@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lidcli.models.batch import Batch
 from lidcli.models.latent import Conditional, LatentModel, Posterior
@@ -41,7 +41,7 @@ class Refined(Posterior):
         >>> from lidcli.models.ppca import PPCA
         >>> model = PPCA(torch.eye(3, 2), torch.zeros(3), 1.0)
         >>> base = ExactGaussian(model)
-        >>> refined = Refined(base, model, steps=2, rate=0.1, momentum=0.5, clip=5.0)
+        >>> refined = Refined(base, model, steps=2, rate=0.1, momentum=0.5, clip=5.0).eval()
         >>> refined(DenseBatch(torch.zeros(4, 3, dtype=torch.float64))).tensors()[0].shape
         torch.Size([4, 2])
     """
@@ -66,6 +66,10 @@ class Refined(Posterior):
         for part in model.observation.modules():
             if isinstance(part, ICNN):
                 part.backward = "plain"
+
+    def category_network(self) -> nn.Module | None:
+        """The one of the posterior that is refined."""
+        return self.base.category_network()
 
     def forward(self, x: Batch) -> Conditional:
         """q(latent | x) of data x, refined."""

@@ -15,6 +15,7 @@ from lidcli.metrics import clustering, information
 from lidcli.metrics.estimate import Estimate, mean
 from lidcli.metrics.invariants import broken_invariants
 from lidcli.metrics.likelihood import bounds
+from lidcli.metrics.quantities import Quantity
 from lidcli.metrics.verdict import Verdict, verdict
 from lidcli.models.batch import Batch
 from lidcli.models.latent import LatentModel
@@ -39,6 +40,8 @@ class Evaluation:
     verdict: Verdict | None = None
     notes: list[str] = field(default_factory=list)
     checks: list[str] = field(default_factory=list)
+    quantities: list[Quantity] = field(default_factory=list)
+    """Declarations of the user's."""
 
     def put(self, name: str, estimate: Estimate) -> None:
         """Store a Monte-Carlo figure and its standard error."""
@@ -83,6 +86,7 @@ def evaluate(
     if measured.q_c is not None:
         _category(measured.q_c, labels, out)
     if not facts.units[w]:
+        del out.scalars["ll_samples"]
         out.verdict = Verdict("no latent", False, "there is nothing to be collapsed")
         out.checks = broken_invariants(out.scalars, facts.categories)
         return out

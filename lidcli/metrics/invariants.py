@@ -79,14 +79,21 @@ def _limit(
         return _Limit(high, 0.0, f"{high:g}")
     if high == "log C" and letter == "c" and categories is not None:
         return _Limit(math.log(categories), 0.0, "log C")
-    if high == "KL" and letter == "c" and "kl/c" in scalars:
-        return _Limit(scalars["kl/c"], 0.0, "its KL")
-    if high == "KL" and letter != "c" and "kl/joint" in scalars:
-        return _Limit(scalars["kl/joint"], SLACK * _error(scalars, "kl/joint"), "the joint KL")
+    if high == "KL":
+        return _kl_limit(letter, scalars)
     if high == "LL" and "ll" in scalars:
         half = scalars.get("ll_half", scalars["ll"])
         return _Limit(half, ROUNDING * abs(scalars["ll"]), "LL", paired=True)
     return None
+
+
+def _kl_limit(letter: str, scalars: Mapping[str, float]) -> _Limit | None:
+    """The KL that bounds a latent's mutual information, where it was measured."""
+    if letter == "c":
+        return _Limit(scalars["kl/c"], 0.0, "its KL") if "kl/c" in scalars else None
+    if "kl/joint" not in scalars:
+        return None
+    return _Limit(scalars["kl/joint"], SLACK * _error(scalars, "kl/joint"), "the joint KL")
 
 
 def _relations(scalars: Mapping[str, float]) -> Iterator[str]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lidcli.models.batch import Batch
-from lidcli.models.latent import LatentModel
+from lidcli.models.latent import Conditional, LatentModel
 
 __all__ = ["Bounds", "bounds"]
 
@@ -59,6 +59,11 @@ def bounds(model: LatentModel, x: Batch, samples: int, batch: int = 10_000) -> B
     parts = [
         _stream(model, x.rows(slice(i, i + rows)), samples, draws) for i in range(0, len(x), rows)
     ]
+    return _joined(parts)
+
+
+def _joined(parts: list[Bounds]) -> Bounds:
+    """The bounds of all data from those of their parts."""
     q_c = [part.q_c for part in parts if part.q_c is not None]
     return Bounds(
         elbo=torch.cat([part.elbo for part in parts]),
@@ -73,46 +78,68 @@ def bounds(model: LatentModel, x: Batch, samples: int, batch: int = 10_000) -> B
 
 
 def _stream(model: LatentModel, x: Batch, samples: int, chunk: int) -> Bounds:
-    n, conditional = len(x), model.posterior(x)
+    """The bounds of data few enough to be decoded together, `chunk` draws at a time."""
+    conditional = model.posterior(x)
     counts = (samples // 2, samples - samples // 2)
-    reconstruction = kl = means = q_c = None
-    log_sums: list[Tensor | None] = [None, None]
-    done = 0
+    sums = _Sums(model, x)
     for half, count in enumerate(counts):
         if half and model.posterior.random:
             conditional = model.posterior(x)
         for start in range(0, count, chunk):
-            s = min(chunk, count - start)
-            drawn = conditional.draw(s)
-            terms = model.terms(x, drawn)
-            reconstruction = _add(reconstruction, terms.reconstruction.double().sum(0))
-            kl = _add(kl, terms.kl.double().sum(0))
-            log_weight = terms.log_weights.double().logsumexp(0)
-            known = log_sums[half]
-            log_sums[half] = log_weight if known is None else torch.logaddexp(known, log_weight)
-            latent = drawn.mean().double().sum(0) / count
-            if means is None:
-                means = latent.new_zeros(2, n, model.latent)
-            means[half] += latent
-            q_c = _add_categories(q_c, drawn.categories(model.prior), s)
-            done += s
-    assert reconstruction is not None
-    assert kl is not None
-    assert means is not None
-    if q_c is not None:
-        missing = conditional.category_draws - done
-        if missing > 0:
-            more = conditional.draw(missing).categories(model.prior)
-            q_c, done = _add_categories(q_c, more, missing), conditional.category_draws
-        assert q_c is not None
-        q_c = q_c / done
-    reconstruction, kl = reconstruction / samples, kl / samples
-    both = torch.stack([part for part in log_sums if part is not None])
+            sums.add(conditional, min(chunk, count - start), half, count)
+    assert sums.reconstruction is not None
+    assert sums.kl is not None
+    assert sums.means is not None
+    q_c = sums.category_probabilities(conditional)
+    reconstruction, kl = sums.reconstruction / samples, sums.kl / samples
+    both = torch.stack([part for part in sums.log_weights if part is not None])
     ll = both.logsumexp(0) - math.log(samples)
     size = torch.tensor(counts, dtype=kl.dtype, device=kl.device)[:, None]
     ll_half = ((both - size.log()) * size).sum(0) / samples
     kl_latent = conditional.latent_kl(kl, q_c)
-    return Bounds(reconstruction - kl, reconstruction, kl, kl_latent, ll, ll_half, q_c, means)
+    return Bounds(reconstruction - kl, reconstruction, kl, kl_latent, ll, ll_half, q_c, sums.means)
+
+
+class _Sums:
+    """What has been summed over the draws so far, in float64; None before the first."""
+
+    def __init__(self, model: LatentModel, x: Batch) -> None:
+        self.model, self.x = model, x
+        self.draws = 0
+        self.reconstruction: Tensor | None = None
+        self.kl: Tensor | None = None
+        self.log_weights: list[Tensor | None] = [None, None]
+        """Log-sums of the weights of each half of the draws."""
+        self.means: Tensor | None = None
+        self.q_c: Tensor | None = None
+
+    def add(self, conditional: Conditional, draws: int, half: int, count: int) -> None:
+        """Draw and sum, as a part of the `count` draws of a half."""
+        drawn = conditional.draw(draws)
+        terms = self.model.terms(self.x, drawn)
+        self.reconstruction = _add(self.reconstruction, terms.reconstruction.double().sum(0))
+        self.kl = _add(self.kl, terms.kl.double().sum(0))
+        log_weight = terms.log_weights.double().logsumexp(0)
+        known = self.log_weights[half]
+        self.log_weights[half] = log_weight if known is None else torch.logaddexp(known, log_weight)
+        latent = drawn.mean().double().sum(0) / count
+        if self.means is None:
+            self.means = latent.new_zeros(2, len(self.x), self.model.latent)
+        self.means[half] += latent
+        self.q_c = _add_categories(self.q_c, drawn.categories(self.model.prior), draws)
+        self.draws += draws
+
+    def category_probabilities(self, conditional: Conditional) -> Tensor | None:
+        """q(c | x) (N, C), from as many draws as it needs; None without a category."""
+        if self.q_c is None:
+            return None
+        missing = conditional.category_draws - self.draws
+        if missing > 0:
+            more = conditional.draw(missing).categories(self.model.prior)
+            self.q_c = _add_categories(self.q_c, more, missing)
+            self.draws = conditional.category_draws
+        assert self.q_c is not None
+        return self.q_c / self.draws
 
 
 def _add(total: Tensor | None, more: Tensor) -> Tensor:

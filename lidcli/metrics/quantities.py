@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 __all__ = [
@@ -53,6 +54,8 @@ class Quantity:
         factor: that a table and a figure multiply it by, 100 for per cent.
         decimals: of a cell; None: by the size of the column's means.
         saturates: the scalar near which an estimate by draws is a lower bound.
+        beside: the key of a quantity that says the same; where that is stored this one is left out
+            of tables and of the command line.
 
     Example:
         >>> Quantity("fid", "FID", better="lower", low=0).value({"fid": 12.5})
@@ -80,6 +83,7 @@ class Quantity:
     factor: float = 1.0
     decimals: int | None = None
     saturates: str = ""
+    beside: str = ""
 
     def name(self, latent: str = "") -> str:
         """The key, with its latent where it has one."""
@@ -141,8 +145,8 @@ def declare(*quantities: Quantity) -> None:
     for quantity in quantities:
         if quantity.key in QUANTITIES:
             raise ValueError(f"a quantity {quantity.key!r} is declared already")
-        if not quantity.key or "/" in quantity.key or quantity.key.endswith("_se"):
-            raise ValueError(f"{quantity.key!r} is no name of a quantity: no slash, no _se")
+        if not quantity.key or latents([quantity.key]) or quantity.key.endswith(("/", "_se")):
+            raise ValueError(f"{quantity.key!r} is no name of a quantity: no latent, no _se")
         QUANTITIES[quantity.key] = quantity
 
 
@@ -188,7 +192,7 @@ def headlines(metrics: Mapping[str, float]) -> list[tuple[str, str, str]]:
     return [
         (quantity.said(letter), key, quantity.unit.removesuffix(" per datum"))
         for quantity, letter, key in measured(metrics)
-        if quantity.words
+        if quantity.words and quantity.beside not in metrics
     ]
 
 
@@ -196,32 +200,23 @@ def _finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
+_likelihood = partial(Quantity, unit=NATS, error=True, likelihood=True)
+_fraction = partial(Quantity, low=0.0, high=1.0)
+
 declare(
-    Quantity(
-        "ll",
-        "LL",
-        words="LL",
-        unit=NATS,
-        better="higher",
-        error=True,
-        table="fit",
-        always=True,
-        likelihood=True,
-    ),
-    Quantity(
+    _likelihood("ll", "LL", words="LL", better="higher", table="fit", always=True, beside="nll"),
+    _likelihood(
         "nll",
         "NLL",
         words="NLL",
-        unit=NATS,
         better="lower",
-        error=True,
         table="fit",
-        likelihood=True,
-        footnote="NLL: the negative of LL",
+        footnote="NLL: the negative log-likelihood",
     ),
     Quantity(
         "ppl",
         "PPL",
+        error=True,
         words="perplexity",
         better="lower",
         low=1.0,
@@ -229,33 +224,12 @@ declare(
         likelihood=True,
         footnote="PPL: perplexity, the exponential of the NLL of a token",
     ),
-    Quantity(
-        "elbo",
-        "ELBO",
-        words="ELBO",
-        unit=NATS,
-        better="higher",
-        high="LL",
-        error=True,
-        always=True,
-        curve=True,
-        likelihood=True,
-    ),
-    Quantity(
-        "reconstruction",
-        "rec.",
-        words="reconstruction",
-        unit=NATS,
-        error=True,
-        table="",
-        likelihood=True,
-    ),
-    Quantity(
+    _likelihood("elbo", "ELBO", words="ELBO", better="higher", high="LL", always=True, curve=True),
+    _likelihood("reconstruction", "rec.", words="reconstruction", table="", beside="nll"),
+    _fraction(
         "au",
         "AU",
         words="AU",
-        low=0.0,
-        high=1.0,
         latent=True,
         table="fit",
         always=True,
@@ -263,12 +237,10 @@ declare(
         decimals=2,
         footnote="AU is a fraction of units",
     ),
-    Quantity(
+    _fraction(
         "active",
         "act.",
         words="active dimensions",
-        low=0.0,
-        high=1.0,
         latent=True,
         table="fit",
         decimals=2,
@@ -310,28 +282,24 @@ declare(
         decimals=1,
         footnote="perpl.: categories in use (exp of the entropy of mean q(c|x))",
     ),
-    Quantity(
+    _fraction(
         "accuracy",
         "acc. %",
         words="accuracy",
         better="higher",
-        low=0.0,
-        high=1.0,
         error=True,
         table="fit",
         factor=100.0,
         decimals=1,
         footnote="acc.: one-to-one matching of categories and labels",
     ),
-    Quantity("purity", "purity", low=0.0, high=1.0, error=True, table=""),
-    Quantity("nmi", "NMI", low=0.0, high=1.0, table=""),
-    Quantity(
+    _fraction("purity", "purity", error=True, table=""),
+    _fraction("nmi", "NMI", table=""),
+    _fraction(
         "probe",
         "probe %",
         words="probe",
         better="higher",
-        low=0.0,
-        high=1.0,
         error=True,
         table="fit",
         factor=100.0,
@@ -341,11 +309,9 @@ declare(
     Quantity(
         "fisher_min",
         "min F",
-        words="least Fisher",
-        low=0.0,
         lowest=True,
-        footnote="min F: smallest eigenvalue of the latent's mean Fisher information, the lowest"
-        " over seeds",
+        footnote="min F: smallest eigenvalue of the latent's Fisher information over draws from the"
+        " prior, the lowest over seeds",
     ),
     Quantity(
         "certificate",
@@ -357,6 +323,15 @@ declare(
         decimals=1,
         footnote="cert.: log10 of the proven lower bound of the decoder's slope, the lowest over"
         " seeds",
+    ),
+    Quantity(
+        "allowed/mi",
+        "MI max",
+        words="allowed MI",
+        unit=NATS,
+        low=0.0,
+        footnote="MI max: what the decoder's Fisher information allows an exact posterior on data"
+        " from the model",
     ),
     Quantity("min_singular_value", "s_min", words="smallest slope", low=0.0, table=""),
     Quantity("min_secant", "secant", low=0.0, table=""),

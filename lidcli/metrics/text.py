@@ -160,10 +160,12 @@ def words(
         )
         score = (above - below) / (above + below).sqrt()
         order = score.argsort().tolist()
+        raised = [i for i in reversed(order[-WORDS:]) if score[i] > 0]
+        lowered = [i for i in order[:WORDS] if score[i] < 0]
         found.append(
             {
-                "raises": [decode([i]) for i in reversed(order[-WORDS:])],
-                "lowers": [decode([i]) for i in order[:WORDS]],
+                "raises": [decode([i]) for i in raised],
+                "lowers": [decode([i]) for i in lowered],
             }
         )
     return found

@@ -20,7 +20,9 @@ __all__ = [
     "Draws",
     "LatentModel",
     "Posterior",
+    "SampledDraws",
     "Terms",
+    "log_of_rest",
 ]
 
 
@@ -116,10 +118,86 @@ class CategoryDraws(Draws):
         return self.log_q_c.exp()
 
     def log_ratios(self, x: Batch, prior: Prior, observation: Observation) -> Tensor:
-        """log p(x, w_c | c) / q(w_c | x, c), (S, N, C)."""
+        """log p(x, c, w_c) / q(w_c | x, c), (S, N, C)."""
         likelihood = observation.log_prob(x, self.latent)
         ratio = likelihood + prior.log_component(self.latent) - self.log_q
         return ratio.movedim(1, 2)
+
+
+class SampledDraws(CategoryDraws):
+    """Draws of a latent for the likeliest categories and for a random one of the rest.
+
+    With T the likeliest and r of probability π_r = q_r / (1 - Σ_T q_c) among the rest,
+    Σ_T q_c f_c + (q_r / π_r) f_r averages to Σ_c q_c f_c, and so does its gradient with π held
+    constant. What f is on average over T is taken off it first and put back: only the variance
+    of the gradient depends on that. The entropy of q(c | x) is exact.
+
+    Args:
+        latent: (S, K + 1, N, M).
+        log_q: log q(latent | x, c) of each draw, (S, K + 1, N).
+        log_q_c: log q(c | x) of all categories, (N, C).
+        chosen: the K likeliest categories and r, (N, K + 1).
+
+    References:
+        Liu, Regier, Tripuraneni, Jordan and McAuliffe, "Rao-Blackwellized stochastic gradients
+        for discrete distributions" (ICML 2019).
+    """
+
+    def __init__(self, latent: Tensor, log_q: Tensor, log_q_c: Tensor, chosen: Tensor) -> None:
+        picked = log_q_c.gather(1, chosen)
+        rest = log_of_rest(log_q_c.detach(), chosen[:, :-1]).gather(1, chosen[:, -1:])
+        self.log_share = torch.cat([torch.zeros_like(picked[:, :-1]), rest], dim=1)
+        super().__init__(latent, log_q, picked - self.log_share)
+        self.all_log_q_c, self.chosen = log_q_c, chosen
+
+    def _average(self, values: Tensor) -> Tensor:
+        """The estimate (S, N) of Σ_c q_c f_c for values f (S, K + 1, N)."""
+        weight = self.log_q_c.T.exp()
+        known = weight[:-1].detach()
+        base = ((known * values[:, :-1].detach()).sum(1) / known.sum(0))[:, None]
+        return (weight * (values - base)).sum(1) + base[:, 0]
+
+    def _log_prior(self, prior: Prior) -> Tensor:
+        """log p(c, w_c), (S, K + 1, N)."""
+        joint = prior.log_joint(self.latent)
+        assert joint is not None
+        index = self.chosen.T[..., None].expand(*self.latent.shape[:-1], 1)
+        return joint.gather(-1, index)[..., 0]
+
+    def terms(self, x: Batch, prior: Prior, observation: Observation) -> Terms:
+        """The parts of the bound, each right on average over the random category."""
+        likelihood = observation.log_prob(x, self.latent)
+        ratio = self.log_q - self._log_prior(prior)
+        entropy = -(self.all_log_q_c.exp() * self.all_log_q_c).sum(1)
+        weights = torch.logsumexp(likelihood - ratio - self.log_share.T, dim=1)
+        return Terms(self._average(likelihood), self._average(ratio) - entropy, weights)
+
+    def categories(self, prior: Prior) -> Tensor:
+        """q(c | x), exact."""
+        return self.all_log_q_c.exp()
+
+    def log_ratios(self, x: Batch, prior: Prior, observation: Observation) -> Tensor:
+        """log p(x, w_c | c) / q(w_c | x, c), (S, N, C), 0 in place of the ratios not drawn."""
+        likelihood = observation.log_prob(x, self.latent)
+        ratio = likelihood + self._log_prior(prior) - self.log_q - self.log_share.T
+        samples, _, n = ratio.shape
+        none = ratio.new_full((samples, n, self.all_log_q_c.shape[1]), -torch.inf)
+        index = self.chosen.expand(samples, *self.chosen.shape)
+        return none.scatter(2, index, ratio.movedim(1, 2))
+
+
+def log_of_rest(log_q_c: Tensor, known: Tensor) -> Tensor:
+    """log of q(c | x) given that c is none of K categories, (N, C), -inf for these.
+
+    Args:
+        log_q_c: (N, C).
+        known: (N, K), K < C.
+
+    Example:
+        >>> log_of_rest(torch.tensor([[0.5, 0.1, 0.4]]).log(), torch.tensor([[0]])).exp()
+        tensor([[0.0000, 0.2000, 0.8000]])
+    """
+    return torch.log_softmax(log_q_c.scatter(1, known, -torch.inf), dim=1)
 
 
 @runtime_checkable
@@ -174,6 +252,10 @@ class Posterior(nn.Module, ABC):
     """Draws beyond which nothing more is learned."""
     random = False
     """Whether two calls with the same data differ, as where parameters are refined by draws."""
+
+    def category_network(self) -> nn.Module | None:
+        """From data to the logits (N, C) of q(c | x), where it is a network of its own."""
+        return None
 
     @abstractmethod
     def forward(self, x: Batch) -> Conditional:

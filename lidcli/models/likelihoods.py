@@ -82,8 +82,8 @@ class Bernoulli(Likelihood):
     """Independent bits with the decoder's output as logits.
 
     Example:
-        >>> Bernoulli().log_prob(torch.ones(1, 4), torch.zeros(1, 4)).item() / 4 + math.log(2)
-        0.0
+        >>> round(Bernoulli().log_prob(torch.ones(1, 4), torch.zeros(1, 4)).item() / math.log(2), 6)
+        -4.0
     """
 
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:

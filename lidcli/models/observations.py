@@ -46,11 +46,12 @@ class Observation(nn.Module, ABC):
         """What is proven of the map from latents to the likelihood's parameters."""
         return None
 
-    def calibrate(self, z: Tensor, x: Batch) -> None:
-        """Set what depends on data's sizes, on prior draws (N, M) and as many data.
+    def calibrates(self) -> bool:
+        """Whether `calibrate` does anything."""
+        return False
 
-        Nothing for most.
-        """
+    def calibrate(self, z: Tensor, x: Batch) -> None:
+        """Set what depends on the size of the output, on prior draws (N, M) and as many data."""
 
     def refining(self) -> AbstractContextManager[None]:
         """A context in which gradients in z are differentiated again."""
@@ -116,6 +117,10 @@ class DenseObservation(Observation):
         """The decoder's, if it is injective by construction."""
         decoder = self.decoder
         return decoder.certificate() if isinstance(decoder, InjectiveDecoder) else None
+
+    def calibrates(self) -> bool:
+        """An injective decoder has gains to be set."""
+        return isinstance(self.decoder, InjectiveDecoder)
 
     def calibrate(self, z: Tensor, x: Batch) -> None:
         """Set the output gain of an injective decoder's maps."""

@@ -156,19 +156,37 @@ def separated_means(categories: int, latent: int, separation: float) -> Tensor:
     return scaled
 
 
+def _raw_scales(scale: float | Tensor, bound: float | None, means: Tensor) -> Tensor:
+    """Unconstrained values (C, M) of sds below a bound, or their logarithms without one."""
+    if isinstance(scale, Tensor):
+        if scale.shape != means.shape or not (scale > 0).all():
+            raise ValueError(f"scales must be positive and {tuple(means.shape)}")
+        largest = float(scale.max())
+    else:
+        largest = scale
+    if bound is not None and largest >= bound:
+        whose = "the clusters' largest sd," if isinstance(scale, Tensor) else "model.scale ="
+        raise ValueError(f"model.max_scale = {bound} must exceed {whose} {largest:g}")
+    if isinstance(scale, Tensor):
+        scales = scale.to(means.dtype)
+        return scales.log() if bound is None else (scales / (bound - scales)).log()
+    start = math.log(scale) if bound is None else math.log(scale / (bound - scale))
+    return torch.full_like(means, start)
+
+
 class GaussianMixture(Prior):
     """c ~ Cat(1/C), w | c ~ N(m_c, S_c) (paper, Example 1).
 
     Args:
         means: m (C, M), the start where they are free.
-        scale: sd of w given c, > 0 (the start, where it is learned).
+        scale: sd of w given c, > 0, one or (C, M) (the start, where it is learned).
         free_means: whether the means are learned, as in the classical GMVAE.
         learn_scale: whether the sds are learned.
         max_scale: upper bound of learned sds, above `scale`; None leaves them unbounded.
         full_covariance: whether each component also learns the directions of its M sds.
 
     Raises:
-        ValueError: `max_scale` does not exceed `scale`.
+        ValueError: `max_scale` does not exceed `scale`, or sds that are not positive or not (C, M).
 
     Example:
         >>> prior = GaussianMixture(separated_means(5, 2, 2.0), 0.3)
@@ -183,7 +201,7 @@ class GaussianMixture(Prior):
     def __init__(
         self,
         means: Tensor,
-        scale: float,
+        scale: float | Tensor,
         *,
         free_means: bool = False,
         learn_scale: bool = False,
@@ -198,12 +216,7 @@ class GaussianMixture(Prior):
         else:
             self.register_buffer("means", means)
         self.bound = max_scale if learn_scale else None
-        start = math.log(scale)
-        if self.bound is not None:
-            if scale >= self.bound:
-                raise ValueError(f"model.max_scale = {max_scale} must exceed model.scale = {scale}")
-            start = math.log(scale / (self.bound - scale))
-        raw = torch.full((categories, latent), start, dtype=means.dtype)
+        raw = _raw_scales(scale, self.bound, means)
         if learn_scale:
             self.raw_scale = nn.Parameter(raw)
         else:

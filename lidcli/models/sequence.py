@@ -79,6 +79,10 @@ class SequenceObservation(Observation):
         """Of z -> logits, for every history, where the output is injective."""
         return self.decoder.certificate()
 
+    def calibrates(self) -> bool:
+        """Outputs with potentials do."""
+        return True
+
     def calibrate(self, z: Tensor, x: Batch) -> None:
         """Set the gains of the output's potentials."""
         assert isinstance(x, TokenBatch)

@@ -74,7 +74,10 @@ def log_prob(
         >>> log_prob(features, weight, torch.arange(7), reference=3).shape
         torch.Size([7])
     """
-    _check(features, weight, targets, bias, reference, chunk, anticipated)
+    _check_shapes(features, weight, targets, bias, anticipated)
+    if chunk < 1:
+        raise ValueError(f"chunk must be >= 1, not {chunk}")
+    _check_tokens(targets, len(weight) + (reference is not None), reference)
     if torch.is_autocast_enabled(features.device.type) and features.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(features.device.type)
         features, weight = features.to(dtype), weight.to(dtype)
@@ -184,9 +187,7 @@ class _LogProb(torch.autograd.Function):
             logits = chunk_logits(features[part], weight, bias)
             known = None if free is None else free[part]
             out[part] = pick(logits, index[part], known)
-            top = logits.amax(1) if free is None else logits.amax(1).clamp_min_(0.0)
-            mass = logits.sub_(top.unsqueeze(1)).exp_().sum(1)
-            mass = mass if free is None else mass.add_((-top).exp())
+            top, mass = _exponentials(logits, free is not None)
             total[part] = mass.log().add_(top)
             if anticipated is not None:
                 D = residual(logits.div_(mass.unsqueeze(1)), index[part], known)
@@ -224,6 +225,16 @@ class _LogProb(torch.autograd.Function):
         return known, W, b, *_REST
 
 
+def _exponentials(logits: Tensor, reference: bool) -> tuple[Tensor, Tensor]:
+    """Turn logits (N, R), in place, into exp(logits - top): top and their sums, each (N,).
+
+    With a reference token its logit of 0 counts in both.
+    """
+    top = logits.amax(1).clamp_min_(0.0) if reference else logits.amax(1)
+    mass = logits.sub_(top.unsqueeze(1)).exp_().sum(1)
+    return top, mass.add_((-top).exp()) if reference else mass
+
+
 def _proportion(G: Tensor, expected: Tensor) -> Tensor | None:
     """The factor by which G (N,) is `expected` to rounding, or None where it is not."""
     if not len(G):
@@ -233,16 +244,13 @@ def _proportion(G: Tensor, expected: Tensor) -> Tensor | None:
     return factor if bool(near.all()) else None
 
 
-def _check(
+def _check_shapes(
     features: Tensor,
     weight: Tensor,
     targets: Tensor,
     bias: Tensor | None,
-    reference: int | None,
-    chunk: int,
     anticipated: Tensor | None,
 ) -> None:
-    """Raise ValueError unless the arguments of `log_prob` fit each other."""
     if features.ndim != 2 or weight.ndim != 2 or features.shape[1] != weight.shape[1]:
         raise ValueError(
             "expected features (N, H) and a weight (R, H), "
@@ -254,9 +262,10 @@ def _check(
         raise ValueError(f"expected one target and weight for {len(features)} tokens, got {shapes}")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"expected a bias ({len(weight)},), got {tuple(bias.shape)}")
-    if chunk < 1:
-        raise ValueError(f"chunk must be >= 1, not {chunk}")
-    vocabulary = len(weight) + (reference is not None)
+
+
+def _check_tokens(targets: Tensor, vocabulary: int, reference: int | None) -> None:
+    """Every token is in the vocabulary; targets elsewhere than on the CPU are not looked at."""
     if reference is not None and not 0 <= reference < vocabulary:
         raise ValueError(f"the reference token must lie in [0, {vocabulary}), not {reference}")
     if targets.device.type == "cpu" and len(targets) and not transformed():

@@ -143,11 +143,11 @@ def judged_rows(
         return set(), set()
     sign = 1.0 if quantity.better == "higher" else -1.0
     top = max(found.values(), key=lambda s: sign * s.mean)
-    printed = {i: number(quantity.factor * s.mean, decimals) for i, s in found.items()}
     same = number(quantity.factor * top.mean, decimals)
     untold = {i for i, s in found.items() if _untold(top, s)}
     near = {i for i in untold if abs(top.mean - found[i].mean) <= NEAR * top.se}
-    best = near | {i for i, text in printed.items() if text == same}
+    alike = {i for i, s in found.items() if number(quantity.factor * s.mean, decimals) == same}
+    best = near | alike
     return best, untold - best
 
 

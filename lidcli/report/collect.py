@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lidcli.errors import StoreError
+from lidcli.metrics.own import declare_stored
 from lidcli.report.facts import Facts, facts_of
 from lidcli.report.values import check_values
 
@@ -183,6 +184,7 @@ def read_record(folder: Path) -> Record:
         run = Run.open(folder)
         config, provenance = clean(run.config), clean(run.provenance)
         check_values(config, provenance)
+        declare_stored(provenance.get("quantities", []))
         evaluation = {
             clean(split): {clean(name): float(value) for name, value in scalars.items()}
             for split, scalars in run.evaluation.items()
@@ -272,37 +274,46 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
     keys = [k for k in varying(records) if k not in ("data.kind", "model.family")]
     rows = []
     for r in records:
-        row: dict[str, Any] = {
-            "experiment": r.experiment,
-            "run": r.run_id,
-            "data": r.data,
-            "kind": str(r.settings.get("data.kind", "")),
-            "family": str(r.settings.get("model.family", "")),
-            "judged": r.facts.judged,
-            "method": r.method,
-            "seed": r.seed,
-            "status": r.status,
-            "message": str(r.provenance.get("message") or ""),
-            "published": r.published,
-            "verdict": r.verdict,
-            "verdict_reason": str(r.provenance.get("verdict_reason") or ""),
-            "unused_prior": bool(r.provenance.get("unused_prior", False)),
-            "notes": "; ".join(
-                text for key in ("verdict_notes", "checks", "data_notes") for text in r.texts(key)
-            ),
-        }
-        row |= {key: r.settings.get(key) for key in keys}
+        row = _identity(r) | {key: r.settings.get(key) for key in keys}
         row |= {"split": r.split, **r.metrics}
         for split, scalars in r.other_splits.items():
             row |= {f"{split}/{name}": value for name, value in scalars.items()}
-        for key in ("parameters", "epochs_done", "wall_seconds", "peak_memory_mb", "device"):
-            value = r.provenance.get(key)
-            row[key] = value.get("total") if isinstance(value, dict) else value
-        for key in ("git_commit", "git_dirty", "data_sha256", "data_entropy", "started"):
-            row[key] = r.provenance.get(key)
-        rows.append(row)
+        rows.append(row | _origin(r))
     table: pd.DataFrame = pd.DataFrame(rows)
     return table
+
+
+def _identity(r: Record) -> dict[str, Any]:
+    """The first columns of a run: which it is, and how it ended."""
+    texts = [text for key in ("verdict_notes", "checks", "data_notes") for text in r.texts(key)]
+    return {
+        "experiment": r.experiment,
+        "run": r.run_id,
+        "data": r.data,
+        "kind": str(r.settings.get("data.kind", "")),
+        "family": str(r.settings.get("model.family", "")),
+        "judged": r.facts.judged,
+        "method": r.method,
+        "seed": r.seed,
+        "status": r.status,
+        "message": str(r.provenance.get("message") or ""),
+        "published": r.published,
+        "verdict": r.verdict,
+        "verdict_reason": str(r.provenance.get("verdict_reason") or ""),
+        "unused_prior": bool(r.provenance.get("unused_prior", False)),
+        "notes": "; ".join(texts),
+    }
+
+
+def _origin(r: Record) -> dict[str, Any]:
+    """The last columns of a run: what it cost, and of which code and data it is."""
+    row: dict[str, Any] = {}
+    for key in ("parameters", "epochs_done", "wall_seconds", "peak_memory_mb", "device"):
+        value = r.provenance.get(key)
+        row[key] = value.get("total") if isinstance(value, dict) else value
+    for key in ("git_commit", "git_dirty", "data_sha256", "data_entropy", "started"):
+        row[key] = r.provenance.get(key)
+    return row
 
 
 def finite(value: float | None) -> bool:

@@ -92,16 +92,25 @@ def _told(
     symbol = next((x for x in found if x != "c"), "")
     judged = "c" if "c" in found else symbol
     counts = [settings.get("model.categories"), provenance.get("classes")]
-    categories = next((n for n in counts if isinstance(n, int) and n > 0), None)
-    categories = categories if judged == "c" else None
+    categories = _positive(counts) if judged == "c" else None
     units = {symbol: settings.get("model.latent"), "c": categories}
-    shape = provenance.get("data_shape")
-    form = "" if not isinstance(shape, list) else "image" if len(shape) > 1 else "points"
     return Facts(
         symbol=symbol or judged,
         judged=judged,
         units={k: n for k, n in units.items() if k and isinstance(n, int)},
         categories=categories,
-        data_form=form,
+        data_form=_form(provenance.get("data_shape")),
         uniform=bool(symbol),
     )
+
+
+def _positive(counts: Iterable[Any]) -> int | None:
+    """The first that is a number of something."""
+    return next((n for n in counts if isinstance(n, int) and n > 0), None)
+
+
+def _form(shape: Any) -> str:
+    """The form of data of a stored shape, points or image; empty where none was stored."""
+    if not isinstance(shape, list):
+        return ""
+    return "image" if len(shape) > 1 else "points"

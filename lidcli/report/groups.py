@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lidcli.metrics.quantities import Quantity
+from lidcli.metrics.quantities import QUANTITIES, Quantity
 from lidcli.report.collect import Record, finite, varying
 from lidcli.report.facts import Facts
 from lidcli.report.paper import method_order
 
-__all__ = ["Block", "Group", "Statistic", "blocks", "grid_text"]
+__all__ = ["Block", "Group", "Limit", "Statistic", "blocks", "grid_text"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,15 @@ class Statistic:
     n: int
     lowest: float
     by_seed: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What the data set a quantity: its value, its standard error where it was estimated, words."""
+
+    value: float
+    words: str
+    se: float | None = None
 
 
 @dataclass(frozen=True)
@@ -133,14 +142,40 @@ class Block:
         found = {r.facts.categories for r in self.records if r.facts.judged}
         return found.pop() if len(found) == 1 else None
 
-    def ceiling(self, quantity: Quantity, latent: str = "") -> float | None:
-        """The most that a quantity can be, known of all runs: minus the entropy, or log C."""
-        if quantity.key == "ll" and self.entropy is not None:
-            return -self.entropy
-        if latent != "c" or self.categories is None:
+    @property
+    def generator(self) -> Mapping[str, float] | None:
+        """Entropy and information of the distribution that drew the data, and their errors."""
+        stored = [r.provenance.get("ceiling") for r in self.records]
+        first = stored[0]
+        if not isinstance(first, Mapping) or any(other != first for other in stored):
+            return None
+        known = {k: float(v) for k, v in first.items() if isinstance(v, int | float) and finite(v)}
+        return known if known.keys() >= GENERATOR else None
+
+    def ceiling(self, quantity: Quantity, latent: str = "") -> Limit | None:
+        """What the data set a quantity, known of all runs: their entropy, log C, or their MI."""
+        generator = self.generator or {}
+        if quantity.key in ("ll", "nll") and self.entropy is not None:
+            sign, words = (-1, "−entropy") if quantity.key == "ll" else (1, "entropy")
+            return Limit(sign * self.entropy, f"{words} of the data", generator.get("entropy_se"))
+        if quantity.key == "mi" and latent == self.facts.judged and generator:
+            return Limit(generator["information"], "the generator's", generator["information_se"])
+        return self._log_c(quantity) if latent == "c" else None
+
+    def _log_c(self, quantity: Quantity) -> Limit | None:
+        """The bound of a category's MI, and under uniform priors of its KL."""
+        if self.categories is None:
             return None
         bounded = {"mi"} | ({"kl"} if all(r.facts.uniform for r in self.records) else set())
-        return math.log(self.categories) if quantity.key in bounded else None
+        return Limit(math.log(self.categories), "log C") if quantity.key in bounded else None
+
+    def redundant(self, quantity: Quantity) -> bool:
+        """Whether another quantity that its runs have says the same."""
+        other = QUANTITIES.get(quantity.beside)
+        return other is not None and any(group.statistic(other) for group in self.groups)
+
+
+GENERATOR = {"entropy", "entropy_se", "information", "information_se"}
 
 
 def _made(record: Record) -> str:
@@ -187,26 +222,37 @@ def _neighbour(record: Record, records: Iterable[Record]) -> str:
 
 def _block(records: Sequence[Record]) -> Block:
     methods = sorted({r.method for r in records}, key=method_order)
-    own = {name: [r for r in records if r.method == name] for name in methods}
-    found = {k for rows in own.values() for k in varying(rows)}
-    keys = tuple(k for k in varying(records) if k in found)
-    cells: dict[str, dict[str, list[Record]]] = {}
+    keys = _grid_keys(records)
+    cells: dict[str, dict[str, list[Record]]] = {name: {} for name in methods}
     points: dict[str, tuple[Any, ...]] = {}
-    for name, rows in own.items():
-        for record in rows:
-            point = tuple(record.settings.get(k) for k in keys)
-            points[repr(point)] = point
-            cells.setdefault(name, {}).setdefault(repr(point), []).append(record)
+    for record in records:
+        point = tuple(record.settings.get(k) for k in keys)
+        points[repr(point)] = point
+        cells[record.method].setdefault(repr(point), []).append(record)
     groups = []
     for name in methods:
-        wanted = set(cells[name])
-        for other in methods:
-            if wanted <= set(cells[other]):
-                wanted = wanted | set(cells[other])
-        for text in sorted(wanted, key=lambda t: [_order(v) for v in points[t]]):
+        for text in sorted(_expected(name, cells), key=lambda t: [_order(v) for v in points[t]]):
             grid = tuple(zip(keys, points[text], strict=True))
             groups.append(Group(name, grid, tuple(cells[name].get(text, ()))))
     return Block(records[0].experiment, records[0].data, keys, tuple(groups))
+
+
+def _grid_keys(records: Sequence[Record]) -> tuple[str, ...]:
+    """The settings in which runs of one method differ."""
+    own: dict[str, list[Record]] = {}
+    for record in records:
+        own.setdefault(record.method, []).append(record)
+    found = {key for rows in own.values() for key in varying(rows)}
+    return tuple(key for key in varying(records) if key in found)
+
+
+def _expected(method: str, cells: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The grid points that a method has, and those of the methods that have all of its own."""
+    wanted = set(cells[method])
+    for others in cells.values():
+        if wanted <= set(others):
+            wanted |= set(others)
+    return wanted
 
 
 def _order(value: Any) -> tuple[int, float, str]:

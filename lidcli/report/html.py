@@ -19,6 +19,7 @@ from lidcli.report.collect import Record
 from lidcli.report.figures.draw import Picture, slug
 from lidcli.report.groups import Block
 from lidcli.report.tables import headline
+from lidcli.report.texts import html, texts_of
 
 __all__ = ["Section", "commands", "page"]
 
@@ -63,6 +64,7 @@ def page(experiments: Mapping[str, Sequence[Section]], warnings: Iterable[str], 
         for section in sections:
             body += [_table(table) for table in section.tables]
             body += [_figure(picture) for picture in section.pictures if not picture.part]
+            body += [_texts(section.block)]
         body += [_reproduce(blocks), _runs(blocks), "</section>"]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -123,6 +125,19 @@ def _figure(picture: Picture) -> str:
         f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
         f"<figcaption>{caption}</figcaption></figure>"
     )
+
+
+def _texts(block: Block) -> str:
+    """Sentences of the representative run of each group, where it left some."""
+    folds = []
+    for group in block.groups:
+        record = group.representative
+        texts = texts_of(record) if record is not None else None
+        if record is not None and texts is not None:
+            shown = html(texts, record.facts.symbol)
+            folds.append(_fold(f"{group.label}, seed {record.seed}", shown))
+    title = f"<h3>{escape(block.data)}: sentences and words of the lowest seed</h3>"
+    return title + "".join(folds) if folds else ""
 
 
 def commands(records: Iterable[Record]) -> list[str]:

@@ -46,7 +46,8 @@ class Notes:
         for key, value in settings.items():
             ours = [r.settings.get(key) for r in group.used if r.settings.get(key) != value]
             if ours:
-                out.append(self.add(f"{key} is {_shown(ours)}; the paper's is {value}."))
+                theirs = _shown([value])
+                out.append(self.add(f"{key} is {_shown(ours)}; the paper's is {theirs}."))
         return out
 
 
@@ -72,24 +73,36 @@ def block_notes(block: Block, notes: Notes) -> bool:
     used = [record for group in block.groups for record in group.used]
     for text in dict.fromkeys(text for r in used for text in r.texts("data_notes")):
         notes.remark(f"Data: {text.rstrip('.')}.")
-    samples = {int(r.metrics["ll_samples"]) for r in used if finite(r.metrics.get("ll_samples"))}
+    ll = "LL" if not block.redundant(QUANTITIES["ll"]) else "NLL"
+    samples = _samples(used)
     if len(samples) == 1:
         where = _shown(r.split for r in used)
         number = next(iter(samples))
-        notes.remark(f"LL: importance-weighted bound with S = {number} samples, {where} split.")
+        notes.remark(f"{ll}: importance-weighted bound with S = {number} samples, {where} split.")
     _ceilings(block, notes)
     differing = _incomparable(used)
     for what in differing:
-        notes.remark(f"The runs were measured on different {what}: LL and ELBO not compared.")
+        notes.remark(f"The runs were measured on different {what}: {ll} and ELBO not compared.")
     if len(samples) > 1:
-        notes.remark(f"LL with S = {_shown(samples)} samples: not compared, none is bold.")
+        notes.remark(f"{ll} with S = {_shown(samples)} samples: not compared, none is bold.")
     _budgets(block, used, notes)
+    _origins(used, notes)
+    return not differing and len(samples) <= 1
+
+
+def _samples(used: Iterable[Record]) -> set[int]:
+    """The numbers of draws S that the runs' importance-weighted bounds are of."""
+    stored = (r.metrics.get("ll_samples") for r in used)
+    return {int(s) for s in stored if s is not None and finite(s)}
+
+
+def _origins(used: Sequence[Record], notes: Notes) -> None:
+    """Uncommitted code, and code of several commits."""
     if any(r.provenance.get("git_dirty") for r in used):
         notes.remark("Some runs were made from a working tree with uncommitted changes.")
     commits = {str(r.provenance.get("git_commit"))[:9] for r in used}
     if len(commits) > 1:
         notes.remark(f"The runs were made at {len(commits)} commits: {_shown(commits)}.")
-    return not differing and len(samples) <= 1
 
 
 def _ceilings(block: Block, notes: Notes) -> None:
@@ -106,9 +119,15 @@ def _ceilings(block: Block, notes: Notes) -> None:
         said = " and ".join(bounded)
         notes.remark(f"{said} {verb} at most log C = {most:.3f} (C = {block.categories}).")
     if block.entropy is not None:
+        text = block.redundant(QUANTITIES["ll"])
         notes.remark(
-            f"The data's own entropy is {block.entropy:.3f} nats: no model's expected LL is above"
-            f" −{block.entropy:.3f}."
+            f"The data's own entropy is {block.entropy:.3f} nats: no model's expected"
+            + (" NLL is below it." if text else f" LL is above −{block.entropy:.3f}.")
+        )
+    if block.generator is not None:
+        notes.remark(
+            "generator: entropy, and mutual information with its latent, of the distribution that"
+            " drew the data, ± standard error; nothing holds a model to that information."
         )
 
 

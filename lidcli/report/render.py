@@ -11,6 +11,7 @@ from lidcli.report.cells import Cell, Row, Table
 
 if TYPE_CHECKING:
     from rich.console import Group
+    from rich.table import Table as RichTable
 
 __all__ = ["latex", "latex_document", "latex_text", "markdown", "markdown_text", "terminal"]
 
@@ -185,13 +186,26 @@ def terminal(table: Table, width: int = 80, stars: bool = False) -> Group:
         stars: put a star where the terminal cannot show bold.
     """
     from rich.console import Group
-    from rich.table import Table as RichTable
     from rich.text import Text
 
     rows, letters = _terminal_rows(table, False, stars)
     concise = sum(max(map(len, column)) + 1 for column in zip(*rows, strict=True)) - 1 > width
     if concise:
         rows, letters = _terminal_rows(table, True, stars)
+    units = table.units.replace("Bold:", "Star:") if stars else table.units
+    units += " 1.58(1) is 1.58 ± 0.01." if concise else ""
+    said = [f"{short} {name}" for name, short in SHORT.items() if short in letters]
+    units += f" Verdict: {', '.join(said)}." if said else ""
+    below = [units, *table.remarks]
+    below += [f"{str(i).translate(SUPERSCRIPTS)} {text}" for i, text in enumerate(table.notes, 1)]
+    return Group(_rich(table, rows), *(Text(text, style="dim") for text in below), Text())
+
+
+def _rich(table: Table, rows: Sequence[Sequence[str]]) -> RichTable:
+    """The rows as rich lays them out, in the styles of the table's cells."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
     out = RichTable(
         title=Text(table.title, style="bold"),
         title_justify="left",
@@ -208,13 +222,7 @@ def terminal(table: Table, width: int = 80, stars: bool = False) -> Group:
         label.append(texts[0][len(row.label) :], style="dim")
         styles = ["bold green" if cell.bold else quiet for cell in row.cells]
         out.add_row(label, *(Text(t, style=s) for t, s in zip(texts[1:], styles, strict=True)))
-    units = table.units.replace("Bold:", "Star:") if stars else table.units
-    units += " 1.58(1) is 1.58 ± 0.01." if concise else ""
-    said = [f"{short} {name}" for name, short in SHORT.items() if short in letters]
-    units += f" Verdict: {', '.join(said)}." if said else ""
-    below = [units, *table.remarks]
-    below += [f"{str(i).translate(SUPERSCRIPTS)} {text}" for i, text in enumerate(table.notes, 1)]
-    return Group(out, *(Text(text, style="dim") for text in below), Text())
+    return out
 
 
 def _terminal_rows(table: Table, concise: bool, stars: bool) -> tuple[list[list[str]], set[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -21,11 +22,14 @@ from lidcli.report.cells import (
     number,
     shared_decimals,
 )
-from lidcli.report.groups import Block, Group, grid_text
+from lidcli.report.groups import Block, Group, Statistic, grid_text
 from lidcli.report.notes import Notes, block_notes, mark_group
 from lidcli.report.paper import PaperTable, alias, paper_table
 
 __all__ = ["block_tables", "headline"]
+
+NO_LATENT = "no latent"
+"""The verdict on a model that has none, which is no news."""
 
 CONDITIONAL = (
     "KL_w is of w given c, so MI_w, which also holds what w tells of x through c, may exceed it."
@@ -73,24 +77,32 @@ def _filled_columns(
     block: Block, columns: Sequence[Column], comparable: bool
 ) -> tuple[list[Column], list[list[Cell]]]:
     """The columns that some run has a value for, and the cells of each row."""
-    shown, cells = [], [[] for _ in block.groups]  # type: tuple[list[Column], list[list[Cell]]]
+    shown, rows = [], [[] for _ in block.groups]  # type: tuple[list[Column], list[list[Cell]]]
     for column in columns:
-        quantity = column.quantity
         statistics = [column.pooled(group) for group in block.groups]
         main = column.latent in ("", block.facts.judged)
-        if not (main and quantity.always) and all(s is None for s in statistics):
+        empty = all(s is None for s in statistics) and not (main and column.quantity.always)
+        if empty or block.redundant(column.quantity):
             continue
         shown.append(column)
-        decimals = shared_decimals(quantity, statistics)
-        best, untold = set(), set()  # type: tuple[set[int], set[int]]
-        if main and (comparable or not quantity.likelihood):
-            best, untold = judged_rows(quantity, statistics, decimals)
-        for i, (group, statistic) in enumerate(zip(block.groups, statistics, strict=True)):
-            mark = marked(column, group, statistic) + (UNTOLD if i in untold else "")
-            cells[i].append(
-                replace(filled(quantity, statistic, decimals), bold=i in best, mark=mark)
-            )
-    return shown, cells
+        judged = main and (comparable or not column.quantity.likelihood)
+        for row, cell in zip(rows, _cells(block, column, statistics, judged), strict=True):
+            row.append(cell)
+    return shown, rows
+
+
+def _cells(
+    block: Block, column: Column, statistics: Sequence[Statistic | None], judged: bool
+) -> list[Cell]:
+    """One column, a cell a row; where it is judged, the best are bold."""
+    quantity = column.quantity
+    decimals = shared_decimals(quantity, statistics)
+    best, untold = judged_rows(quantity, statistics, decimals) if judged else (set(), set())
+    cells = []
+    for i, (group, statistic) in enumerate(zip(block.groups, statistics, strict=True)):
+        mark = marked(column, group, statistic) + (UNTOLD if i in untold else "")
+        cells.append(replace(filled(quantity, statistic, decimals), bold=i in best, mark=mark))
+    return cells
 
 
 def _columns_table(
@@ -101,14 +113,7 @@ def _columns_table(
     comparable = block_notes(block, notes)
     shown, cells = _filled_columns(block, columns, comparable)
     grid = tuple(key.rpartition(".")[2] for key in block.keys)
-    rows = []
-    for group, row in zip(block.groups, cells, strict=True):
-        own = (Cell(str(len(group.used) or DASH)), *row)
-        values = tuple(Cell(str(value)) for _, value in group.grid)
-        if main:
-            own = (*own, Cell(_verdict_text(group)))
-        marks = mark_group(group, notes) if main else ()
-        rows.append(Row(group.method, (*values, *own), marks))
+    rows = [_row(group, own, notes, main) for group, own in zip(block.groups, cells, strict=True)]
     head = ("method", *grid, "n", *(column.head for column in shown))
     units = [_units(shown)]
     if main:
@@ -117,12 +122,24 @@ def _columns_table(
         units.append("Mean ± sd over n seeds.")
     elif _conditional(block, shown):
         units.append(CONDITIONAL)
-    bold = any(cell.bold for row in rows for cell in row.cells)
-    used = {mark for row in rows for cell in row.cells for mark in cell.mark}
-    legend = tuple(text for mark, text in MARKS.items() if mark in used)
-    remarks = (*notes.remarks, *legend) if main else legend
-    units += [BOLD] if bold else []
+    units += [BOLD] if any(cell.bold for row in rows for cell in row.cells) else []
+    remarks = (*notes.remarks, *_legend(rows)) if main else _legend(rows)
     return Table(name, title, head, tuple(rows), " ".join(units), notes.texts, remarks)
+
+
+def _row(group: Group, cells: Sequence[Cell], notes: Notes, main: bool) -> Row:
+    """Grid values, number of seeds and cells; in the main table verdict and footnotes too."""
+    values = [Cell(str(value)) for _, value in group.grid]
+    row = (*values, Cell(str(len(group.used) or DASH)), *cells)
+    if not main:
+        return Row(group.method, row)
+    return Row(group.method, (*row, Cell(_verdict_text(group))), mark_group(group, notes))
+
+
+def _legend(rows: Iterable[Row]) -> tuple[str, ...]:
+    """What the marks that stand in some cell mean."""
+    used = {mark for row in rows for cell in row.cells for mark in cell.mark}
+    return tuple(text for mark, text in MARKS.items() if mark in used)
 
 
 def _conditional(block: Block, shown: Sequence[Column]) -> bool:
@@ -133,54 +150,40 @@ def _conditional(block: Block, shown: Sequence[Column]) -> bool:
 
 
 def _ceiling(block: Block, columns: Sequence[Column], grid: int, width: int) -> list[Row]:
-    """The most that LL, and KL and MI of the category, can reach."""
+    """What the data set LL or NLL, and KL and MI of the judged latent."""
     cells = [Cell("")] * (grid + 1)
     for column in columns:
         most = block.ceiling(column.quantity, column.latent)
         decimals = 3 if column.quantity.likelihood else 2
-        cells.append(Cell("" if most is None else number(most, decimals)))
+        se = "" if most is None or most.se is None else number(most.se, decimals)
+        cells.append(Cell("" if most is None else number(most.value, decimals), se))
     if not any(cell.text for cell in cells):
         return []
-    return [Row("ceiling", (*cells, *[Cell("")] * (width - 1 - len(cells))), quiet=True)]
+    label = "ceiling" if block.generator is None else "generator"
+    return [Row(label, (*cells, *[Cell("")] * (width - 1 - len(cells))), quiet=True)]
 
 
 def _verdict_text(group: Group) -> str:
-    return ", ".join(f"{count} {name}" for name, count in group.verdicts().items()) or DASH
+    named = {name: n for name, n in group.verdicts().items() if name != NO_LATENT}
+    return ", ".join(f"{count} {name}" for name, count in named.items()) or DASH
 
 
 def _paper_table(block: Block, paper: PaperTable) -> Table:
     """Ours beside the paper's: a row for each method of either."""
     unit = block.facts.judged
     columns = [(Column(QUANTITIES[key], unit), key) for key in PAPER]
-    groups = [
-        group
-        for group in block.groups
-        if all(dict(group.grid).get(k, v) == v for k, v in paper.settings.items())
-    ]
-
-    def named(group: Group) -> str:
-        rest = tuple(point for point in group.grid if point[0] not in paper.settings)
-        return replace(group, grid=rest).label
-
-    rows: list[tuple[str, Group | None, Mapping[str, float]]] = []
-    for method, printed in paper.rows.items():
-        ours = [group for group in groups if alias(group.method) == method]
-        rows += [(named(group), group, printed) for group in ours] or [(method, None, printed)]
-    rows += [(named(g), g, {}) for g in groups if alias(g.method) not in paper.rows]
+    groups = _paper_groups(block, paper)
     notes = Notes()
     decimals = {
         key: shared_decimals(column.quantity, [column.pooled(g) for g in groups])
         for column, key in columns
     }
     out = []
-    for label, group, theirs in rows:
+    for label, group, theirs in _paper_rows(groups, paper):
         cells = []
         for column, key in columns:
-            ours_here = column.pooled(group) if group is not None else None
-            cells.append(filled(column.quantity, ours_here, decimals[key]))
-            sd = theirs.get(f"{key}_sd")
-            text = _printed(theirs[key]) if key in theirs else DASH
-            cells.append(Cell(text, "" if sd is None else _printed(sd)))
+            ours = column.pooled(group) if group is not None else None
+            cells += [filled(column.quantity, ours, decimals[key]), _paper_cell(theirs, key)]
         marks = [*notes.differing(group, paper.settings)] if group is not None else []
         out.append(Row(label, tuple(cells), tuple(marks)))
     head = ("method", *(h for column, _ in columns for h in (column.quantity.head, "paper")))
@@ -194,6 +197,38 @@ def _paper_table(block: Block, paper: PaperTable) -> Table:
         notes.texts,
         paper.cautions,
     )
+
+
+def _paper_groups(block: Block, paper: PaperTable) -> list[Group]:
+    """Our groups at the paper's settings, as far as they are on the grid."""
+    return [
+        group
+        for group in block.groups
+        if all(dict(group.grid).get(k, v) == v for k, v in paper.settings.items())
+    ]
+
+
+def _paper_rows(
+    groups: Sequence[Group], paper: PaperTable
+) -> list[tuple[str, Group | None, Mapping[str, float]]]:
+    """Label, our group and the paper's numbers: its methods in its order, then ours alone."""
+
+    def named(group: Group) -> str:
+        rest = tuple(point for point in group.grid if point[0] not in paper.settings)
+        return replace(group, grid=rest).label
+
+    rows: list[tuple[str, Group | None, Mapping[str, float]]] = []
+    for method, printed in paper.rows.items():
+        ours = [group for group in groups if alias(group.method) == method]
+        rows += [(named(group), group, printed) for group in ours] or [(method, None, printed)]
+    return rows + [(named(g), g, {}) for g in groups if alias(g.method) not in paper.rows]
+
+
+def _paper_cell(theirs: Mapping[str, float], key: str) -> Cell:
+    """A number of the paper's, with its sd where it has one."""
+    text = _printed(theirs[key]) if key in theirs else DASH
+    sd = theirs.get(f"{key}_sd")
+    return Cell(text, "" if sd is None else _printed(sd))
 
 
 def _printed(value: float) -> str:
@@ -236,19 +271,19 @@ def headline(blocks: Iterable[Block]) -> list[str]:
     """One sentence a data set: how many runs of each method have which verdict."""
     sentences = []
     for block in blocks:
-        parts = []
-        for method in block.methods:
-            counts: dict[str, int] = {}
-            runs = [r for g in block.groups if g.method == method for r in g.records]
-            for record in runs:
-                name = record.verdict if record.complete else record.status
-                counts[name or record.status] = counts.get(name or record.status, 0) + 1
-            said = " and ".join(
-                f"{name} in {count}"
-                for name, count in sorted(counts.items(), key=lambda item: -item[1])
-            )
-            parts.append(f"{method}: {said} of {len(runs)} run{'s' if len(runs) != 1 else ''}")
+        said = (_verdicts_of(block, method) for method in block.methods)
+        parts = [text for text in said if text]
         grid = ", ".join(grid_text(key, "") for key in block.keys).replace(" ,", ",").strip()
         over = f" (over seeds and {grid})" if grid else ""
         sentences.append(f"{block.data}{over} — {'; '.join(parts)}.")
     return sentences
+
+
+def _verdicts_of(block: Block, method: str) -> str:
+    """How many runs of a method have which verdict; nothing where it has no latent to judge."""
+    runs = [r for g in block.groups if g.method == method for r in g.records]
+    counts = Counter((r.verdict if r.complete else "") or r.status for r in runs)
+    if set(counts) == {NO_LATENT}:
+        return ""
+    said = " and ".join(f"{name} in {count}" for name, count in counts.most_common())
+    return f"{method}: {said} of {len(runs)} run{'s' if len(runs) != 1 else ''}"

@@ -51,12 +51,8 @@ def digest(tree: Any) -> str:
 
 def _leaves(value: Any, path: tuple[int | str, ...]) -> Iterator[Leaf]:
     """What every value is, as plain words, and its numbers if it is an array."""
-    if value is None or isinstance(value, (bool, str)):
-        yield [path, type(value).__name__, value], None
-    elif isinstance(value, float):
-        yield [path, "float", float(value).hex()], None
-    elif isinstance(value, int):
-        yield [path, "int", hex(value)], None
+    if value is None or isinstance(value, (bool, str, float, int)):
+        yield [path, *_scalar(value)], None
     elif isinstance(value, dict):
         yield [path, "dict", len(value)], None
         for key in sorted(value, key=lambda key: (isinstance(key, str), key)):
@@ -72,9 +68,22 @@ def _leaves(value: Any, path: tuple[int | str, ...]) -> Iterator[Leaf]:
         kind = "array" if isinstance(value, np.ndarray) else "scalar"
         yield [path, kind, array.dtype.newbyteorder("<").str, array.shape], array
     else:
-        place = ".".join(map(str, path)) or "the tree"
-        try:
-            array, name = tensor_array(value, place)
-        except ValueError:
-            raise ValueError(f"{place}: a {type(value).__name__} has no digest") from None
+        array, name = _tensor(value, path)
         yield [path, "tensor", name, array.shape], array
+
+
+def _scalar(value: bool | str | float | int | None) -> tuple[str, Any]:
+    """Type and value, every bit of a number in it."""
+    if isinstance(value, float):
+        return "float", float(value).hex()
+    if isinstance(value, int) and not isinstance(value, bool):
+        return "int", hex(value)
+    return type(value).__name__, value
+
+
+def _tensor(value: Any, path: tuple[int | str, ...]) -> tuple[Array, str]:
+    place = ".".join(map(str, path)) or "the tree"
+    try:
+        return tensor_array(value, place)
+    except ValueError:
+        raise ValueError(f"{place}: a {type(value).__name__} has no digest") from None

@@ -100,6 +100,17 @@ def _literal(name: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
+def _named(runs: Sequence[Path], text: str) -> list[Path]:
+    """The runs that an id, whole or else its beginning, may mean."""
+    experiment, _, prefix = text.rpartition("/")
+    hits = [
+        folder
+        for folder in runs
+        if folder.name.startswith(prefix) and experiment in ("", folder.parent.name)
+    ]
+    return [folder for folder in hits if folder.name == prefix] or hits
+
+
 def resolve(results: Path, text: str) -> Path:
     """The run that a folder, an id or the beginning of one names.
 
@@ -115,16 +126,8 @@ def resolve(results: Path, text: str) -> Path:
         path = path.parent
     if (path / "run.h5").is_file():
         return path
-    experiment, _, prefix = text.rpartition("/")
     runs = find_runs(results)
-    ids = [folder.name for folder in runs]
-    hits = [
-        folder
-        for folder in runs
-        if folder.name.startswith(prefix) and experiment in ("", folder.parent.name)
-    ]
-    exact = [folder for folder in hits if folder.name == prefix]
-    hits = exact or hits
+    hits = _named(runs, text)
     if len(hits) == 1:
         return hits[0]
     if hits:
@@ -132,6 +135,6 @@ def resolve(results: Path, text: str) -> Path:
         raise StoreError(
             f"{len(hits)} runs are named {text!r}: {names}{', ...' if len(hits) > 4 else ''}."
         )
-    close = difflib.get_close_matches(prefix, ids, n=1)
+    close = difflib.get_close_matches(text.rpartition("/")[2], [run.name for run in runs], n=1)
     hint = f"did you mean {close[0]}?" if close else "lid list runs shows what there is."
     raise StoreError(f"There is no run {text!r} in {results}; {hint}")

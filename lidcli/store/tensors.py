@@ -97,12 +97,8 @@ class _Writer:
         self.names: set[str] = set()
 
     def node(self, value: Any, path: tuple[str, ...]) -> Any:
-        if value is None or isinstance(value, (bool, str)):
-            return value
-        if isinstance(value, float):
-            return float(value)
-        if isinstance(value, int):
-            return int(value) if -WORD <= value < WORD else ["int", hex(value)]
+        if value is None or isinstance(value, (bool, str, float, int)):
+            return _plain(value)
         if isinstance(value, dict):
             return ["dict", *(self.pair(k, v, path) for k, v in value.items())]
         if isinstance(value, (list, tuple)):
@@ -135,6 +131,15 @@ class _Writer:
         except ValueError as error:
             raise ValueError(f"{_place(path)}: {error}") from None
         return [name, array.dtype.str]
+
+
+def _plain(value: bool | str | float | int | None) -> Any:
+    """A scalar as JSON has it, and an integer of more than 64 bits in hexadecimal digits."""
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, float):
+        return float(value)
+    return int(value) if -WORD <= value < WORD else ["int", hex(value)]
 
 
 def _place(path: tuple[str, ...]) -> str:
@@ -223,6 +228,11 @@ def _value(node: Any, arrays: h5py.Group) -> Any:
         return tuple(_value(value, arrays) for value in rest)
     if kind == "int":
         return int(rest[0], 16)
+    return _numbers(kind, rest, arrays)
+
+
+def _numbers(kind: str, rest: list[Any], arrays: h5py.Group) -> Any:
+    """A numpy scalar, an array or a tensor: `rest` is its data set and the name of its type."""
     array = _restore(read_array(arrays, rest[0]), rest[1])
     if kind == "scalar":
         return array[()]

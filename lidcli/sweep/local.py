@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import os
-import selectors
 import signal
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
-import lidcli
-from lidcli.config.kinds import allowed
-from lidcli.sweep.queue import Job, Outcome, note_failure, settled
+from lidcli.sweep.pool import Pool, Worker
+from lidcli.sweep.queue import Job, Outcome, settled
 
 __all__ = ["Watcher", "find_device", "run_local", "slots", "usable_cores"]
 
 TICK = 0.2
-GRACE = 5.0
-WORKER = "lidcli.sweep.worker"
-ROOT = str(Path(lidcli.__file__).resolve().parents[1])
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class Watcher(Protocol):
@@ -106,51 +94,6 @@ def slots(device: str, gpus: int, *, workers: int | None, threads: int, per_gpu:
     return (devices * per_gpu)[:workers]
 
 
-@dataclass
-class _Worker:
-    """One running process."""
-
-    job: Job
-    slot: int
-    process: subprocess.Popen[bytes]
-    errors: IO[bytes]
-    started: float = field(default_factory=time.monotonic)
-    rest: bytes = b""
-    end: dict[str, Any] | None = None
-
-    def events(self) -> list[dict[str, Any]] | None:
-        """What the worker said since the last call, or None when it said its last word."""
-        assert self.process.stdout is not None
-        block = os.read(self.process.stdout.fileno(), 1 << 16)
-        if not block:
-            return None
-        *lines, self.rest = (self.rest + block).split(b"\n")
-        return [json.loads(line) for line in lines]
-
-    def outcome(self, stopped: bool) -> Outcome:
-        """How the process ended, which it may not have been able to say."""
-        code = self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        self.errors.seek(0)
-        details = self.errors.read().decode(errors="replace").strip()
-        self.errors.close()
-        seconds = time.monotonic() - self.started
-        if self.end is not None:
-            return Outcome(self.job, self.end["status"], self.end["message"], seconds, details)
-        if stopped:
-            return Outcome(self.job, "interrupted", "Stopped before it began.", seconds, details)
-        if code < 0:
-            message = f"Its process was killed by {signal.Signals(-code).name}"
-            message += " (out of memory, perhaps)" if code == -signal.SIGKILL else ""
-        else:
-            message = f"Its process ended with code {code}"
-            message += f": {details.splitlines()[-1]}" if details else ""
-        message += "; the same sweep takes the run up again."
-        note_failure(self.job.folder, message)
-        return Outcome(self.job, "failed", message, seconds, details)
-
-
 @contextlib.contextmanager
 def _received() -> Iterator[list[int]]:
     """The SIGINT and SIGTERM that came while the block ran."""
@@ -167,70 +110,81 @@ def _received() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-class _Pool:
-    """The running workers, and the pipe of each."""
+class _Sweep:
+    """Which jobs wait, which slots are free, and how the other jobs ended.
 
-    def __init__(self, threads: int, experiment: str, results: Path, restart: bool) -> None:
-        self.threads, self.restart = threads, restart
-        self.experiment, self.results = experiment, results
-        self.workers: list[_Worker] = []
-        self.pipes = selectors.DefaultSelector()
+    Args:
+        jobs: all of them.
+        devices: of each slot.
+        pool: does the jobs.
+        watcher: hears how it goes.
+        signals: that came so far.
+        fail_fast: whether the first failure stops the others.
+    """
 
-    def start(self, job: Job, slot: int, device: str) -> None:
-        """Start a run's process in a session of its own, so that a terminal's Ctrl-C spares it."""
-        config = job.config.document()
-        config["runtime"] |= {"device": device, "threads": self.threads}
-        order = {
-            "config": config,
-            "results": str(self.results),
-            "experiment": self.experiment,
-            "restart": self.restart,
-            "allowed": allowed(),
-            "argv": sys.argv,
-        }
-        path = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
-        errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with its worker)
-        process = subprocess.Popen(
-            [sys.executable, "-m", WORKER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=os.environ
-            | dict.fromkeys(THREAD_VARIABLES, str(self.threads))
-            | {"PYTHONPATH": path},
-            start_new_session=True,
-        )
-        worker = _Worker(job, slot, process, errors)
-        self.workers.append(worker)
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(order).encode())
-            process.stdin.close()
-        self.pipes.register(process.stdout, selectors.EVENT_READ, worker)
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        devices: Sequence[str],
+        pool: Pool,
+        watcher: Watcher,
+        signals: Sequence[int],
+        fail_fast: bool,
+    ) -> None:
+        self.jobs, self.devices, self.pool = jobs, devices, pool
+        self.watcher, self.signals, self.fail_fast = watcher, signals, fail_fast
+        self.waiting = list(reversed(jobs))
+        self.free = list(reversed(range(len(devices))))
+        self.ended: dict[int, Outcome] = {}
+        self.passed_on, self.given_up = 0, False
 
-    def send(self, signum: int) -> None:
-        """Pass a signal on to every worker."""
-        for worker in self.workers:
-            worker.process.send_signal(signum)
+    @property
+    def ending(self) -> bool:
+        """Whether no other job begins."""
+        return bool(self.signals) or self.given_up
 
-    def remove(self, worker: _Worker, stopped: bool) -> Outcome:
-        """Take leave of a worker that has said its last word."""
-        self.pipes.unregister(worker.process.stdout)  # type: ignore[arg-type]
-        self.workers.remove(worker)
-        return worker.outcome(stopped)
+    def start(self) -> None:
+        """Begin waiting jobs while slots are free; what is settled already needs none."""
+        while self.waiting and self.free and not self.ending:
+            job = self.waiting.pop()
+            known = None if self.pool.restart else settled(job)
+            if known is not None:
+                self._finish(known, None)
+                continue
+            slot = self.free.pop()
+            self.watcher.started(job, slot)
+            self.pool.start(job, slot, self.devices[slot])
 
-    def close(self) -> None:
-        """Stop whatever still runs; only an error in the sweep itself leaves anything."""
-        self.send(signal.SIGTERM)
-        last = time.monotonic() + GRACE
-        for worker in self.workers:
-            try:
-                worker.process.wait(max(0.0, last - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                worker.process.kill()
-                worker.process.wait()
-        self.pipes.close()
+    def hear(self, worker: Worker) -> None:
+        """Tell the watcher what a worker says, and take leave of it after its last word."""
+        said = worker.events()
+        for event in said or ():
+            if event["event"] == "end":
+                worker.end = event
+            else:
+                self.watcher.event(worker.job, worker.slot, event)
+        if said is None:
+            outcome = self.pool.remove(worker, self.ending)
+            self.free.append(worker.slot)
+            self._finish(outcome, worker.slot)
+            if outcome.failed and self.fail_fast and not self.given_up:
+                self.given_up = True
+                self.pool.send(signal.SIGTERM)
+
+    def pass_on(self) -> None:
+        """Send the workers the signals that came since the last call, the third as a kill."""
+        while self.passed_on < len(self.signals):
+            self.pool.send(self.signals[self.passed_on] if self.passed_on < 2 else signal.SIGKILL)
+            self.passed_on += 1
+            self.watcher.stopping(len(self.pool.workers))
+
+    def outcomes(self) -> list[Outcome]:
+        """Of every job, in order."""
+        return [self.ended.get(id(job)) or Outcome(job, "waiting") for job in self.jobs]
+
+    def _finish(self, outcome: Outcome, slot: int | None) -> None:
+        self.ended[id(outcome.job)] = outcome
+        self.watcher.finished(outcome, slot)
 
 
 def run_local(
@@ -263,48 +217,12 @@ def run_local(
     Returns:
         The outcome of each job, in order, and the signal that ended the sweep, if one did.
     """
-    outcomes: dict[int, Outcome] = {}
-    places = {id(job): index for index, job in enumerate(jobs)}
-    waiting = list(reversed(jobs))
-    free = list(reversed(range(len(devices))))
-    passed_on, given_up = 0, False
-
-    def finish(outcome: Outcome, slot: int | None) -> None:
-        outcomes[places[id(outcome.job)]] = outcome
-        watcher.finished(outcome, slot)
-
-    pool = _Pool(threads, experiment, results, restart)
+    pool = Pool(threads, experiment, results, restart)
     with _received() as signals, contextlib.closing(pool):
-        while pool.workers or (waiting and not signals and not given_up):
-            while waiting and free and not signals and not given_up:
-                job = waiting.pop()
-                known = None if restart else settled(job)
-                if known is not None:
-                    finish(known, None)
-                    continue
-                slot = free.pop()
-                watcher.started(job, slot)
-                pool.start(job, slot, devices[slot])
+        sweep = _Sweep(jobs, devices, pool, watcher, signals, fail_fast)
+        while pool.workers or (sweep.waiting and not sweep.ending):
+            sweep.start()
             for key, _ in pool.pipes.select(TICK):
-                worker = key.data
-                said = worker.events()
-                for event in said or ():
-                    if event["event"] == "end":
-                        worker.end = event
-                    else:
-                        watcher.event(worker.job, worker.slot, event)
-                if said is None:
-                    outcome = pool.remove(worker, bool(signals) or given_up)
-                    free.append(worker.slot)
-                    finish(outcome, worker.slot)
-                    if outcome.failed and fail_fast and not given_up:
-                        given_up = True
-                        pool.send(signal.SIGTERM)
-            while passed_on < len(signals):
-                pool.send(signals[passed_on] if passed_on < 2 else signal.SIGKILL)
-                passed_on += 1
-                watcher.stopping(len(pool.workers))
-        ended = signals[0] if signals else None
-    for job in reversed(waiting):
-        outcomes[places[id(job)]] = Outcome(job, "waiting")
-    return [outcomes[index] for index in range(len(jobs))], ended
+                sweep.hear(key.data)
+            sweep.pass_on()
+    return sweep.outcomes(), signals[0] if signals else None

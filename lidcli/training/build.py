@@ -21,6 +21,7 @@ from lidcli.models.observations import DenseObservation, Observation
 from lidcli.models.priors import GaussianMixture, Prior, StandardNormal, separated_means
 from lidcli.nn.injective import InjectiveDecoder
 from lidcli.nn.mlp import MLP, SkipMLP, Trunk, count_parameters
+from lidcli.training.anchored import anchored_components
 from lidcli.training.sources import split_of
 
 __all__ = ["build", "parameter_counts"]
@@ -47,9 +48,10 @@ def build(config: RunConfig, data: Dataset) -> LatentModel:
         posterior: Posterior = config.inference.posterior(config, model, data)
     except ValueError as error:
         raise ConfigError(f"{error}.") from error
-    with torch.no_grad():
+    if observation.calibrates():
         some = split_of(data, "train").fixed().rows(slice(0, CALIBRATION))
-        observation.calibrate(prior.sample(CALIBRATION)[: len(some)], some)
+        with torch.no_grad():
+            observation.calibrate(prior.sample(CALIBRATION)[: len(some)], some)
     model.posterior = posterior
     return model
 
@@ -78,9 +80,15 @@ def mixture(settings: sections.Mixture, data: Dataset) -> Prior:
     categories = settings.categories or data.classes
     if categories is None:
         raise ConfigError(f"{data.name} has no labels to count; say --set model.categories=...")
+    scale: float | Tensor
+    if settings.means == "data":
+        means, scale = anchored_components(data, settings.latent, categories)
+    else:
+        means = separated_means(categories, settings.latent, settings.separation)
+        scale = settings.scale
     return GaussianMixture(
-        separated_means(categories, settings.latent, settings.separation),
-        settings.scale,
+        means,
+        scale,
         free_means=settings.means == "free",
         learn_scale=bool(settings.learn_scale),
         max_scale=settings.max_scale,
@@ -186,7 +194,14 @@ def flow_posterior(
     prior, sizes = model.prior, {"hidden": settings.hidden, "transforms": settings.transforms}
     if prior.categories is None or settings.categorical == "collapsed":
         return FlowPosterior(encoder, features, latent=model.latent, **sizes)
-    posterior = CategoryPosterior(prior.categories, encoder, features, latent=model.latent, **sizes)
+    posterior = CategoryPosterior(
+        prior.categories,
+        encoder,
+        features,
+        latent=model.latent,
+        likeliest=settings.likeliest if settings.categorical == "sampled" else None,
+        **sizes,
+    )
     means, log_scales = prior.component_means(), prior.component_log_scales()
     if means is not None and log_scales is not None:
         posterior.start_at(means, log_scales)

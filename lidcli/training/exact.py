@@ -22,6 +22,7 @@ from lidcli.inference.weight import weight_log_likelihood, weight_posterior
 from lidcli.metrics.closed_form import evaluate_gmm, evaluate_ppca, weight_verdict
 from lidcli.metrics.estimate import Estimate
 from lidcli.metrics.evaluation import Evaluation
+from lidcli.metrics.own import measure_own
 from lidcli.models.batch import DenseBatch
 from lidcli.models.gmm import GMM, fit_gmm, shared_gmm
 from lidcli.models.ppca import PPCA, fit_ppca
@@ -102,7 +103,9 @@ class Exact:
     def measure(self, config: RunConfig, split: str) -> Evaluation:
         """Measure in closed form where there is one."""
         source = split_of(self.data, split)
-        result = self.fitted.measure(config, source.fixed().x.double(), source.labels)
+        x = source.fixed().x.double()
+        result = self.fitted.measure(config, x, source.labels)
+        measure_own(config.evaluate.metrics, self.model, DenseBatch(x), source.labels, result)
         result.notes.append(f"exact posterior {self.fitted.words[self.settings.theta]}")
         return result
 

@@ -8,6 +8,7 @@ from lidcli.config.run import RunConfig
 from lidcli.config.sections import Inference
 from lidcli.data.dataset import Dataset
 from lidcli.metrics.evaluation import Evaluation
+from lidcli.metrics.own import measure_own
 from lidcli.training.build import build, parameter_counts
 from lidcli.training.device import pick_device
 from lidcli.training.loop import Progress, Trainer
@@ -66,7 +67,9 @@ class Gradient:
             stop=job.stop,
         )
         state, warnings = run.load_checkpoint()
-        if state is not None:
+        if state is None:
+            config.model.begin(self.model, self.data, config.seed)
+        else:
             with run.fitting():
                 trainer.restore(state)
         if warnings:
@@ -83,6 +86,7 @@ class Gradient:
     def measure(self, config: RunConfig, split: str) -> Evaluation:
         """Bounds, information, pictures and, where asked for, the likelihood's variation."""
         source = split_of(self.data, split)
-        return measure_latent(
-            config, self.model, source.fixed().to(self.device), source.labels, self.data
-        )
+        x = source.fixed().to(self.device)
+        result = measure_latent(config, self.model, x, source.labels, self.data)
+        measure_own(config.evaluate.metrics, self.model, x, source.labels, result)
+        return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -149,6 +150,7 @@ def _fit_and_measure(
     if threads is not None and config.runtime.threads is None:
         torch.set_num_threads(threads)
     here = describe(made.device)
+    known = getattr(data, "ceiling", None)
     run.update(
         provenance={
             **here,
@@ -164,6 +166,7 @@ def _fit_and_measure(
             "data_notes": list(data.notes),
             "data_shape": list(data.shape),
             "data_entropy": data.entropy,
+            "ceiling": None if known is None else asdict(known),
             "classes": data.classes,
             "runtime": config.runtime.model_dump(mode="json"),
         }
@@ -201,6 +204,8 @@ def _measure(config: RunConfig, run: Run, made: Procedure, split: str) -> Evalua
         "verdict_notes": [*result.notes, *run.provenance.get("inference_notes", [])],
         "checks": result.checks,
     }
+    if result.quantities:
+        judged["quantities"] = [asdict(quantity) for quantity in result.quantities]
     own = split == run.config["evaluate"]["split"]
     measured = run.provenance.get("evaluated", {})
     run.update(

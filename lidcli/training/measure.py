@@ -18,6 +18,7 @@ from lidcli.metrics.pictures import pictures
 from lidcli.metrics.text import text_figures
 from lidcli.models.batch import Batch, TokenBatch
 from lidcli.models.latent import LatentModel
+from lidcli.training.anchored import anchor_purity
 
 __all__ = ["measure_latent"]
 
@@ -47,6 +48,8 @@ def measure_latent(
     more = MORE.get(data.form)
     if more is not None:
         more(model, x, labels, data, result, batch)
+    if labels is not None and getattr(config.model, "means", None) == "data":
+        result.put("anchor/purity", anchor_purity(model, x, labels, data))
     result.scalars |= _fisher(model)
     if wanted.identifiability:
         result.scalars |= identifiability(model, x, batch=batch)

@@ -13,19 +13,29 @@ from lidcli.models.latent import LatentModel
 __all__ = ["adam", "groups", "learning_rate", "rmsprop"]
 
 
-def groups(model: LatentModel, decoder_rate: float) -> list[dict[str, Any]]:
+def groups(
+    model: LatentModel, decoder_rate: float, category_rate: float = 1.0
+) -> list[dict[str, Any]]:
     """The decoder's parameters and the rest, each with its `factor` of the learning rate.
 
     Args:
         model: whose trainable parameters are sorted.
         decoder_rate: the decoder's learning rate over the rest's, > 0.
+        category_rate: that of the network of q(c | x), a third group where it is another than 1
+            and there is such a network.
     """
-    own = {id(p) for p in model.observation.decoder.parameters()}
+    decoder = {id(p) for p in model.observation.decoder.parameters()}
+    network = model.posterior.category_network() if category_rate != 1.0 else None
+    category = set() if network is None else {id(p) for p in network.parameters()}
     trainable = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in trainable if id(p) in own], "factor": decoder_rate},
-        {"params": [p for p in trainable if id(p) not in own], "factor": 1.0},
+    sorted_ = [
+        {"params": [p for p in trainable if id(p) in decoder], "factor": decoder_rate},
+        {"params": [p for p in trainable if id(p) not in decoder | category], "factor": 1.0},
     ]
+    if category:
+        own = [p for p in trainable if id(p) in category]
+        sorted_.append({"params": own, "factor": category_rate})
+    return sorted_
 
 
 def adam(settings: sections.Adam, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:

@@ -19,6 +19,7 @@ from lidcli.data.cooccurrence import (
 )
 from lidcli.data.documents import TextDataset
 from lidcli.data.vocabulary import END_ID, UNKNOWN_ID
+from lidcli.errors import ConfigError
 from lidcli.models.batch import Batch, TokenBatch
 from lidcli.models.priors import Prior, StandardNormal
 from lidcli.models.sequence import SequenceObservation
@@ -92,7 +93,10 @@ def columns(
 ) -> Directions:
     """β's columns for a data set, orthonormal in Fisher's metric at the unigram distribution."""
     ids, offsets, size = data.train.ids, data.train.offsets, len(data.vocabulary)
-    found = cooccurrence_directions(ids, offsets, size, latent, excluded=SPECIAL)
+    try:
+        found = cooccurrence_directions(ids, offsets, size, latent, excluded=SPECIAL)
+    except ValueError as error:
+        raise ConfigError(f"No β from the documents of {data.name}: {error}.") from None
     if settings.columns == "data":
         return found
     return replace(found, columns=random_directions(found.unigram, latent, excluded=SPECIAL))

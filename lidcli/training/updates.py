@@ -75,7 +75,9 @@ class Joint:
         self.inference, self.training, self.model = inference, training, model
         self.batches, self.guard = batches, guard
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimiser: torch.optim.Optimizer = training.build(groups(model, training.decoder_rate))
+        self.optimiser: torch.optim.Optimizer = training.build(
+            groups(model, training.decoder_rate, training.category_rate)
+        )
 
     def step(self, x: Batch, step: int, more: Callable[[], Batch]) -> Objective:
         """One step of the optimiser on the batch's bound."""

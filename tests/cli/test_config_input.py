@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -188,6 +189,20 @@ def test_code_of_ones_own_is_trained_swept_and_measured_again(lid, tmp_path: Pat
     swept = lid("sweep", *common, "-c", "mine.yaml", "--grid", "decoder.slope=1,2", "-w", "1")
     assert swept.returncode == 0, swept.stderr
     assert swept.stdout == "train: 2 runs, 2 complete\n"
+
+
+def test_the_example_of_the_page_on_configuration_trains(
+    lid, tmp_path: Path, repository: Path
+) -> None:
+    page = (repository / "docs" / "CONFIGURATION.md").read_text(encoding="utf-8")
+    for language, name in (("python", "mine.py"), ("yaml", "mine.yaml")):
+        (block,) = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+        (tmp_path / name).write_text(block)
+    done = lid("train", "-m", "residual", "-d", "pinwheel", "-c", "mine.yaml", "--profile", "smoke",
+               "--set", "data.train=300", "--set", "data.test=150", "--json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    decoder = json.loads(done.stdout)["config"]["decoder"]
+    assert decoder == {"kind": "mine:Residual", "units": 16}
 
 
 def test_code_in_a_file_that_merely_lies_here_is_not_imported(lid, tmp_path: Path) -> None:

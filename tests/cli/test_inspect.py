@@ -12,6 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
+from lidcli.config.plan import plan_experiment
+from lidcli.config.read import load_files
+from lidcli.store.run import Run
+
 Lid = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -41,7 +45,10 @@ def test_data_say_whether_their_files_are_here(lid: Lid, tmp_path: Path) -> None
     assert rows["pinwheel"]["classes"] == 5
 
 
-def test_experiments_count_what_is_done(lid: Lid, run: Any) -> None:
+def test_experiments_count_what_is_done(lid: Lid, tmp_path: Path, repository: Path) -> None:
+    config = plan_experiment(load_files([repository / "experiments.yaml"]), "demo").runs[0]
+    made = Run.create(tmp_path / "results" / "demo" / config.run_id, config.document(), {})
+    made.update(provenance={"status": "complete"})
     rows = json.loads(lid("list", "experiments", "--json").stdout)["experiments"]
     assert {row["experiment"]: (row["runs"], row["done"]) for row in rows}["demo"] == (6, 1)
 

@@ -18,10 +18,14 @@ from torch import Tensor, nn
 
 from lidcli.config.run import RunConfig
 from lidcli.config.sections import KINDS
+from lidcli.data import documents
 from lidcli.data.dataset import Dataset, Split, fingerprint
+from lidcli.data.documents import TextDataset, documents_of
+from lidcli.data.vocabulary import Vocabulary
 from lidcli.models.batch import Batch, DenseBatch
 from lidcli.models.latent import LatentModel
 from lidcli.training.procedure import procedure
+from lidcli.training.sources import split_of
 
 Settings = Mapping[str, Any]
 Tree = dict[str, dict[str, Any]]
@@ -49,6 +53,14 @@ class Case:
 
 
 EXACT = {"inference": {"kind": "exact"}}
+LSTM = {"embedding": 3, "hidden": 5}
+SEQUENTIAL = {"family": "sequential", "latent": 1}
+TEXT = {
+    "model": SEQUENTIAL,
+    "decoder": {"kind": "lstm", **LSTM},
+    "encoder": {"kind": "lstm", **LSTM, "layers": 1},
+    "inference": {"kind": "amortized", "transforms": 0},
+}
 CASES: dict[str, tuple[Case, ...]] = {
     "model": (
         Case("continuous", {"latent": 1}, label="one"),
@@ -68,6 +80,13 @@ CASES: dict[str, tuple[Case, ...]] = {
             },
             label="full",
         ),
+        Case("sequential", {"latent": 1}, TEXT),
+        Case(
+            "language",
+            beside={"decoder": TEXT["decoder"], "inference": {"kind": "direct"}},
+            latent=False,
+        ),
+        Case("mixture", {"latent": 2, "categories": 3, "means": "data"}, label="data"),
         Case("ppca", {"latent": 2, "sigma": 1.5}, EXACT, data="ppca-2d"),
         Case("gmm", {"categories": 2}, EXACT, data="gmm-overlapping", latent=False),
         Case(
@@ -87,13 +106,27 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case("mlp", {"layers": 3, "hidden": 6}),
         Case("brenier", {"layers": 5, "hidden": 6}, label="smooth"),
         Case("brenier", {"layers": 5, "hidden": 6, "activation": "leaky"}, label="leaky"),
+        Case("brenier", {"layers": 5, "hidden": 6, "beta": "zeros"}, label="zeros"),
+        Case("skip", {"layers": 3, "hidden": 6}),
+        Case("lstm", LSTM, TEXT),
+        Case("skip-lstm", LSTM, TEXT),
+        Case("brenier-lstm", {**LSTM, "convex_hidden": 4}, TEXT, label="conditional"),
+        Case(
+            "brenier-lstm",
+            {**LSTM, "hidden": 2, "convex_hidden": 4, "output": "joint"},
+            TEXT,
+            label="joint",
+        ),
     ),
     "likelihood": (
         Case("gaussian", {"sigma": 0.7}, label="fixed"),
         Case("gaussian", {"sigma_start": 0.7}, label="learned"),
         Case("bernoulli"),
     ),
-    "encoder": (Case("mlp", {"hidden": 8, "layers": 1}),),
+    "encoder": (
+        Case("mlp", {"hidden": 8, "layers": 1}),
+        Case("lstm", {**LSTM, "layers": 1}, TEXT),
+    ),
     "inference": (
         Case(
             "amortized", {"hidden": 8}, {"model": {"family": "continuous", "latent": 2}}, label="z"
@@ -105,6 +138,19 @@ CASES: dict[str, tuple[Case, ...]] = {
             {"hidden": 8, "categorical": "collapsed"},
             {"model": {"latent": 2}},
             label="collapsed",
+        ),
+        Case(
+            "amortized",
+            {"hidden": 8, "categorical": "sampled", "likeliest": 1},
+            {"model": {"latent": 2}},
+            label="sampled",
+        ),
+        Case("semi-amortized", {"hidden": 8, "steps": 2}, {"model": {"latent": 1}}),
+        Case("lagging", {"hidden": 8, "block": 1, "inner": 3}, {"model": {"latent": 1}}),
+        Case(
+            "direct",
+            beside={"model": {"family": "language"}, "decoder": TEXT["decoder"]},
+            latent=False,
         ),
         Case("exact", beside={"model": {"family": "ppca", "latent": 2}}, data="ppca-2d", label="z"),
         Case(
@@ -139,6 +185,7 @@ USUAL: Tree = {
 LIKELIHOOD_OF: dict[str, Settings] = {
     "points": {"kind": "gaussian", "sigma": 1.5},
     "image": {"kind": "bernoulli"},
+    "text": {},
 }
 """The likelihood where the case names none, by the form of the data, with wide noise."""
 SHAPES = {"points": (2,), "image": (2, 2)}
@@ -154,8 +201,10 @@ def cases(section: str) -> list[Any]:
     return [pytest.param(case, id=name_of(case)) for case in CASES[section] if case.latent]
 
 
-def small(form: str, n: int = 24) -> Dataset:
-    """Data of a form, two numbers or two by two bits a datum, with three labels."""
+def small(form: str, n: int = 24) -> Any:
+    """Data of a form, with three labels: two numbers, two by two bits, or some of three words."""
+    if form == "text":
+        return small_text(n)
     rng = np.random.default_rng(0)
     shape = SHAPES[form]
     parts = []
@@ -167,20 +216,33 @@ def small(form: str, n: int = 24) -> Dataset:
     return Dataset("small", form, *parts, shape, 3, False, fingerprint(*parts))
 
 
+def small_text(n: int) -> TextDataset:
+    """Documents of one to four words."""
+    rng = np.random.default_rng(0)
+    parts = [
+        documents_of(
+            [rng.integers(2, 5, size=rng.integers(1, 5)).tolist() for _ in range(n)],
+            rng.integers(3, size=n),
+        )
+        for _ in range(3)
+    ]
+    words = Vocabulary(["a", "b", "c"])
+    return TextDataset("small", *parts, words, 3, documents.fingerprint(words, *parts))
+
+
 def tree_of(section: str, case: Case) -> Tree:
     """A run's settings with the case's in their place."""
-    tag = KINDS[section].tag
-    asked = {**case.beside, section: {tag: case.kind, **case.settings}}
+    own = {KINDS[section].tag: case.kind, **case.settings}
+    asked = {**case.beside, section: own}
     tree = {name: dict(usual) for name, usual in USUAL.items()}
     for name, settings in asked.items():
-        other = KINDS[name].tag in settings and settings[KINDS[name].tag] != USUAL.get(
-            name, {}
-        ).get(KINDS[name].tag)
-        tree[name] = dict(settings) if other else {**tree.get(name, {}), **settings}
+        tag, usual = KINDS[name].tag, tree.get(name, {})
+        alike = settings.get(tag, usual.get(tag)) == usual.get(tag)
+        tree[name] = {**usual, **settings} if alike else dict(settings)
     return tree
 
 
-def build_case(section: str, case: Case, form: str | None = None) -> tuple[Any, Dataset, RunConfig]:
+def build_case(section: str, case: Case, form: str | None = None) -> tuple[Any, Any, RunConfig]:
     """The procedure of a case, its model in float64 and evaluation mode, and its data.
 
     Args:
@@ -190,20 +252,20 @@ def build_case(section: str, case: Case, form: str | None = None) -> tuple[Any, 
     """
     tree = tree_of(section, case)
     if case.data is not None:
-        kind = "points" if case.data.startswith("gmvae") else "classical"
-        tree["data"] = {"kind": kind, "name": case.data, "train": 400, "test": 40}
+        drawn = "points" if case.data.startswith("gmvae") else "classical"
+        tree["data"] = {"kind": drawn, "name": case.data, "train": 400, "test": 40}
     else:
-        kind = KINDS[section][case.kind]
-        form = form or getattr(kind, "forms", ("points",))[0]
+        decoder: Any = KINDS["decoder"][tree["decoder"]["kind"]]
+        form = form or ("text" if "text" in decoder.forms else "points")
         tree["data"] = {"kind": form, "name": "small"}
         tree.setdefault("likelihood", dict(LIKELIHOOD_OF[form]))
-    model = KINDS["model"][tree["model"]["family"]]
-    inference = KINDS["inference"][tree["inference"]["kind"]]
+    model: Any = KINDS["model"][tree["model"]["family"]]
+    inference: Any = KINDS["inference"][tree["inference"]["kind"]]
     needed = {*model.needs, *inference.needs, "model", "inference", "data"}
     config = RunConfig.of(
         {"method": "case", **{name: value for name, value in tree.items() if name in needed}}
     )
-    data: Dataset = config.data.build() if case.data is not None else small(config.data.form)
+    data = config.data.build() if case.data is not None else small(config.data.form)
     torch.manual_seed(0)
     made = procedure(config, data)
     if isinstance(made.model, nn.Module):
@@ -218,9 +280,10 @@ def latent_model(section: str, case: Case, form: str | None = None) -> tuple[Lat
     return made.model, batch_of(data)
 
 
-def batch_of(data: Dataset, n: int = 6) -> Batch:
-    """The first n training data."""
-    return DenseBatch(torch.from_numpy(data.train.x[:n]).double())
+def batch_of(data: Any, n: int = 6) -> Batch:
+    """Every fourth of the first training data, in float64 where they are numbers."""
+    batch: Batch = split_of(data, "train").fixed().rows(torch.arange(0, 4 * n, 4))
+    return DenseBatch(batch.x.double()) if isinstance(batch, DenseBatch) else batch
 
 
 def grid_over(low: Tensor, high: Tensor) -> tuple[Tensor, float]:

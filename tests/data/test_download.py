@@ -423,3 +423,25 @@ def test_a_mirror_may_lack_what_is_optional(server, tmp_path, target) -> None:
     (mirror / "set" / "more.gz").write_bytes(CONTENT[:-1])
     with pytest.raises(DataError, match=r"more\.gz has the wrong checksum \(MD5"):
         fetch([server.file(), optional], tmp_path, mirror)
+
+
+def test_another_packing_is_good_and_the_published_one_is_what_is_downloaded(
+    server, tmp_path, target
+) -> None:
+    repacked = b"packed anew"
+    published = RemoteFile("set/data.gz", (f"{server.address}/data.gz",), None, None, md5=MD5)
+    digest = hashlib.sha256(repacked).hexdigest()
+    file = RemoteFile("set/data.gz", published.urls, digest, len(repacked), published=published)
+    fetch([file], tmp_path)
+    assert (target.read_bytes(), state(file, tmp_path)) == (CONTENT, "good")
+    target.write_bytes(repacked)
+    assert state(file, tmp_path) == "good"
+    target.write_bytes(repacked[:-1])
+    assert state(file, tmp_path) == "damaged"
+    for content in (CONTENT, repacked):
+        mirror = tmp_path / "mirror" / "set" / "data.gz"
+        mirror.parent.mkdir(parents=True, exist_ok=True)
+        mirror.write_bytes(content)
+        target.unlink()
+        fetch([file], tmp_path, tmp_path / "mirror")
+        assert target.read_bytes() == content

@@ -9,8 +9,7 @@ import pytest
 
 from lidcli.config.read import load_files
 from lidcli.config.run import read_section
-from lidcli.config.sections import Image
-from lidcli.data.registry import DATASETS, load
+from lidcli.data.registry import DATASETS
 from lidcli.data.text_files import TEXT_DATASETS
 from lidcli.errors import ConfigError, DataError
 
@@ -32,8 +31,10 @@ def test_every_shipped_data_entry_is_in_the_registry_with_its_kind(repository: P
 
 @pytest.mark.parametrize("name", [name for name, info in DATASETS.items() if info.files])
 def test_files_that_are_not_here_are_asked_for_by_command(tmp_path, name: str) -> None:
+    kind = DATASETS[name].kind
+    settings = read_section("data", {"name": name, "kind": kind, "root": str(tmp_path)})
     with pytest.raises(DataError, match=f"is missing; `lid fetch {name}` gets it"):
-        load(Image(name=name, root=tmp_path))
+        settings.build()
 
 
 @pytest.mark.mirror
@@ -48,13 +49,16 @@ def test_sizes_checksums_and_addresses_are_those_of_the_mirror(mirror: Path) -> 
             assert (file.size, file.sha256) == (entry["bytes"], entry["sha256"])
             assert [*file.urls, *(archive.url for archive in file.archives)] == entry["urls"]
             assert file.good(mirror / file.path)
+            if file.published is not None:
+                assert file.published.expected == entry["upstream_md5"]
+                assert list(file.published.urls) == entry["urls"]
 
 
 @pytest.mark.mirror
 def test_what_the_mirror_lacks_is_known_by_what_its_manifest_says(mirror: Path) -> None:
     sets = json.loads((mirror / "MANIFEST.json").read_text())["datasets"]
     known = {f["path"]: f for d in sets.values() for f in d.get("not_included", ())}
-    for info in TEXT_DATASETS.values():
+    for info in (DATASETS | TEXT_DATASETS).values():
         for file in (file for file in info.files if file.optional):
             entry = known[file.path]
             assert file.expected == entry.get("md5", entry["git_blob_sha1"])

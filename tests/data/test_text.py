@@ -53,7 +53,7 @@ def test_each_document_is_in_one_part_and_ends(tmp_path) -> None:
     first = [line.split()[1] for line in read(data, "train")]
     assert len(set(first)) == 32
     assert all(line.endswith(" </s>") for line in read(data, "train", "valid", "test"))
-    assert data.kind == "text"
+    assert data.form == "text"
     assert data.entropy is None
 
 

@@ -64,7 +64,6 @@ def test_what_is_right_breaks_no_invariant() -> None:
         ("accuracy", 1.1, "no fraction"),
         ("min_secant", 0.1, "below the certificate"),
         ("certificate", -0.1, "certificate is negative"),
-        ("fisher_min", -0.1, "is negative"),
         ("ppl", 0.5, "perplexity = 0.5 is below 1"),
     ],
 )
@@ -109,7 +108,6 @@ def test_the_quantities_of_a_latent_stand_together_the_category_first() -> None:
         "KL of w",
         "MI of w",
         "accuracy",
-        "least Fisher",
         "certificate",
     ]
 

@@ -14,7 +14,7 @@ import pytest
 from lidcli.config.plan import plan_grid
 from lidcli.config.read import load_files
 from lidcli.store.run import Run
-from lidcli.sweep import local
+from lidcli.sweep import pool
 from lidcli.sweep.local import run_local, slots, usable_cores
 from lidcli.sweep.queue import Job, Outcome, survey
 
@@ -86,7 +86,7 @@ Wait = Callable[..., None]
 @pytest.fixture
 def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     (tmp_path / "stub_worker.py").write_text(STUB)
-    monkeypatch.setattr(local, "WORKER", "stub_worker")
+    monkeypatch.setattr(pool, "WORKER", "stub_worker")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("STUB", str(tmp_path))
 
@@ -132,7 +132,7 @@ def test_every_worker_has_its_threads_and_its_device(sweep: Sweep, tmp_path: Pat
     runtime, variables = json.loads((tmp_path / "began-0").read_text())
     assert runtime["threads"] == 3
     assert runtime["device"] == "cpu"
-    assert {variables[name] for name in local.THREAD_VARIABLES} == {"3"}
+    assert {variables[name] for name in pool.THREAD_VARIABLES} == {"3"}
 
 
 def test_runs_that_fail_or_vanish_do_not_stop_the_others(sweep: Sweep) -> None:

@@ -189,20 +189,8 @@ def _weight(records: Sequence[Record]) -> Figure:
     data += sorted({r.data for r in records} - set(data))
     figure, grid = new(len(data), 3, 2.7, 1.9)
     for column, name in enumerate(data):
-        own = [r for r in records if r.data == name]
         axes = [row[column] for row in grid]
-        for record in sorted((r for r in own if not r.setting("joint")), key=_theta):
-            _at_fixed(axes[0], axes[1], record)
-        for record in (r for r in own if r.setting("joint")):
-            _jointly(axes[2], record)
-        t = np.linspace(0.001, 0.999, 300)
-        beta = t ** (PRIOR[0] - 1) * (1 - t) ** (PRIOR[1] - 1)
-        beta /= np.trapezoid(beta, t)
-        for one in axes[1:]:
-            one.plot(t, beta, color=GREY, linestyle="-.", linewidth=1, label="prior")
-        for one in axes:
-            one.set_xlim(0, 1)
-            one.set_ylim(bottom=0)
+        _weight_of(axes, [r for r in records if r.data == name])
         axes[0].set_title(name)
         axes[2].set_xlabel("α")
     grid[0][0].set_ylabel("(a) p(x | α; θ) / max")
@@ -210,6 +198,22 @@ def _weight(records: Sequence[Record]) -> Figure:
     grid[2][0].set_ylabel("(b) p(α | x), joint")
     legend(figure, (axes for row in grid[1:] for axes in row), 9)
     return figure
+
+
+def _weight_of(axes: Sequence[Axes], records: Sequence[Record]) -> None:
+    """Likelihood, posterior and joint posterior of the weight on one data set."""
+    for record in sorted((r for r in records if not r.setting("joint")), key=_theta):
+        _at_fixed(axes[0], axes[1], record)
+    for record in (r for r in records if r.setting("joint")):
+        _jointly(axes[2], record)
+    t = np.linspace(0.001, 0.999, 300)
+    beta = t ** (PRIOR[0] - 1) * (1 - t) ** (PRIOR[1] - 1)
+    beta /= np.trapezoid(beta, t)
+    for one in axes[1:]:
+        one.plot(t, beta, color=GREY, linestyle="-.", linewidth=1, label="prior")
+    for one in axes:
+        one.set_xlim(0, 1)
+        one.set_ylim(bottom=0)
 
 
 def _theta(record: Record) -> tuple[int, str]:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lidcli.metrics.quantities import QUANTITIES, Quantity
+from lidcli.report.facts import Facts
 from lidcli.report.figures.style import GREY, MARKERS, Sketch, colours, legend, new
 from lidcli.report.groups import Block, Group
 
@@ -71,19 +72,25 @@ def curves(block: Block) -> Figure:
 def _panels(block: Block) -> list[_Panel]:
     """Quantities whose course over training some run has; the joint KL where no other is."""
     held = {name for r in block.records for name in r.curves if _line(r.curves, name)}
-    facts, panels = block.facts, []
-    for quantity in (q for q in QUANTITIES.values() if q.curve):
-        name = quantity.name(facts.judged)
-        title = quantity.head + (f" of {facts.judged}" if quantity.latent else "")
-        if f"valid/{name}" not in held:
-            name = f"{quantity.key}/joint"
-            title = title if facts.judged == facts.symbol else f"joint {quantity.head}"
-        if f"valid/{name}" in held:
-            unit = " (nats)" if quantity.unit else ""
-            train = f"train/{name}" if f"train/{name}" in held else ""
-            dotted = " (dotted: training)" if train else ""
-            panels.append(_Panel(quantity, f"{title}{unit}{dotted}", f"valid/{name}", train))
-    return panels
+    panels = (_panel(quantity, block.facts, held) for quantity in QUANTITIES.values())
+    return [panel for panel in panels if panel is not None]
+
+
+def _panel(quantity: Quantity, facts: Facts, held: set[str]) -> _Panel | None:
+    """A quantity's panel, if it is drawn over training and among the curves that are held."""
+    if not quantity.curve:
+        return None
+    name = quantity.name(facts.judged)
+    title = quantity.head + (f" of {facts.judged}" if quantity.latent else "")
+    if f"valid/{name}" not in held:
+        name = f"{quantity.key}/joint"
+        title = title if facts.judged == facts.symbol else f"joint {quantity.head}"
+    if f"valid/{name}" not in held:
+        return None
+    unit = " (nats)" if quantity.unit else ""
+    train = f"train/{name}" if f"train/{name}" in held else ""
+    dotted = " (dotted: training)" if train else ""
+    return _Panel(quantity, f"{title}{unit}{dotted}", f"valid/{name}", train)
 
 
 def _courses(axes: Axes, block: Block, panel: _Panel) -> None:
@@ -168,6 +175,7 @@ def _judged(block: Block) -> list[Quantity]:
         if q.table == "fit"
         and q.better != "none"
         and any(g.statistic(q, latent) for g in block.groups)
+        and not block.redundant(q)
     ]
 
 
@@ -205,20 +213,30 @@ def _trends(axes: Axes, block: Block, key: str, quantity: Quantity) -> None:
                 capsize=3,
                 label=label,
             )
-    most = block.ceiling(quantity, latent)
-    if most is not None:
-        axes.axhline(most, color=GREY, linewidth=0.8, linestyle="--")
-        axes.annotate(
-            "log C" if quantity.latent else "−entropy of the data",
-            (0.98, most),
-            xycoords=("axes fraction", "data"),
-            ha="right",
-            va="bottom",
-            fontsize=7,
-            color="#555555",
-        )
-    unit = "%" if quantity.factor == 100 else "nats" if quantity.unit else ""
-    head = quantity.said(latent)
-    axes.set_title(f"{head} ({unit})" if unit else head)
+    _ceiling(axes, block, quantity)
+    axes.set_title(_titled(quantity, latent))
     axes.set_xlabel(key)
     axes.set_xticks(_apart(sorted({dict(g.grid)[key] for g in block.groups})))
+
+
+def _ceiling(axes: Axes, block: Block, quantity: Quantity) -> None:
+    """A line at the most that a quantity can be, where that is known."""
+    most = block.ceiling(quantity, block.facts.judged)
+    if most is None:
+        return
+    axes.axhline(most.value, color=GREY, linewidth=0.8, linestyle="--")
+    axes.annotate(
+        most.words,
+        (0.98, most.value),
+        xycoords=("axes fraction", "data"),
+        ha="right",
+        va="bottom",
+        fontsize=7,
+        color="#555555",
+    )
+
+
+def _titled(quantity: Quantity, latent: str) -> str:
+    """A quantity's words and its unit."""
+    unit = "%" if quantity.factor == 100 else "nats" if quantity.unit else ""
+    return f"{quantity.said(latent)} ({unit})" if unit else quantity.said(latent)

@@ -1,0 +1,139 @@
+"""The families of generative models."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from lidcli.config.kinds import Kinds, Part, locate
+
+__all__ = [
+    "GMM",
+    "MODELS",
+    "PPCA",
+    "Continuous",
+    "Language",
+    "Mixture",
+    "Model",
+    "Sequential",
+    "TwoClusters",
+]
+
+
+class Model(Part):
+    """The generative model: its family and latents. Builds a prior, and so a latent model."""
+
+    needs: ClassVar[tuple[str, ...]] = ("decoder", "likelihood")
+    """Sections that the family has, beside the posterior's."""
+    procedures: ClassVar[tuple[str, ...]] = ("gradient",)
+    """Ways to fit it."""
+    inference: ClassVar[str] = "amortized"
+    """The inference where none is named."""
+    family: str
+
+    def begin(self, model: Any, data: Any, seed: int) -> None:
+        """What is done once with a new model before it is trained, by the run's seed."""
+
+
+class Continuous(Model):
+    """Definition 3: z ~ N(0, I_K), x ~ EF(f(z))."""
+
+    code = "lidcli.training.build:continuous"
+    family: str = "continuous"
+    latent: int = Field(64, ge=1, description="latent dimensions K")
+
+
+class Mixture(Model):
+    """Example 1: c ~ Cat(1/C), w | c ~ N(m_c, s_c²), x ~ EF(f(w))."""
+
+    code = "lidcli.training.build:mixture"
+    family: str = "mixture"
+    latent: int = Field(64, ge=1, description="dimensions M of w")
+    categories: int | None = Field(None, ge=2, description="C; null: the data's classes")
+    means: Literal["fixed", "free", "data"] | None = Field(
+        None,
+        description="data: fixed, at clusters of the training data in β's coordinates, with their"
+        " sds; null: fixed where the decoder is injective",
+    )
+    separation: float = Field(
+        2.0, gt=0, description="norm of each component mean (not of those of data)"
+    )
+    scale: float = Field(
+        0.3, gt=0, description="sd of w given c (its start, where learned; not of those of data)"
+    )
+    learn_scale: bool | None = Field(None, description="null: learned iff the means are free")
+    max_scale: float | None = Field(None, gt=0, description="upper bound of a learned scale")
+    covariance: Literal["diagonal", "full"] = Field("diagonal", description="of w given c")
+
+    def completed(self, config: Any) -> dict[str, Any]:
+        """Means, and whether scales are learned, where left open."""
+        means = self.means or ("fixed" if config.decoder.injective else "free")
+        learned = means == "free" if self.learn_scale is None else self.learn_scale
+        if means != "free" and learned and self.max_scale is None:
+            raise ValueError("Learned scales around fixed means need a bound: set model.max_scale")
+        if learned and means != "data" and self.max_scale and self.scale >= self.max_scale:
+            raise ValueError(
+                f"model.max_scale = {self.max_scale} must exceed model.scale = {self.scale}"
+            )
+        return {"means": means, "learn_scale": learned}
+
+    def begin(self, model: Any, data: Any, seed: int) -> None:
+        """Start q(c|x) from the clusters that gave the means."""
+        if self.means == "data":
+            locate("lidcli.training.anchored:start_categories")(model, data, seed)
+
+
+class Sequential(Model):
+    """Example 2: z ~ N(0, I_K), x_t | z, x_<t ~ Cat(f(z, h_t)), h_t an LSTM over x_<t."""
+
+    needs = ("decoder",)
+    code = "lidcli.training.build:continuous"
+    family: str = "sequential"
+    latent: int = Field(32, ge=1, description="latent dimensions K")
+
+
+class Language(Model):
+    """A language model: no latent."""
+
+    needs = ("decoder",)
+    procedures = ("likelihood",)
+    inference = "direct"
+    code = "lidcli.training.text:no_prior"
+    family: str = "language"
+    latent: ClassVar[int] = 0
+
+
+class PPCA(Model):
+    """Probabilistic PCA (section 4.2, appendix A.1)."""
+
+    needs = ()
+    procedures = ("exact", "nuts")
+    code = "lidcli.training.exact:ppca"
+    family: str = "ppca"
+    latent: int = Field(64, ge=1, description="latent dimensions K")
+    sigma: float | None = Field(None, gt=0, description="noise sd; null: of maximum likelihood")
+
+
+class GMM(Model):
+    """A Gaussian mixture model (appendix A.2)."""
+
+    needs = ()
+    procedures = ("exact", "nuts")
+    code = "lidcli.training.exact:gmm"
+    family: str = "gmm"
+    categories: int = Field(2, ge=1, description="components C")
+
+
+class TwoClusters(Model):
+    """Section 2.2: a GMVAE at two maximisers of one likelihood, on gmvae-two and gmvae-one."""
+
+    needs = ()
+    procedures = ("exact",)
+    code = "lidcli.training.exact:two_clusters"
+    family: str = "two-clusters"
+
+
+MODELS = Kinds(
+    "model", "family", Model, Continuous, Mixture, Sequential, Language, PPCA, GMM, TwoClusters
+)

@@ -1,0 +1,98 @@
+"""A mixture whose components are clusters of the training data: its start and its figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from lidcli.data.anchor import anchor, coordinates
+from lidcli.data.dataset import Dataset
+from lidcli.metrics import clustering
+from lidcli.metrics.estimate import Estimate
+from lidcli.models.batch import Batch, DenseBatch
+from lidcli.models.latent import LatentModel
+from lidcli.training.device import device_of
+
+__all__ = ["anchor_purity", "anchored_components", "start_categories"]
+
+STEPS = 150
+BATCH = 100
+LEARNING_RATE = 1e-3
+STREAM = 7
+"""Tells these random numbers from those of an epoch."""
+
+
+def anchored_components(data: Dataset, latent: int, categories: int) -> tuple[Tensor, Tensor]:
+    """Means and sds (C, M) of p(w | c): those of clusters of the training data.
+
+    Args:
+        data: points or images.
+        latent: M.
+        categories: C.
+
+    Raises:
+        DataError: data of which there are no such clusters.
+        ValueError: M exceeds the data's dimensions.
+    """
+    found = anchor(data.train.x, latent, categories)
+    dtype = torch.get_default_dtype()
+    return torch.from_numpy(found.means).to(dtype), torch.from_numpy(found.scales).to(dtype)
+
+
+def start_categories(model: LatentModel, data: Dataset, seed: int) -> None:
+    """Teach q(c | x) the clusters that the components stand for, where it has a network.
+
+    150 steps of Adam on the cross-entropy, on batches of 100; no class label is used, and torch's
+    own generator is left as it is.
+
+    Args:
+        model: with its posterior attached; its prior has the clusters' means.
+        data: points or images.
+        seed: of the run.
+    """
+    network = model.posterior.category_network()
+    if network is None:
+        return
+    x = torch.from_numpy(data.train.x)
+    labels = torch.from_numpy(_clusters(model, data, data.train.x))
+    state = np.random.SeedSequence([seed, STREAM, STEPS]).generate_state(1)
+    generator = torch.Generator().manual_seed(int(state[0]))
+    device = device_of(model)
+    optimiser = torch.optim.Adam(network.parameters(), LEARNING_RATE)
+    network.train()
+    for _ in range(STEPS):
+        rows = torch.randint(len(x), (BATCH,), generator=generator)
+        some = torch.bernoulli(x[rows], generator=generator) if data.stochastic else x[rows]
+        logits = network(DenseBatch(some).to(device))
+        loss = nn.functional.cross_entropy(logits, labels[rows].to(device))
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+
+
+def anchor_purity(
+    model: LatentModel, x: Batch, labels: npt.NDArray[np.int64], data: Dataset
+) -> Estimate:
+    """Purity of the clusters themselves on data with labels, which training never sees.
+
+    Args:
+        model: whose prior has the clusters' means.
+        x: N data.
+        labels: (N,).
+        data: whose training part gave the clusters.
+    """
+    assert isinstance(x, DenseBatch)
+    rows = x.x.cpu().numpy().astype(np.float32)
+    return clustering.purity(labels, _clusters(model, data, rows))
+
+
+def _clusters(model: LatentModel, data: Dataset, x: npt.NDArray[np.float32]) -> Any:
+    means = model.prior.component_means()
+    assert means is not None
+    frame = coordinates(data.train.x, model.latent)
+    return frame.nearest(x, means.detach().cpu().double().numpy())

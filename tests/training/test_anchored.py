@@ -1,0 +1,232 @@
+"""Components at clusters of the data: the prior, the start of q(c|x), and its learning rate."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lidcli.cli.progress import Silent
+from lidcli.config.read import load_files, parse_override
+from lidcli.config.resolve import resolve
+from lidcli.config.run import RunConfig
+from lidcli.data.anchor import anchor
+from lidcli.data.dataset import Dataset, Split, fingerprint
+from lidcli.data.registry import load
+from lidcli.errors import ConfigError, DataError
+from lidcli.metrics.clustering import purity
+from lidcli.models.batch import DenseBatch
+from lidcli.models.latent import LatentModel
+from lidcli.models.priors import GaussianMixture
+from lidcli.training.anchored import anchor_purity, start_categories
+from lidcli.training.build import build
+from lidcli.training.lifecycle import execute
+from lidcli.training.optimisers import groups
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = load_files([ROOT / "experiments.yaml"])
+DATA = "model.means=data"
+
+
+def configuration(*settings: str, model: str = "lidvae", data: str = "pinwheel") -> RunConfig:
+    small = ["decoder.hidden=16", "encoder.hidden=32", "inference.hidden=16", "decoder.layers=5"]
+    if data == "pinwheel":
+        small += ["data.train=400", "data.test=300"]
+    pairs = [parse_override(text) for text in [*small, *settings]]
+    return resolve(SHIPPED, model=model, data=data, overrides=pairs)
+
+
+def built(config: RunConfig) -> tuple[LatentModel, Dataset]:
+    data = load(config.data)
+    assert isinstance(data, Dataset)
+    torch.manual_seed(config.seed)
+    return build(config, data), data
+
+
+def agreement(model: LatentModel, data: Dataset) -> float:
+    """The share of training data whose likeliest category is their cluster."""
+    found = anchor(data.train.x, model.latent, model.prior.categories or 0)
+    clusters = found.coordinates.nearest(data.train.x, found.means)
+    network = model.posterior.category_network()
+    assert network is not None
+    with torch.no_grad():
+        chosen = network(DenseBatch(torch.from_numpy(data.train.x))).argmax(1).numpy()
+    return float((chosen == clusters).mean())
+
+
+def test_sds_of_each_component_are_its_own() -> None:
+    means = torch.tensor([[0.0, 1.0], [2.0, -1.0], [4.0, 0.5]], dtype=torch.float64)
+    scales = torch.tensor([[0.2, 1.0], [0.5, 0.7], [1.5, 0.3]], dtype=torch.float64)
+    prior = GaussianMixture(means, scales)
+    w = torch.randn(9, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    by_hand = torch.stack(
+        [
+            torch.distributions.Normal(m, s).log_prob(w).sum(-1) - math.log(3)
+            for m, s in zip(means, scales, strict=True)
+        ],
+        -1,
+    )
+    torch.testing.assert_close(prior.log_joint(w), by_hand, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(prior.component_log_scales(), scales.log(), rtol=0, atol=0)
+    learned = GaussianMixture(means, scales, learn_scale=True, max_scale=2.0)
+    torch.testing.assert_close(learned.component_log_scales().exp(), scales)
+    assert [name for name, _ in learned.named_parameters()] == ["raw_scale"]
+
+
+@pytest.mark.parametrize(
+    ("scales", "settings", "words"),
+    [
+        (torch.ones(2, 3), {}, r"scales must be positive and \(3, 2\)"),
+        (torch.zeros(3, 2), {}, "scales must be positive"),
+        (torch.full((3, 2), math.nan), {}, "scales must be positive"),
+        (
+            torch.tensor([[0.1, 0.1], [0.1, 3.5], [0.1, 0.1]]),
+            {"learn_scale": True, "max_scale": 3.0},
+            r"model\.max_scale = 3\.0 must exceed the clusters' largest sd, 3\.5",
+        ),
+    ],
+)
+def test_sds_that_are_none_are_refused(scales, settings, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        GaussianMixture(torch.eye(3, 2), scales, **settings)
+
+
+@pytest.mark.parametrize(
+    ("data", "more"),
+    [
+        ("pinwheel", ("model.learn_scale=false", "model.covariance=diagonal")),
+        ("digits", ("model.latent=8",)),
+    ],
+)
+def test_prior_and_bases_start_at_the_clusters_and_stay(data: str, more: tuple[str, ...]) -> None:
+    config = configuration(DATA, *more, data=data)
+    model, loaded = built(config)
+    found = anchor(loaded.train.x, model.latent, model.prior.categories or 0)
+    means, scales = model.prior.component_means(), model.prior.component_log_scales().exp()
+    np.testing.assert_allclose(means.numpy(), found.means, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(scales.numpy(), found.scales, rtol=1e-6)
+    assert not list(model.prior.parameters())
+    for p in model.posterior.base_head.parameters():
+        outputs = 2 * means.numel()
+        if p.ndim == 1:
+            start = p.detach()[:outputs].view(*means.shape[:1], 2, -1)
+            torch.testing.assert_close(start[:, 0], means)
+            torch.testing.assert_close(start[:, 1].exp(), scales)
+
+
+@pytest.mark.parametrize("data", ["pinwheel", "digits"])
+def test_categories_start_at_the_clusters_whatever_torchs_generator(data: str) -> None:
+    config = configuration(DATA, "encoder.hidden=64", data=data)
+    model, loaded = built(config)
+    others = [p.clone() for p in model.observation.parameters()]
+    assert agreement(model, loaded) < 0.6
+    before = torch.get_rng_state()
+    config.model.begin(model, loaded, config.seed)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert agreement(model, loaded) > 0.8
+    assert all(map(torch.equal, others, model.observation.parameters()))
+    again, _ = built(config)
+    torch.manual_seed(99)
+    config.model.begin(again, loaded, config.seed)
+    assert all(map(torch.equal, model.state_dict().values(), again.state_dict().values()))
+    start_categories(again, loaded, config.seed + 1)
+    network, other = model.posterior.category_network(), again.posterior.category_network()
+    assert not torch.equal(next(network.parameters()), next(other.parameters()))
+
+
+@pytest.mark.parametrize("means", ["fixed", "free"])
+def test_without_clusters_nothing_is_started(means: str) -> None:
+    config = configuration(f"model.means={means}", model="vae")
+    model, loaded = built(config)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    config.model.begin(model, loaded, config.seed)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_category_that_is_summed_out_has_no_network_to_start() -> None:
+    config = configuration(DATA, "inference.categorical=collapsed")
+    model, loaded = built(config)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    config.model.begin(model, loaded, config.seed)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert len(groups(model, 1.0, 0.1)) == 2
+
+
+@pytest.mark.parametrize("method", ["lidvae", "sa-vae"])
+def test_the_category_s_network_has_a_rate_of_its_own(method: str) -> None:
+    model, _ = built(configuration(model=method))
+    plain, same = groups(model, 2.0), groups(model, 2.0, 1.0)
+    assert [group["factor"] for group in plain] == [2.0, 1.0]
+    for one, other in zip(plain, same, strict=True):
+        assert [id(p) for p in one["params"]] == [id(p) for p in other["params"]]
+    decoder, rest, category = groups(model, 2.0, 0.1)
+    assert [group["factor"] for group in (decoder, rest, category)] == [2.0, 1.0, 0.1]
+    assert [id(p) for p in decoder["params"]] == [id(p) for p in plain[0]["params"]]
+    both = {id(p) for p in [*rest["params"], *category["params"]]}
+    assert both == {id(p) for p in plain[1]["params"]}
+    network = model.posterior.category_network()
+    assert [id(p) for p in network.parameters()] == [id(p) for p in category["params"]]
+
+
+def test_a_run_stores_the_clusters_own_purity_and_resumes_without_a_new_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = ["train.epochs=1", "evaluate.samples=4", "evaluate.outer=20", "train.category_rate=0.1"]
+    config = configuration(DATA, *more)
+    run = execute(config, tmp_path, "train", Silent())
+    scalars = run.evaluation["test"]
+    data = load(config.data)
+    found = anchor(data.train.x, 2, 5)
+    own = found.coordinates.nearest(data.test.x, found.means)
+    assert scalars["anchor/purity"] == pytest.approx(purity(data.test.labels, own).value, abs=1e-3)
+    started: list[Any] = []
+    monkeypatch.setattr("lidcli.training.anchored.start_categories", lambda *a: started.append(a))
+    longer = configuration(DATA, *more, "train.epochs=0")
+    execute(longer, tmp_path, "train", Silent())
+    assert len(started) == 1
+    run = execute(config, tmp_path, "train", Silent())
+    run.update(provenance={"status": "interrupted"})
+    again = execute(config, tmp_path, "train", Silent())
+    assert (again.status, len(started)) == ("complete", 1)
+    assert again.evaluation["test"]["elbo"] == scalars["elbo"]
+
+
+def test_labels_are_looked_at_by_the_purity_alone() -> None:
+    config = configuration(DATA)
+    model, data = built(config)
+    relabelled = Split(data.train.x, np.roll(data.train.labels, 7))
+    parts = relabelled, data.valid, data.test
+    other = Dataset("o", "points", *parts, (2,), 5, False, fingerprint(*parts))
+    torch.manual_seed(config.seed)
+    same = build(config, other)
+    for one, its in ((model, data), (same, other)):
+        config.model.begin(one, its, config.seed)
+    assert all(map(torch.equal, model.state_dict().values(), same.state_dict().values()))
+    x = DenseBatch(torch.from_numpy(data.test.x))
+    assert anchor_purity(model, x, data.test.labels, data).value > 0.4
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "words"),
+    [
+        (["model.categories=361"], DataError, "are 360 distinct ones, fewer than the 361"),
+        (
+            ["model.latent=3", "decoder.kind=mlp"],
+            ConfigError,
+            "3 principal directions of data in 2 dimensions",
+        ),
+        (
+            ["model.max_scale=0.2"],
+            ConfigError,
+            "model.max_scale = 0.2 must exceed the clusters' largest",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_sentence(settings, error, words: str) -> None:
+    with pytest.raises(error) as caught:
+        built(configuration(DATA, *settings))
+    assert words in str(caught.value)
