@@ -37,6 +37,8 @@ class Evaluation:
     arrays: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     texts: dict[str, Any] = field(default_factory=dict)
     """What a person reads: lists of strings by name."""
+    ll: Tensor | None = None
+    """The likelihood bound of each datum, (N,)."""
     verdict: Verdict | None = None
     notes: list[str] = field(default_factory=list)
     checks: list[str] = field(default_factory=list)
@@ -79,6 +81,7 @@ def evaluate(
     measured = bounds(model, x, samples, batch)
     out.put("elbo", mean(measured.elbo))
     out.put("ll", mean(measured.ll))
+    out.ll = measured.ll
     out.put("reconstruction", mean(measured.reconstruction))
     out.put("kl/joint", mean(measured.kl))
     out.scalars["ll_half"] = measured.ll_half.mean().item()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lidcli.metrics.estimate import Estimate
+from lidcli.metrics.estimate import Estimate, mean
 from lidcli.metrics.evaluation import Evaluation
 from lidcli.metrics.information import encode, marginal_draws
 from lidcli.models.batch import TokenBatch
@@ -48,12 +48,11 @@ def text_figures(
         out: an evaluation of the same data, which takes the figures and the texts.
         batch: tokens at a time.
     """
-    tokens = x.terms()
+    assert out.ll is not None
     out.scalars["nll"] = -out.scalars["ll"]
     out.scalars["nll_se"] = out.scalars["ll_se"]
-    out.scalars["ppl"] = math.exp(out.scalars["nll"] * len(x) / tokens)
-    out.scalars["ppl_se"] = out.scalars["ppl"] * out.scalars["nll_se"] * len(x) / tokens
-    out.scalars["tokens"] = float(tokens)
+    out.put("ppl", _perplexity(out.ll, x.lengths))
+    out.scalars["tokens"] = float(x.terms())
     if model.latent:
         means = _means(model, x, batch)
         found = probe(means, labels) if labels is not None else None
@@ -61,6 +60,18 @@ def text_figures(
             out.put("probe", found)
         out.texts["words"] = words(model, x, decode)
     out.texts |= sentences(model, x, decode)
+
+
+def _perplexity(ll: Tensor, lengths: Tensor) -> Estimate:
+    """exp(-Σ ll / Σ lengths) of data (N,), and its standard error by the delta method.
+
+    Long documents have more nats and more tokens, so that the error is that of what is left.
+    """
+    ll, lengths = ll.double().cpu(), lengths.double().cpu()
+    rate = -ll.sum() / lengths.sum()
+    left = mean(ll + rate * lengths).se * len(ll) / lengths.sum()
+    value = math.exp(rate)
+    return Estimate(value, value * left.item())
 
 
 def _means(model: LatentModel, x: TokenBatch, batch: int) -> npt.NDArray[np.float64]:

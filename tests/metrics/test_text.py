@@ -80,6 +80,16 @@ def test_perplexity_is_of_a_token(method: str) -> None:
     assert found["ppl"] == pytest.approx(math.exp(per_token), rel=1e-12)
 
 
+def test_the_error_of_perplexity_is_that_over_samples_of_documents() -> None:
+    model, x = small_model("lm"), first(24)
+    found = measured(model, x).scalars
+    ll, lengths = exact(model, x), x.lengths.double()
+    torch.manual_seed(0)
+    chosen = torch.randint(len(x), (4000, len(x)))
+    again = (-ll[chosen].sum(1) / lengths[chosen].sum(1)).exp()
+    assert found["ppl_se"] == pytest.approx(again.std().item(), rel=0.15)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_words_of_a_latent_are_those_it_moves_the_way_that_is_told(method: str) -> None:
     model, x = small_model(method, latent=2), first(24)
