@@ -16,7 +16,7 @@ from lidcli.models.batch import Batch, DenseBatch
 from lidcli.models.latent import Conditional, Draws, Posterior
 from lidcli.models.priors import normal_log_prob
 
-__all__ = ["Distributions", "GivenPosterior", "Normals"]
+__all__ = ["Distributions", "GivenPosterior", "Normals", "refuse_variances"]
 
 LARGEST_LOG_VARIANCE = 50.0
 """A variance of e^50 is no posterior's: what returned it meant something else."""
