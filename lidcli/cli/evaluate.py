@@ -55,7 +55,7 @@ def evaluate(
     Everything is in nats per datum, AU a fraction.
     """
     from lidcli.cli.train import print_result, result_document
-    from lidcli.store.run import Run, resolve
+    from lidcli.store.run import Run, find_run
     from lidcli.training.lifecycle import evaluate_run
 
     if config:
@@ -66,7 +66,7 @@ def evaluate(
         "runtime": {} if device is None else {"device": device},
     }
     documents: list[dict[str, Any]] = []
-    for folder in [resolve(results, text) for text in runs]:
+    for folder in [find_run(results, text) for text in runs]:
         run = Run.open(folder)
         again = stored(run).replaced(**changes)
         measured = again.evaluate.split

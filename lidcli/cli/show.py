@@ -111,9 +111,9 @@ def show(
     if model or data or experiment or profile or settings:
         raise ConfigError("--model, --data, --set and the like go with: lid show config.")
     from lidcli.report.collect import read_record
-    from lidcli.store.run import resolve as find
+    from lidcli.store.run import find_run
 
-    record = read_record(find(results, target))
+    record = read_record(find_run(results, target))
     if samples:
         from lidcli.cli.samples import show_samples
 

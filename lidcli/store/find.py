@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from lidcli.errors import StoreError
 
-__all__ = ["Standing", "find_runs", "resolve", "standing", "state"]
+__all__ = ["Standing", "find_run", "find_runs", "standing", "state"]
 
 STATES = {
     "complete": "done",
@@ -111,7 +111,7 @@ def _named(runs: Sequence[Path], text: str) -> list[Path]:
     return [folder for folder in hits if folder.name == prefix] or hits
 
 
-def resolve(results: Path, text: str) -> Path:
+def find_run(results: Path, text: str) -> Path:
     """The run that a folder, an id or the beginning of one names.
 
     Args:

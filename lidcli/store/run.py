@@ -14,7 +14,7 @@ import numpy as np
 from lidcli.errors import StoreError
 from lidcli.store import checkpoints
 from lidcli.store.files import sync_folder, unwritable
-from lidcli.store.find import find_runs, resolve
+from lidcli.store.find import find_run, find_runs
 from lidcli.store.hdf5 import DamagedError, open_read, write_atomic
 from lidcli.store.lock import exclusive, held_here
 from lidcli.store.record import (
@@ -27,7 +27,7 @@ from lidcli.store.record import (
     small,
 )
 
-__all__ = ["STATUSES", "Run", "find_runs", "resolve"]
+__all__ = ["STATUSES", "Run", "find_run", "find_runs"]
 
 FILES = ("run.h5", "run.damaged.h5", checkpoints.NEWEST, checkpoints.PREVIOUS)
 

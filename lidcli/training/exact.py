@@ -19,7 +19,7 @@ from lidcli.data.dataset import Dataset
 from lidcli.errors import ConfigError, DataError
 from lidcli.inference.exact import ExactClusters, ExactGaussian
 from lidcli.inference.weight import weight_log_likelihood, weight_posterior
-from lidcli.metrics.closed_form import evaluate_gmm, evaluate_ppca, weight_verdict
+from lidcli.metrics.classical import evaluate_gmm, evaluate_ppca, weight_verdict
 from lidcli.metrics.estimate import Estimate
 from lidcli.metrics.evaluation import Evaluation
 from lidcli.metrics.own import measure_own

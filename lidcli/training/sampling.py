@@ -9,7 +9,7 @@ import torch
 
 from lidcli.config import sections
 from lidcli.inference import nuts
-from lidcli.metrics.closed_form import SHOWN
+from lidcli.metrics.classical import SHOWN
 from lidcli.models.gmm import GMM
 from lidcli.models.ppca import PPCA, principal_axes
 

@@ -13,7 +13,7 @@ from scipy.stats import beta
 
 from lidcli.inference.exact import ExactClusters, ExactGaussian
 from lidcli.inference.weight import beta_log_prior, weight_log_likelihood, weight_posterior
-from lidcli.metrics.closed_form import evaluate_gmm
+from lidcli.metrics.classical import evaluate_gmm
 from lidcli.metrics.likelihood import bounds
 from lidcli.models.gmm import GMM
 from lidcli.models.ppca import PPCA

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lidcli.inference.exact import ExactClusters, ExactGaussian
 from lidcli.inference.flow import CategoryPosterior, FlowPosterior
-from lidcli.metrics.closed_form import evaluate_ppca, ppca_variation
+from lidcli.metrics.classical import evaluate_ppca, ppca_variation
 from lidcli.metrics.identifiability import identifiability, unit_kl, variation
 from lidcli.metrics.quadrature import exact_units
 from lidcli.models.batch import DenseBatch

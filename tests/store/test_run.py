@@ -18,7 +18,7 @@ import torch
 
 from lidcli.errors import LockedError, StoreError
 from lidcli.store import hdf5
-from lidcli.store.find import find_runs, resolve
+from lidcli.store.find import find_run, find_runs
 from lidcli.store.run import Run
 
 
@@ -354,17 +354,17 @@ def test_runs_are_found_the_published_ones_last_and_once(results: Path) -> None:
 
 def test_a_run_is_named_by_path_or_by_the_beginning_of_its_id(results: Path) -> None:
     folder = results / "demo" / "abd2-s0"
-    assert resolve(results, str(folder)) == folder
-    assert resolve(results, str(folder / "run.h5")) == folder
-    assert resolve(results, "abd") == folder
-    assert resolve(results, "fff") == results / "published" / "old" / "fff-s1"
-    assert resolve(results, "depth/abc1") == results / "depth" / "abc1-s0"
+    assert find_run(results, str(folder)) == folder
+    assert find_run(results, str(folder / "run.h5")) == folder
+    assert find_run(results, "abd") == folder
+    assert find_run(results, "fff") == results / "published" / "old" / "fff-s1"
+    assert find_run(results, "depth/abc1") == results / "depth" / "abc1-s0"
 
 
 def test_a_run_that_is_not_or_not_uniquely_named_is_an_error(results: Path) -> None:
     with pytest.raises(StoreError, match=r"2 runs are named 'abc1': demo/abc1-s0, depth/abc1-s0"):
-        resolve(results, "abc1")
+        find_run(results, "abc1")
     with pytest.raises(StoreError, match=r"no run 'abd3-s0' .* did you mean abd2-s0\?"):
-        resolve(results, "abd3-s0")
+        find_run(results, "abd3-s0")
     with pytest.raises(StoreError, match="lid list runs"):
-        resolve(results, "zzz")
+        find_run(results, "zzz")
