@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import http.client
 import os
 import time
@@ -321,6 +320,8 @@ def _writing(folder: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def _only_one(root: Path) -> Iterator[None]:
+
+    import fcntl
 
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("w") as stream:

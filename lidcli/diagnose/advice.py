@@ -80,9 +80,18 @@ def _units(units: Sequence[Unit]) -> Iterator[str]:
         return
     if len(idle) == len(units) and all(unit.variance < 1e-12 for unit in idle):
         yield "encode gives the same answer for all data: it ignores x."
+    yield from _told_apart(idle)
+    unknown = [u for u in idle if u.allowed is None]
+    if unknown:
+        yield (
+            f"{_named(unknown)} collapsed: the mean of the posterior does not move with the data."
+        )
+
+
+def _told_apart(idle: Sequence[Unit]) -> Iterator[str]:
+    """Whether decoder or encoder collapsed, of the units whose Fisher information is known."""
     unseen = [u for u in idle if u.allowed is not None and u.allowed < ACTIVE]
     ignored = [u for u in idle if u.allowed is not None and u.allowed >= ACTIVE]
-    unknown = [u for u in idle if u.allowed is None]
     if unseen:
         yield (
             f"{_named(unseen)} collapsed in the decoder: it hardly moves with them (Fisher"
@@ -96,10 +105,6 @@ def _units(units: Sequence[Unit]) -> Iterator[str]:
             f" up to {_largest(ignored)}): what keeps them still is the encoder, or the weight of"
             " the KL in training. Less of that weight (or a smaller sigma), more encoder steps for"
             " each decoder step (lagging-vae) or refined posteriors (sa-vae) may help."
-        )
-    if unknown:
-        yield (
-            f"{_named(unknown)} collapsed: the mean of the posterior does not move with the data."
         )
 
 

@@ -46,6 +46,9 @@ class Wanted(NamedTuple):
             raise ValueError("likelihood and log_prob were both given, where one is expected")
         if self.likelihood is not None and self.decode is None:
             raise ValueError(f"likelihood={self.likelihood!r} was given without decode")
+        self._check_sigma()
+
+    def _check_sigma(self) -> None:
         if self.likelihood == "gaussian" and self.sigma is None:
             raise ValueError(
                 "likelihood='gaussian' needs sigma, the sd of the noise: 1 where the model was"

@@ -16,7 +16,7 @@ from lidcli.models.batch import Batch, DenseBatch
 from lidcli.models.latent import Conditional, Draws, Posterior
 from lidcli.models.priors import normal_log_prob
 
-__all__ = ["Distributions", "GivenPosterior", "Normals"]
+__all__ = ["Distributions", "GivenPosterior", "Normals", "refuse_variances"]
 
 LARGEST_LOG_VARIANCE = 50.0
 """A variance of e^50 is no posterior's: what returned it meant something else."""
@@ -210,6 +210,17 @@ def _read(answer: Any, n: int) -> Distribution | tuple[Tensor, Tensor]:
                 f" ({n}, latent) is expected"
             )
         return answer
+    mean, log_variance = _pair(answer)
+    if mean.ndim < 2 or mean.shape[0] != n or mean.shape != log_variance.shape:
+        raise ValueError(
+            f"encode returned a mean of shape {tuple(mean.shape)} and a log variance of shape"
+            f" {tuple(log_variance.shape)} for {n} data, where ({n}, latent) is expected of both"
+        )
+    return finite("encode's mean", mean), finite("encode's log variance", log_variance)
+
+
+def _pair(answer: Any) -> tuple[Tensor, Tensor]:
+    """The two tensors of an answer that is no distribution."""
     if isinstance(answer, Mapping) and {"embedding", "log_covariance"} <= set(answer):
         answer = (answer["embedding"], answer["log_covariance"])
     if not isinstance(answer, tuple | list) or not all(isinstance(a, Tensor) for a in answer):
@@ -221,13 +232,7 @@ def _read(answer: Any, n: int) -> Distribution | tuple[Tensor, Tensor]:
         raise ValueError(
             f"encode returned {len(answer)} tensors, where two, mean and log variance, are expected"
         )
-    mean, log_variance = answer
-    if mean.ndim < 2 or mean.shape[0] != n or mean.shape != log_variance.shape:
-        raise ValueError(
-            f"encode returned a mean of shape {tuple(mean.shape)} and a log variance of shape"
-            f" {tuple(log_variance.shape)} for {n} data, where ({n}, latent) is expected of both"
-        )
-    return finite("encode's mean", mean), finite("encode's log variance", log_variance)
+    return answer[0], answer[1]
 
 
 def _kind(answer: object) -> str:

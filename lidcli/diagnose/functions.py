@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -152,6 +152,3 @@ def evaluating(modules: Iterable[nn.Module]) -> Iterator[None]:
     finally:
         for module, mode in before:
             module.training = mode
-
-
-Call = Callable[..., Any]

@@ -251,18 +251,8 @@ def _measured(
     else:
         remarks += [f"These figures cannot all be right: {text}." for text in result.checks]
     fisher, allowed = _fisher(model, result, remarks)
-    kl = _unit_kl(model, x, batch)
-    units = tuple(
-        Unit(
-            k + 1,
-            variance,
-            kl=kl[k].value if kl else None,
-            kl_se=kl[k].se if kl else None,
-            fisher=fisher[k] if fisher else None,
-            allowed=allowed[k] if allowed else None,
-        )
-        for k, variance in enumerate(result.arrays["z_variance"].astype(float).tolist())
-    )
+    variances = result.arrays["z_variance"].astype(float).tolist()
+    units = _units(variances, _unit_kl(model, x, batch), fisher, allowed)
     if isinstance(model.observation, GivenObservation):
         remarks += model.observation.remarks()
     assert result.verdict is not None
@@ -273,6 +263,26 @@ def _measured(
         units,
         tuple(advice(result.scalars, units)),
         tuple(remarks),
+    )
+
+
+def _units(
+    variances: Sequence[float],
+    kl: Sequence[Estimate],
+    fisher: Sequence[float],
+    allowed: Sequence[float],
+) -> tuple[Unit, ...]:
+    """Every unit, with what is known of all: an empty sequence is not known."""
+    return tuple(
+        Unit(
+            k + 1,
+            variance,
+            kl=kl[k].value if kl else None,
+            kl_se=kl[k].se if kl else None,
+            fisher=fisher[k] if fisher else None,
+            allowed=allowed[k] if allowed else None,
+        )
+        for k, variance in enumerate(variances)
     )
 
 

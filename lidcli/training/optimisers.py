@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from torch import nn
 
 from lidcli.config import sections
 from lidcli.models.latent import LatentModel
@@ -24,9 +25,8 @@ def groups(
         category_rate: that of the network of q(c | x), a third group where it is another than 1
             and there is such a network.
     """
-    decoder = {id(p) for p in model.observation.decoder.parameters()}
-    network = model.posterior.category_network() if category_rate != 1.0 else None
-    category = set() if network is None else {id(p) for p in network.parameters()}
+    decoder = _identities(model.observation.decoder)
+    category = _identities(model.posterior.category_network() if category_rate != 1.0 else None)
     trainable = [p for p in model.parameters() if p.requires_grad]
     sorted_ = [
         {"params": [p for p in trainable if id(p) in decoder], "factor": decoder_rate},
@@ -36,6 +36,11 @@ def groups(
         own = [p for p in trainable if id(p) in category]
         sorted_.append({"params": own, "factor": category_rate})
     return sorted_
+
+
+def _identities(module: nn.Module | None) -> set[int]:
+    """Which objects the parameters of a module are, if there is one."""
+    return set() if module is None else {id(p) for p in module.parameters()}
 
 
 def adam(settings: sections.Adam, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
