@@ -154,10 +154,10 @@ def _beside(name: str, scalars: dict[str, float], provenance: dict[str, Any]) ->
         best = f"; ceiling {-entropy:.3f}" if entropy is not None else ""
         return f"  ({how}{best})"
     if name == "nll":
-        best = f"; the data's entropy {entropy:.3f}" if entropy is not None else ""
+        best = f"; entropy {entropy:.3f}" if entropy is not None else ""
         return f"  ({how}{best})"
     if name == "mi/z" and generator:
-        return f"  (the generator's {generator['information']:.3f})"
+        return f"  (generator {generator['information']:.3f})"
     return ""
 
 
@@ -170,10 +170,12 @@ def print_result(run: Run, split: str) -> None:
         click.echo("  and an unused prior: the KL exceeds the MI by more than half of it")
     from lidcli.metrics.quantities import headlines
 
-    for label, name, unit in headlines(scalars):
+    shown = headlines(scalars)
+    width = max(15, *(len(label) for label, _, _ in shown))
+    for label, name, unit in shown:
         error = f" ± {scalars[f'{name}_se']:.2g}" if f"{name}_se" in scalars else ""
         note = _beside(name, scalars, provenance)
-        click.echo(f"  {label:<15} {scalars[name]:>9.4g}{error} {unit}{note}".rstrip())
+        click.echo(f"  {label:<{width}} {scalars[name]:>9.4g}{error} {unit}{note}".rstrip())
     for text in [*provenance.get("verdict_notes", []), *provenance.get("checks", [])]:
         click.echo(f"  note: {text}")
     click.echo(f"  {split} split, per datum; in {run.folder}")
