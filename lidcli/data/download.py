@@ -320,7 +320,6 @@ def _writing(folder: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def _only_one(root: Path) -> Iterator[None]:
-
     import fcntl
 
     root.mkdir(parents=True, exist_ok=True)
