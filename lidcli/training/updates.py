@@ -81,10 +81,12 @@ class Joint:
 
     def step(self, x: Batch, step: int, more: Callable[[], Batch]) -> Objective:
         """One step of the optimiser on the batch's bound."""
-        return self._descend(x, step, self.parameters)
+        return self._descend(x, step)
 
-    def _descend(self, x: Batch, step: int, parameters: list[nn.Parameter]) -> Objective:
-        """A step of the optimiser for some of the parameters."""
+    def _descend(
+        self, x: Batch, step: int, parameters: list[nn.Parameter] | None = None
+    ) -> Objective:
+        """A step of the optimiser for all of the parameters, or for some."""
         rate = learning_rate(self.training, step, self.batches)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
@@ -93,7 +95,7 @@ class Joint:
             self.model, x, self.inference, kl_weight(self.inference, step / self.batches)
         )
         result.loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
-        norm = clip_grad_norm_(parameters, self.training.clip)
+        norm = clip_grad_norm_(parameters or self.parameters, self.training.clip)
         self.guard.watch(step, result, norm, self.model)
         self.optimiser.step()
         return result
