@@ -16,7 +16,7 @@ from lidcli.store import checkpoints
 from lidcli.store.files import sync_folder, unwritable
 from lidcli.store.find import find_run, find_runs
 from lidcli.store.hdf5 import DamagedError, open_read, write_atomic
-from lidcli.store.lock import exclusive, held_here
+from lidcli.store.lock import check_held, exclusive, held_here
 from lidcli.store.record import (
     RECORD_BYTES,
     RECORD_ITEMS,
@@ -169,7 +169,9 @@ class Run:
             ValueError: an array is too large or not of numbers, or the status is unknown.
             StoreError: the record cannot be written, or would be larger than lid reads; it is
                 as it was.
+            LockedError: another machine took the run over.
         """
+        check_held(self.folder)
         self._refresh()
         old = self._record
         split, scalars = evaluation or ("", {})
@@ -220,7 +222,9 @@ class Run:
 
         Raises:
             StoreError: it cannot be written; the checkpoints are as they were.
+            LockedError: another machine took the run over.
         """
+        check_held(self.folder)
         checkpoints.save(self.folder, self.run_id, tree, step)
 
     def load_checkpoint(self) -> tuple[Any, list[str]]:

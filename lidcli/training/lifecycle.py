@@ -13,7 +13,7 @@ import torch
 
 from lidcli.config.run import RunConfig
 from lidcli.data.dataset import Dataset
-from lidcli.errors import DataError, DivergedError, Interrupted, StoreError
+from lidcli.errors import DataError, DivergedError, Interrupted, LockedError, StoreError
 from lidcli.metrics.evaluation import Evaluation
 from lidcli.store.digest import digest
 from lidcli.store.hdf5 import DamagedError
@@ -146,7 +146,7 @@ def _close(run: Run, status: str, message: str) -> None:
     """Note how a run ended, if its folder can still be written."""
     try:
         run.update(provenance={"status": status, "message": message})
-    except StoreError:
+    except (StoreError, LockedError):
         return
 
 
