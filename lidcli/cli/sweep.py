@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from lidcli.config.plan import Plan, parse_seeds, parts, plan_experiment, plan_g
 from lidcli.config.read import Experiments, codes_in
 from lidcli.config.resolve import resolve_loosely
 from lidcli.config.run import RunConfig
-from lidcli.errors import ConfigError, Interrupted, SweepError
+from lidcli.errors import ConfigError, Interrupted, SweepError, TimeUp
 
 if TYPE_CHECKING:
     from lidcli.sweep.queue import Job, Outcome
@@ -115,6 +117,15 @@ def _listed(text: str) -> list[str]:
 @click.option("--shard", metavar="I/N", help="Only the i-th of n parts, for a batch scheduler.")
 @click.option("--print-commands", is_flag=True, help="Print a command for each run, and stop.")
 @click.option("--fail-fast", is_flag=True, help="Stop the others when a run fails.")
+@click.option(
+    "--retries",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    envvar="LID_RETRIES",
+    help="Further attempts at a run that failed, or whose process was lost.",
+)
+@click.option("--max-time", metavar="2h", help="Stop after so long, with checkpoints: 90m, 1h30m.")
 @click.option("--wait", is_flag=True, help="Wait for runs that another process is working on.")
 @click.option("--restart", is_flag=True, help="Discard what there is of these runs.")
 @options.again_option
@@ -138,6 +149,8 @@ def sweep(
     shard: str | None,
     print_commands: bool,
     fail_fast: bool,
+    retries: int,
+    max_time: str | None,
     wait: bool,
     restart: bool,
     again: bool,
@@ -155,8 +168,11 @@ def sweep(
 
     Finished and published runs are not repeated and partial ones go on where they
     were: after a crash, or Ctrl-C, give the same command again. A run that fails
-    does not stop the others; failures, and runs that another process is working
-    on, are listed at the end (exit code 3). --set and --grid have to do something
+    does not stop the others and is tried once more; failures, with a command that
+    repeats each, and runs that another process is working on, are listed at the
+    end (exit code 3). A run whose machine died is taken over once its heartbeat
+    has stood still for two minutes (LID_LEASE, in seconds). --max-time stops every
+    run after a checkpoint (exit code 124). --set and --grid have to do something
     for one model at least. Each run computes on one thread unless --set
     runtime.threads says otherwise, so that workers do not fight for cores.
     Figures are in nats per datum, AU a fraction.
@@ -169,16 +185,23 @@ def sweep(
     """
     from lidcli.sweep import queue
 
+    until = math.inf
+    if max_time is not None:
+        until = time.monotonic() + queue.parse_duration(max_time)
     known = options.experiments(config)
     common = {"profile": profile, "overrides": options.overrides(settings, device)}
     plan, keys = make_plan(known, experiment, model, data, parse_grid(grid), seeds, **common)
     if shard is not None:
         plan = Plan(plan.experiment, tuple(queue.shard(plan.runs, shard)))
+    shared = shared_words(config, results, profile, device)
+
+    def command(run: RunConfig) -> str:
+        base = usual(known, run, experiment, **common)
+        return queue.train_command(run, base, experiment, shared, settings)
+
     if print_commands:
-        shared = shared_words(config, results, profile, device)
         for run in plan.runs:
-            base = usual(known, run, experiment, **common)
-            click.echo(queue.train_command(run, base, experiment, shared, settings))
+            click.echo(command(run))
         return
     jobs = queue.survey(plan, results, keys, restart=restart, again=again)
     facts = describe(plan, jobs, results, workers, per_gpu)
@@ -187,24 +210,44 @@ def sweep(
         return
     if not (quiet or as_json):
         click.echo(plan_text(facts, jobs), err=True)
-    calm = {"results": results, "restart": restart, "fail_fast": fail_fast}
-    outcomes, ended = work(facts, jobs, wait, quiet or as_json, **calm)
+    calm = {"restart": restart, "fail_fast": fail_fast, "retries": retries, "until": until}
+    outcomes, ended = work(facts, jobs, wait, quiet or as_json, results=results, **calm)
+    show(plan.experiment, facts, outcomes, command, as_json, quiet=quiet, verbose=verbose)
+    raise_for(outcomes, ended, time.monotonic() >= until)
+
+
+def show(
+    experiment: str,
+    facts: dict[str, Any],
+    outcomes: Sequence[Outcome],
+    command: Callable[[RunConfig], str],
+    as_json: bool,
+    **how: bool,
+) -> None:
+    """Print how the runs ended; `command` is what repeats one."""
     if as_json:
-        options.print_json("sweep", {**facts, "runs": [entry(outcome) for outcome in outcomes]})
+        runs = [entry(outcome, command) for outcome in outcomes]
+        options.print_json("sweep", {**facts, "runs": runs})
     else:
-        print_outcomes(plan.experiment, outcomes, quiet=quiet, verbose=verbose)
-    raise_for(outcomes, ended)
+        print_outcomes(experiment, outcomes, command, **how)
 
 
-def raise_for(outcomes: Sequence[Outcome], ended: int | None) -> None:
+def raise_for(outcomes: Sequence[Outcome], ended: int | None, late: bool = False) -> None:
     """Turn a sweep that was stopped, or had failures, into its exit code.
 
     Raises:
         Interrupted: a signal ended it.
+        TimeUp: --max-time did, and runs are left.
         SweepError: runs failed.
     """
     if ended is not None:
         raise Interrupted(ended)
+    left = sum(o.status in ("interrupted", "waiting", "locked") for o in outcomes)
+    if late and left:
+        raise TimeUp(
+            f"The time of --max-time is up with {left} of {len(outcomes)} runs left; the same"
+            " command goes on."
+        )
     complain(outcomes)
 
 
@@ -228,18 +271,21 @@ def work(
         The outcome of each job, in order, and the signal that ended the sweep, if one did.
     """
     from lidcli.cli.sweep_view import view
+    from lidcli.store.lease import Watch
     from lidcli.sweep.local import run_local
     from lidcli.sweep.queue import await_others
 
+    watch, until = Watch(), how["until"]
     how |= {name: facts[name] for name in ("experiment", "devices", "threads")}
     with view(len(jobs), silent) as watcher:
         outcomes, ended = run_local(jobs, watcher=watcher, **how)
     while ended is None:
         left = [index for index, outcome in enumerate(outcomes) if outcome.status == "locked"]
-        if not left or not await_others([jobs[index] for index in left], wait):
+        others = [jobs[index] for index in left]
+        if not left or not await_others(others, wait, until=until, watch=watch):
             break
         with view(len(left), silent) as watcher:
-            more, ended = run_local([jobs[index] for index in left], watcher=watcher, **how)
+            more, ended = run_local(others, watcher=watcher, **how)
         for index, outcome in zip(left, more, strict=True):
             outcomes[index] = outcome
     return outcomes, ended
