@@ -22,6 +22,7 @@ from lidcli.config.sections import KINDS
 from lidcli.errors import ConfigError, LidError, StoreError
 from lidcli.store import lease
 from lidcli.store.find import Standing, standing, state
+from lidcli.store.index import Index
 from lidcli.store.lease import Watch
 from lidcli.store.lock import held_on_this_machine
 from lidcli.store.run import Run
@@ -115,9 +116,11 @@ def survey(
         restart: whether everything there is will be discarded.
         again: whether published runs are done here too.
     """
-    jobs = []
+    jobs, index = [], Index.of(len(plan.runs))
     for config in plan.runs:
-        found = standing(results, plan.experiment, identities(config), again=again or restart)
+        found = standing(
+            results, plan.experiment, identities(config), again=again or restart, index=index
+        )
         if restart:
             found = Standing("new", results / plan.experiment / config.run_id)
         keys = [key for key in grid if has(config, key)]
