@@ -143,6 +143,9 @@ class BrenierLSTMDecoder(LSTMDecoder):
         " random signs",
     )
     c: float = Field(0.3, gt=0, description="conditional: β's strength, ε_k = c √λ_k")
+    rank: int = Field(
+        32, ge=1, description="conditional: columns of E, through which the potential reads z"
+    )
     convex_hidden: int = Field(64, ge=1, description="units of the potentials' hidden layers")
     convex_layers: int = Field(2, ge=2, description="layers of the potentials")
     inverse_lipschitz: float = Field(1.0, gt=0, description="ε of the map of z (joint: of both)")
