@@ -1,7 +1,7 @@
 """Logits that are injective in the latent whatever the history, through one embedding.
 
-Shape suffixes: N sentences, T tokens, R = V - 1 free logits, K latent, J history, H width, L leading
-axes.
+Shape suffixes: N sentences, T tokens, R = V - 1 free logits, K latent, J history, H width,
+L leading axes.
 """
 
 from __future__ import annotations
