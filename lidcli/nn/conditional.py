@@ -45,6 +45,7 @@ class ConditionalOutput(TokenOutput):
         slope: smallest slope of the activations.
         sharpness: k > 0 of the smooth activation.
         gain: standard deviation that `calibrate` sets.
+        dropout: of ∇φ in training, in [0, 1).
         backward: "by-hand" or "plain", of φ and g₁.
 
     Raises:
@@ -83,6 +84,7 @@ class ConditionalOutput(TokenOutput):
         slope: float = 0.2,
         sharpness: float = 1.0,
         gain: float = 0.3,
+        dropout: float = 0.0,
         backward: Backward = "by-hand",
     ) -> None:
         check_columns(columns, strengths)
@@ -104,7 +106,7 @@ class ConditionalOutput(TokenOutput):
             backward=backward,
         )
         self.rotation = Rotation(self.latent) if rotations and self.latent > 1 else None
-        self.gain = gain
+        self.gain, self.dropout = gain, dropout
         self.embedding = nn.Parameter(torch.randn(self.free, width) / math.sqrt(width))
         self.reading = nn.Parameter(torch.randn(width, history) / math.sqrt(history))
         self.linear = nn.Parameter(torch.randn(self.free, history) / math.sqrt(history))
@@ -129,7 +131,7 @@ class ConditionalOutput(TokenOutput):
         return z if self.rotation is None else self.rotation(z)
 
     def _features(self, g: Tensor, h: Tensor) -> Tensor:
-        slopes = self.icnn.gradient(self._read(g, h))
+        slopes = F.dropout(self.icnn.gradient(self._read(g, h)), self.dropout, self.training)
         history = h.to(slopes.dtype).expand(*slopes.shape[:-1], -1)
         return beside(torch.cat([history, slopes], dim=-1), g * self.strengths)
 

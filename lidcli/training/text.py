@@ -154,6 +154,7 @@ def brenier_lstm(
             beta["strengths"],
             settings.hidden,
             width=settings.rank,
+            dropout=settings.dropout,
             inner_lipschitz=settings.inverse_lipschitz,
             **maps,
         )

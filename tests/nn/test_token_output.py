@@ -212,6 +212,17 @@ def test_it_starts_at_the_unigram_distribution_where_nothing_is_read() -> None:
     torch.testing.assert_close(p[0, 0].double(), known, rtol=1e-4, atol=1e-6)
 
 
+def test_dropout_spares_the_history_and_the_certified_term_and_ends_with_training() -> None:
+    out, (z, h) = conditional(dropout=0.5), inputs(7)
+    trained, used = out.train().features(z, h), out.eval().features(z, h)
+    slopes = slice(HISTORY, HISTORY + WIDTH)
+    dropped = trained[..., slopes] == 0
+    assert 0.4 < dropped.double().mean() < 0.6
+    torch.testing.assert_close(trained[..., slopes], 2 * used[..., slopes] * ~dropped)
+    torch.testing.assert_close(trained[..., :HISTORY], used[..., :HISTORY])
+    torch.testing.assert_close(trained[..., HISTORY + WIDTH :], used[..., HISTORY + WIDTH :])
+
+
 @pytest.mark.parametrize("make", [conditional, lambda: joint(False), lambda: joint(True)])
 def test_calibration_sets_the_networks_spread(make: Any) -> None:
     out = make()

@@ -105,7 +105,7 @@ class LSTMDecoder(Decoder):
     embedding: int = Field(128, ge=1, description="size of a token's embedding")
     hidden: int = Field(128, ge=1, description="units of the LSTM")
     layers: int = Field(1, ge=1, description="layers of the LSTM")
-    dropout: float = Field(0.3, ge=0, lt=1, description="of embeddings and of the states")
+    dropout: float = Field(0.3, ge=0, lt=1, description="of embeddings, states and ∇φ")
     chunk: int = Field(128, ge=1, description="tokens whose logits are held at once")
 
     def observation(self, config: Any, data: Any) -> Any:
