@@ -108,14 +108,12 @@ def _beta(found: Directions, c: float) -> dict[str, Any]:
         torch.from_numpy(found.columns), torch.from_numpy(found.unigram), reference=REFERENCE
     )
     dispersion = torch.from_numpy(found.dispersion)
-    floor = SMALLEST * dispersion.max().clamp(min=LEAST)
+    floor = SMALLEST * dispersion.max().clamp(min=SMALLEST)
     return {"columns": b, "unigram": p, "strengths": c * dispersion.clamp(min=floor).sqrt()}
 
 
-SMALLEST = 0.2
-"""λ_k over the largest, at least: a latent with less than that was given up."""
-LEAST = 0.01
-"""What the largest counts for, at least, where documents differ no more than chance."""
+SMALLEST = 0.01
+"""λ_k over the largest, at least: no latent is left without its column."""
 
 
 def skip_lstm(
