@@ -39,7 +39,7 @@ def verdict(au: float, mi: float, kl: float, most: float = math.inf) -> Verdict:
     if au < 0.1:
         label, reason = "collapsed", f"AU {au:.2f} < 0.1"
     elif mi < 0.05:
-        label, reason = "collapsed", f"MI {mi:.3f} < 0.05 nats"
+        label, reason = "collapsed", f"MI {round(mi, 3) + 0.0:.3f} < 0.05 nats"
     elif au < 0.8:
         label, reason = "partly collapsed", f"AU {au:.2f} < 0.8"
     elif mi >= 0.5 * shown:

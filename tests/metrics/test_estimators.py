@@ -290,6 +290,7 @@ def test_the_verdict_follows_au_mi_and_kl() -> None:
     assert verdict(0.05, 1.0, 1.0).label == "collapsed"
     assert verdict(1.0, 0.01, 1.6).label == "collapsed"
     assert verdict(1.0, 0.01, 1.6).unused_prior
+    assert "MI 0.000 <" in verdict(1.0, -1e-5, 1e-4).reason
     assert verdict(1.0, 1.5, 1.6).label == "informative"
     assert not verdict(1.0, 1.5, 1.6).unused_prior
     assert verdict(0.5, 1.5, 1.6).label == "partly collapsed"
