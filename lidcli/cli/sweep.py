@@ -20,11 +20,13 @@ from lidcli.config.run import RunConfig
 from lidcli.errors import ConfigError, Interrupted, SweepError
 
 if TYPE_CHECKING:
+    from lidcli.sweep.engines import Engine
     from lidcli.sweep.queue import Job, Outcome
 
 __all__ = ["sweep"]
 
 AD_HOC = "train"
+ENGINES = ("local", "ray", "slurm")
 Grid = dict[str, list[Any]]
 
 
@@ -112,6 +114,27 @@ def _listed(text: str) -> list[str]:
 @click.option(
     "--per-gpu", type=click.IntRange(1), default=1, show_default=True, help="Runs on one GPU."
 )
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="local",
+    show_default=True,
+    envvar="LID_ENGINE",
+    help="This machine, a Ray cluster, or a Slurm array; see docs/SCALING.md.",
+)
+@click.option(
+    "--address",
+    metavar="auto|HOST:PORT",
+    help="ray: the cluster (default: RAY_ADDRESS, or one that is started here).",
+)
+@click.option("--memory", metavar="SIZE", help="ray, slurm: what a run may use, like 4GiB.")
+@click.option("--detach", is_flag=True, help="slurm: return at once; the same command goes on.")
+@click.option(
+    "--sbatch",
+    metavar="OPTION",
+    multiple=True,
+    help="slurm: an option of sbatch, like --partition=long; repeatable.",
+)
 @click.option("--shard", metavar="I/N", help="Only the i-th of n parts, for a batch scheduler.")
 @click.option("--print-commands", is_flag=True, help="Print a command for each run, and stop.")
 @click.option("--fail-fast", is_flag=True, help="Stop the others when a run fails.")
@@ -135,6 +158,11 @@ def sweep(
     seeds: str | None,
     workers: int | None,
     per_gpu: int,
+    engine: str,
+    address: str | None,
+    memory: str | None,
+    detach: bool,
+    sbatch: tuple[str, ...],
     shard: str | None,
     print_commands: bool,
     fail_fast: bool,
@@ -181,14 +209,28 @@ def sweep(
             click.echo(queue.train_command(run, base, experiment, shared, settings))
         return
     jobs = queue.survey(plan, results, keys, restart=restart, again=again)
-    facts = describe(plan, jobs, results, workers, per_gpu)
+    chosen = choose_engine(
+        engine,
+        plan,
+        jobs,
+        results=results,
+        workers=workers,
+        per_gpu=per_gpu,
+        address=address,
+        memory=memory,
+        detach=detach,
+        sbatch=sbatch,
+        restart=restart,
+        fail_fast=fail_fast,
+        verbose=verbose,
+    )
+    facts = describe(plan, jobs, results, chosen)
     if dry_run:
-        print_plan(facts, jobs, as_json)
+        print_plan(facts, chosen.text(), jobs, as_json)
         return
     if not (quiet or as_json):
-        click.echo(plan_text(facts, jobs), err=True)
-    calm = {"results": results, "restart": restart, "fail_fast": fail_fast}
-    outcomes, ended = work(facts, jobs, wait, quiet or as_json, **calm)
+        click.echo(plan_text(facts, chosen.text(), jobs), err=True)
+    outcomes, ended = work(chosen, jobs, wait, quiet or as_json)
     if as_json:
         options.print_json("sweep", {**facts, "runs": [entry(outcome) for outcome in outcomes]})
     else:
@@ -220,7 +262,7 @@ def usual(
 
 
 def work(
-    facts: dict[str, Any], jobs: Sequence[Job], wait: bool, silent: bool, **how: Any
+    engine: Engine, jobs: Sequence[Job], wait: bool, silent: bool
 ) -> tuple[list[Outcome], int | None]:
     """Do the jobs, and then those that another process gave up meanwhile.
 
@@ -228,18 +270,16 @@ def work(
         The outcome of each job, in order, and the signal that ended the sweep, if one did.
     """
     from lidcli.cli.sweep_view import view
-    from lidcli.sweep.local import run_local
     from lidcli.sweep.queue import await_others
 
-    how |= {name: facts[name] for name in ("experiment", "devices", "threads")}
     with view(len(jobs), silent) as watcher:
-        outcomes, ended = run_local(jobs, watcher=watcher, **how)
+        outcomes, ended = engine.run(jobs, watcher)
     while ended is None:
         left = [index for index, outcome in enumerate(outcomes) if outcome.status == "locked"]
         if not left or not await_others([jobs[index] for index in left], wait):
             break
         with view(len(left), silent) as watcher:
-            more, ended = run_local([jobs[index] for index in left], watcher=watcher, **how)
+            more, ended = engine.run([jobs[index] for index in left], watcher)
         for index, outcome in zip(left, more, strict=True):
             outcomes[index] = outcome
     return outcomes, ended
@@ -272,27 +312,40 @@ def shared_words(
     return words + (["--device", device] if device else [])
 
 
-def describe(
-    plan: Plan, jobs: Sequence[Job], results: Path, workers: int | None, per_gpu: int
-) -> dict[str, Any]:
-    """Where and how the sweep will run.
+def choose_engine(
+    name: str,
+    plan: Plan,
+    jobs: Sequence[Job],
+    *,
+    memory: str | None,
+    **how: Any,
+) -> Engine:
+    """The engine of a name, with what this sweep wants of it.
 
     Raises:
-        ConfigError: there is no such device here.
+        ConfigError: an option does nothing for it, or it cannot work here.
     """
-    from lidcli.sweep.local import find_device, slots
+    from lidcli.sweep.engines import Request, make_engine, parse_size
 
     runtime = plan.runs[0].runtime if plan.runs else None
-    name = runtime.device if runtime else "cpu"
-    threads = (runtime.threads if runtime else None) or 1
-    device, gpus = find_device(name)
-    devices = slots(device, gpus, workers=workers, threads=threads, per_gpu=per_gpu)
-    todo = sum(job.state in ("new", "partial") for job in jobs)
+    request = Request(
+        experiment=plan.experiment,
+        todo=sum(job.state in ("new", "partial") for job in jobs),
+        device=runtime.device if runtime else "cpu",
+        threads=(runtime.threads if runtime else None) or 1,
+        memory=None if memory is None else parse_size(memory),
+        **how,
+    )
+    own = ("address", "detach", "sbatch", "memory")
+    given = [f"--{option}" for option in own if getattr(request, option)]
+    return make_engine(name, request, [*given, *["--per-gpu"] * (request.per_gpu > 1)])
+
+
+def describe(plan: Plan, jobs: Sequence[Job], results: Path, engine: Engine) -> dict[str, Any]:
+    """Where and how the sweep will run."""
     return {
         "experiment": plan.experiment,
         "folder": results / plan.experiment,
-        "device": device,
-        "devices": devices[: max(1, todo)],
-        "threads": threads,
+        **engine.facts(),
         "states": dict(Counter(job.state for job in jobs)),
     }

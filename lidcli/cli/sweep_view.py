@@ -144,9 +144,9 @@ class SweepBars(SilentSweep):
     def event(self, job: Job, slot: int, event: dict[str, Any]) -> None:
         """Move the run's bar."""
         task = self._tasks[slot]
+        for warning in event.get("warnings", ()):
+            self._say(f"warning     {job.label}: {warning}")
         if event["event"] == "start":
-            for warning in event["warnings"]:
-                self._say(f"warning     {job.label}: {warning}")
             self._bars.update(task, total=event["steps"], completed=event["step"], note="training")
         elif event["event"] == "step":
             self._bars.update(task, completed=event["done"])
@@ -155,7 +155,7 @@ class SweepBars(SilentSweep):
         elif event["event"] == "epoch":
             note = f"epoch {event['epoch']:.0f}  {summary_text(event)}"
             self._bars.update(task, note=note)
-        else:
+        elif event["event"] == "evaluating":
             self._bars.update(task, note=f"evaluating ({event['split']})")
 
     def finished(self, outcome: Outcome, slot: int | None) -> None:

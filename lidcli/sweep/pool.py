@@ -15,16 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-import lidcli
-from lidcli.config.kinds import allowed
+from lidcli.sweep.orders import THREAD_VARIABLES, environment, order
 from lidcli.sweep.queue import Job, Outcome, note_failure
 
 __all__ = ["THREAD_VARIABLES", "Pool", "Worker"]
 
 GRACE = 5.0
 WORKER = "lidcli.sweep.worker"
-ROOT = str(Path(lidcli.__file__).resolve().parents[1])
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass
@@ -83,26 +80,21 @@ class Pool:
 
     def start(self, job: Job, slot: int, device: str) -> None:
         """Start a run's process in a session of its own, so that a terminal's Ctrl-C spares it."""
-        config = job.config.document()
-        config["runtime"] |= {"device": device, "threads": self.threads}
-        order = {
-            "config": config,
-            "results": str(self.results),
-            "experiment": self.experiment,
-            "restart": self.restart,
-            "allowed": allowed(),
-            "argv": sys.argv,
-        }
-        path = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
+        document = order(
+            job,
+            results=self.results,
+            experiment=self.experiment,
+            device=device,
+            threads=self.threads,
+            restart=self.restart,
+        )
         errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with its worker)
         process = subprocess.Popen(
             [sys.executable, "-m", WORKER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=os.environ
-            | dict.fromkeys(THREAD_VARIABLES, str(self.threads))
-            | {"PYTHONPATH": path},
+            env=os.environ | environment(self.threads),
             start_new_session=True,
         )
         worker = Worker(job, slot, process, errors)
@@ -110,7 +102,7 @@ class Pool:
         assert process.stdin is not None
         assert process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(order).encode())
+            process.stdin.write(json.dumps(document).encode())
             process.stdin.close()
         self.pipes.register(process.stdout, selectors.EVENT_READ, worker)
 

@@ -1,0 +1,135 @@
+"""Joining a Ray cluster, or starting one here, without a word on the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+from lidcli.errors import ConfigError, LidError
+from lidcli.sweep.local import usable_cores
+from lidcli.sweep.orders import environment
+
+__all__ = ["check_address", "connected", "find_ray"]
+
+PATIENCE = 5.0
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+}
+
+
+def find_ray() -> ModuleType:
+    """The package, told to send no statistics.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError:
+        raise ConfigError(
+            '--engine ray needs the package ray, which is not installed: pip install "lidcli[ray]".'
+        ) from None
+    found: ModuleType = ray
+    return found
+
+
+def check_address(address: str) -> None:
+    """Make sure that somebody listens, which Ray itself takes a minute to deny.
+
+    Raises:
+        ConfigError: it is neither auto nor host:port.
+        LidError: nobody does.
+
+    Example:
+        >>> check_address("head")
+        Traceback (most recent call last):
+        lidcli.errors.ConfigError: --address is written auto or HOST:PORT, not 'head'.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not (port.isdecimal() and 0 < int(port) < 2**16):
+        raise ConfigError(f"--address is written auto or HOST:PORT, not {address[:60]!r}.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise LidError(
+            f"No Ray cluster answers at {address} ({reason}); look at the address that"
+            " `ray start --head` printed, or leave --address out to start a cluster here."
+        ) from error
+
+
+@contextlib.contextmanager
+def connected(
+    address: str | None, *, threads: int, workers: int | None, verbose: bool
+) -> Iterator[Any]:
+    """The package, connected to a cluster while the block runs.
+
+    Args:
+        address: as `check_address` takes it; None for what RAY_ADDRESS names, and else for a
+            cluster of this machine alone, which ends with the block.
+        threads: of a run.
+        workers: runs at a time, None for as many as there are cores for.
+        verbose: whether Ray's log goes to the terminal.
+
+    Raises:
+        ConfigError: Ray is not installed, or the address is none.
+        LidError: there is no such cluster, or it cannot be joined.
+    """
+    ray = find_ray()
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    given: dict[str, Any]
+    if address is None:
+        cores = workers * threads if workers else usable_cores()
+        given = {"num_cpus": cores, "include_dashboard": False, "address": "local"}
+    else:
+        check_address(address)
+        given = {"address": address}
+    names = {name: value for name, value in os.environ.items() if name.startswith("LID_")}
+    with _silent(verbose):
+        try:
+            ray.init(
+                log_to_driver=verbose,
+                logging_level=logging.INFO if verbose else logging.CRITICAL,
+                runtime_env={"env_vars": {**names, **environment(threads)}},
+                **given,
+            )
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            ray.shutdown()
+            reason = " ".join(str(error).split())[:200].rstrip(".")
+            raise LidError(f"Ray at {address or 'this machine'} failed: {reason}.") from error
+    try:
+        yield ray
+    finally:
+        with _silent(verbose):
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _silent(verbose: bool) -> Iterator[None]:
+    """Keep what Ray's libraries write on stderr while they start and end."""
+    if verbose:
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
