@@ -1,0 +1,117 @@
+"""One task of a Slurm array: its runs one after the other, events as JSON lines on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from lidcli.errors import ConfigError, Interrupted, LidError
+from lidcli.sweep.worker import Reporter, work
+
+__all__ = ["ORDERS", "do", "main"]
+
+ORDERS = "orders.json"
+MOVES = ("step", "epoch")
+
+
+class _Log(Reporter):
+    """Writes what an observer hears into the task's output, as long as that can be written."""
+
+    def __init__(self, pipe: int) -> None:
+        super().__init__(pipe)
+        self.run, self.moved = "", False
+        self.status = "interrupted"
+
+    def say(self, event: str, **content: Any) -> None:
+        """Write an event with the run's name, and keep how the run ended."""
+        self.moved |= event in MOVES
+        if event == "end":
+            self.status = content["status"]
+        with contextlib.suppress(OSError):
+            super().say(event, run=self.run, **content)
+
+
+class _Soon:
+    """Whether Slurm said, by SIGUSR1, that the time is nearly over; the run then stops."""
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        self.came = True
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    raise Interrupted(signum)
+
+
+def orders(folder: Path, index: int) -> list[dict[str, Any]]:
+    """The orders of one task, counted from 1.
+
+    Raises:
+        ConfigError: there is no such task.
+        LidError: the file of the orders is gone.
+    """
+    try:
+        tasks: list[list[dict[str, Any]]] = json.loads((folder / ORDERS).read_text())
+    except OSError as error:
+        raise LidError(
+            f"{folder / ORDERS} cannot be read ({error.strerror}); the results folder must be one"
+            " that every node sees, and the array the newest of its sweep."
+        ) from error
+    if not 1 <= index <= len(tasks):
+        raise ConfigError(
+            f"The array {folder.name} has tasks 1 to {len(tasks)}, and there is no task {index}."
+        )
+    return tasks[index - 1]
+
+
+def do(todo: list[dict[str, Any]], log: _Log) -> int:
+    """Do the orders, and give the exit code: 143 where a signal stopped one after a checkpoint."""
+    code = 0
+    for order in todo:
+        log.run, log.status = order["run"], "interrupted"
+        sys.argv = order["argv"]
+        log.say("begun")
+        try:
+            work(order, log)
+        except Interrupted as error:
+            log.say("end", status="interrupted", message=str(error), seconds=0.0)
+        if log.status == "interrupted":
+            return 128 + signal.SIGTERM
+        code = 3 if log.status in ("failed", "diverged") else code
+    return code
+
+
+def main() -> None:
+    """Do the task that the command line names: a submission's folder and an index.
+
+    SIGTERM, as preemption and scancel send it, stops after a checkpoint; SIGUSR1 too, and puts
+    the task back into the queue, provided that it got anywhere.
+    """
+    soon = _Soon()
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGUSR1, soon)
+    log = _Log(os.dup(1))
+    os.dup2(2, 1)
+    try:
+        code = do(orders(Path(sys.argv[1]), int(sys.argv[2])), log)
+    except LidError as error:
+        sys.stderr.write(f"lid: {error}\n")
+        sys.exit(error.exit_code)
+    if soon.came and log.moved:
+        task = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+        subprocess.run(["scontrol", "requeue", task], check=False)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
