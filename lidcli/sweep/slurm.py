@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 import secrets
-import shlex
 import shutil
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from lidcli.errors import ConfigError, LidError, LockedError
@@ -21,9 +15,10 @@ from lidcli.store.files import unwritable
 from lidcli.sweep import slurm_commands as slurm
 from lidcli.sweep.engines import Request
 from lidcli.sweep.local import Watcher
-from lidcli.sweep.orders import discard, environment, order
+from lidcli.sweep.orders import discard, order
 from lidcli.sweep.queue import Job, Outcome, note_failure, settled, shard
 from lidcli.sweep.received import received
+from lidcli.sweep.slurm_array import Array, Task, script
 from lidcli.sweep.slurm_task import ORDERS
 
 __all__ = ["Slurm"]
@@ -93,74 +88,6 @@ class Slurm:
         return follow.outcomes("waiting"), signals[0] if signals else None
 
 
-@dataclass
-class _Task:
-    """A task of an array: its jobs by name of the run, and how far its output was read."""
-
-    array: _Array
-    index: int
-    jobs: dict[str, int]
-    slot: int
-    read: int = 0
-    ends: dict[str, dict[str, Any]] = field(default_factory=dict)
-    begun: set[str] = field(default_factory=set)
-
-    def path(self, kind: str) -> Path:
-        """Its output (`out`) or errors (`err`)."""
-        return self.array.folder / f"{self.index}.{kind}"
-
-    def events(self) -> Iterator[dict[str, Any]]:
-        """What it said since the last call, whole lines only."""
-        try:
-            with open(self.path("out"), "rb") as file:
-                file.seek(self.read)
-                text = file.read()
-        except OSError:
-            return
-        whole = text[: text.rfind(b"\n") + 1]
-        self.read += len(whole)
-        for line in whole.splitlines():
-            with contextlib.suppress(ValueError):
-                yield json.loads(line)
-
-    def last_line(self) -> str:
-        """The last thing that went to its errors."""
-        try:
-            lines = self.path("err").read_text(errors="replace").strip().splitlines()
-        except OSError:
-            return ""
-        return lines[-1][:300] if lines else ""
-
-
-@dataclass
-class _Array:
-    """A submitted array; its folder has its name, its orders and what its tasks say."""
-
-    folder: Path
-    own: bool
-
-    @property
-    def name(self) -> str:
-        """The job's name, by which Slurm is asked for it."""
-        return f"lid-{self.folder.name}"
-
-    @property
-    def id(self) -> str:
-        """The job's number, empty where the sweep died before it could note it."""
-        try:
-            return (self.folder / "id").read_text().strip()
-        except OSError:
-            return ""
-
-    def runs(self) -> list[list[str]]:
-        """The runs of each task."""
-        try:
-            tasks = json.loads((self.folder / ORDERS).read_text())
-        except (OSError, ValueError):
-            return []
-        return [[order["run"] for order in task] for task in tasks]
-
-
 class _Following:
     """Which runs are in which array, and how they end.
 
@@ -174,11 +101,11 @@ class _Following:
         self.request, self.jobs, self.watcher = request, jobs, watcher
         self.place = request.results.absolute() / request.experiment / ".slurm"
         self.indices = {job.config.run_id: index for index, job in enumerate(jobs)}
-        self.open: list[_Task] = []
+        self.open: list[Task] = []
         self.ended: dict[int, Outcome] = {}
         self.slots = 0
         self.cancelled = False
-        self.submitted: _Array | None = None
+        self.submitted: Array | None = None
         if not request.restart:
             for index, job in enumerate(jobs):
                 outcome = settled(job)
@@ -192,7 +119,7 @@ class _Following:
             LidError: Slurm does not answer.
         """
         folders = sorted(self.place.glob("*/id")) if self.place.exists() else []
-        arrays = [_Array(path.parent, own=False) for path in folders]
+        arrays = [Array(path.parent, own=False) for path in folders]
         if not arrays:
             return
         alive = slurm.queued([array.name for array in arrays])
@@ -209,11 +136,11 @@ class _Following:
                 if index in indices:
                     self._follow(array, index, runs)
 
-    def _follow(self, array: _Array, index: int, runs: Sequence[str]) -> None:
+    def _follow(self, array: Array, index: int, runs: Sequence[str]) -> None:
         known = {name: self.indices[name] for name in runs if name in self.indices}
         known = {name: i for name, i in known.items() if i not in self.ended}
         if known:
-            self.open.append(_Task(array, index, known, self.slots))
+            self.open.append(Task(array, index, known, self.slots))
             self.slots += 1
 
     def submit(self) -> None:
@@ -230,12 +157,12 @@ class _Following:
             return
         number = min(len(left), LARGEST)
         tasks = [shard(left, f"{i}/{number}") for i in range(1, number + 1)]
-        array = _Array(self.place / secrets.token_hex(4), own=True)
+        array = Array(self.place / secrets.token_hex(4), own=True)
         try:
             array.folder.mkdir(parents=True)
             documents = [[self._order(i) for i in task] for task in tasks]
             (array.folder / ORDERS).write_text(json.dumps(documents))
-            (array.folder / "array.sh").write_text(_script(array.folder, self.request.threads))
+            (array.folder / "array.sh").write_text(script(array.folder, self.request.threads))
             identity = slurm.submit(self._words(array, number))
             (array.folder / "id").write_text(f"{identity}\n")
         except OSError as error:
@@ -268,7 +195,7 @@ class _Following:
         )
         return document | {"run": job.config.run_id}
 
-    def _words(self, array: _Array, number: int) -> list[str]:
+    def _words(self, array: Array, number: int) -> list[str]:
         """The options of sbatch, the user's own last."""
         request = self.request
         most = f"%{request.workers}" if request.workers else ""
@@ -299,8 +226,8 @@ class _Following:
             if alive is not None and (task.array.name, task.index) not in alive:
                 self._leave(task)
 
-    def _hear(self, task: _Task, event: dict[str, Any]) -> None:
-        run = event.pop("run", "")
+    def _hear(self, task: Task, event: dict[str, Any]) -> None:
+        run = event.pop("run_id", "")
         index = task.jobs.get(run)
         if index is None or index in self.ended:
             return
@@ -314,7 +241,7 @@ class _Following:
         elif event["event"] != "begun":
             self.watcher.event(self.jobs[index], task.slot, event)
 
-    def _leave(self, task: _Task) -> None:
+    def _leave(self, task: Task) -> None:
         """The ends of the runs whose task is over."""
         self.open.remove(task)
         state = slurm.reason(f"{task.array.id}_{task.index}") if task.array.id else ""
@@ -329,7 +256,7 @@ class _Following:
             else:
                 self._vanish(task, run, index, state)
 
-    def _vanish(self, task: _Task, run: str, index: int, state: str) -> None:
+    def _vanish(self, task: Task, run: str, index: int, state: str) -> None:
         last = task.last_line()
         message = f"Its Slurm task ended without a word{f' ({state})' if state else ''}"
         message += HINTS.get(state, "")
@@ -338,7 +265,7 @@ class _Following:
             note_failure(self.jobs[index].folder, message)
         self._end(task, index, {"status": "failed", "message": message})
 
-    def _end(self, task: _Task, index: int, end: dict[str, Any]) -> None:
+    def _end(self, task: Task, index: int, end: dict[str, Any]) -> None:
         seconds = float(end.get("seconds", 0.0))
         outcome = Outcome(self.jobs[index], end["status"], end["message"], seconds)
         name = self.jobs[index].config.run_id
@@ -369,14 +296,3 @@ class _Following:
     def _finish(self, index: int, outcome: Outcome, slot: int | None) -> None:
         self.ended[index] = outcome
         self.watcher.finished(outcome, slot)
-
-
-def _script(folder: Path, threads: int) -> str:
-    """What every task runs; as one process, it gets Slurm's signals itself."""
-    words = [f"{name}={value}" for name, value in environment(threads).items()]
-    command = [sys.executable, "-m", "lidcli.sweep.slurm_task", str(folder)]
-    return (
-        "#!/bin/sh\n"
-        f"cd {shlex.quote(os.getcwd())}\n"
-        f"exec env {shlex.join(words)} {shlex.join(command)} $SLURM_ARRAY_TASK_ID\n"
-    )

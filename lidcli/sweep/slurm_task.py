@@ -35,7 +35,7 @@ class _Log(Reporter):
         if event == "end":
             self.status = content["status"]
         with contextlib.suppress(OSError):
-            super().say(event, run=self.run, **content)
+            super().say(event, run_id=self.run, **content)
 
 
 class _Soon:
