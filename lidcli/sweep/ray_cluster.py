@@ -106,7 +106,7 @@ def connected(
                 runtime_env={"env_vars": {**names, **environment(threads)}},
                 **given,
             )
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except Exception as error:
             ray.shutdown()
             reason = " ".join(str(error).split())[:200].rstrip(".")
             raise LidError(f"Ray at {address or 'this machine'} failed: {reason}.") from error
