@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lidcli.cli import options
+from lidcli.cli.sweep_engine import ENGINES, choose_engine, describe, work
 from lidcli.cli.sweep_text import entry, plan_text, print_outcomes, print_plan
 from lidcli.config.kinds import allow
 from lidcli.config.parse import UnreadableError, parse
@@ -17,16 +19,14 @@ from lidcli.config.plan import Plan, parse_seeds, parts, plan_experiment, plan_g
 from lidcli.config.read import Experiments, codes_in
 from lidcli.config.resolve import resolve_loosely
 from lidcli.config.run import RunConfig
-from lidcli.errors import ConfigError, Interrupted, SweepError
+from lidcli.errors import ConfigError, Interrupted, SweepError, TimeUp
 
 if TYPE_CHECKING:
-    from lidcli.sweep.engines import Engine
-    from lidcli.sweep.queue import Job, Outcome
+    from lidcli.sweep.queue import Outcome
 
 __all__ = ["sweep"]
 
 AD_HOC = "train"
-ENGINES = ("local", "ray", "slurm")
 Grid = dict[str, list[Any]]
 
 
@@ -138,6 +138,15 @@ def _listed(text: str) -> list[str]:
 @click.option("--shard", metavar="I/N", help="Only the i-th of n parts, for a batch scheduler.")
 @click.option("--print-commands", is_flag=True, help="Print a command for each run, and stop.")
 @click.option("--fail-fast", is_flag=True, help="Stop the others when a run fails.")
+@click.option(
+    "--retries",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    envvar="LID_RETRIES",
+    help="Further attempts at a run that failed, or whose process was lost.",
+)
+@click.option("--max-time", metavar="2h", help="Stop after so long, with checkpoints: 90m, 1h30m.")
 @click.option("--wait", is_flag=True, help="Wait for runs that another process is working on.")
 @click.option("--restart", is_flag=True, help="Discard what there is of these runs.")
 @options.again_option
@@ -166,6 +175,8 @@ def sweep(
     shard: str | None,
     print_commands: bool,
     fail_fast: bool,
+    retries: int,
+    max_time: str | None,
     wait: bool,
     restart: bool,
     again: bool,
@@ -183,8 +194,11 @@ def sweep(
 
     Finished and published runs are not repeated and partial ones go on where they
     were: after a crash, or Ctrl-C, give the same command again. A run that fails
-    does not stop the others; failures, and runs that another process is working
-    on, are listed at the end (exit code 3). --set and --grid have to do something
+    does not stop the others and is tried once more; failures, with a command that
+    repeats each, and runs that another process is working on, are listed at the
+    end (exit code 3). A run whose machine died is taken over once its heartbeat
+    has stood still for two minutes (LID_LEASE, in seconds). --max-time stops every
+    run after a checkpoint (exit code 124). --set and --grid have to do something
     for one model at least. Each run computes on one thread unless --set
     runtime.threads says otherwise, so that workers do not fight for cores.
     Figures are in nats per datum, AU a fraction.
@@ -197,16 +211,23 @@ def sweep(
     """
     from lidcli.sweep import queue
 
+    until = math.inf
+    if max_time is not None:
+        until = time.monotonic() + queue.parse_duration(max_time)
     known = options.experiments(config)
     common = {"profile": profile, "overrides": options.overrides(settings, device)}
     plan, keys = make_plan(known, experiment, model, data, parse_grid(grid), seeds, **common)
     if shard is not None:
         plan = Plan(plan.experiment, tuple(queue.shard(plan.runs, shard)))
+    shared = shared_words(config, results, profile, device)
+
+    def command(run: RunConfig) -> str:
+        base = usual(known, run, experiment, **common)
+        return queue.train_command(run, base, experiment, shared, settings)
+
     if print_commands:
-        shared = shared_words(config, results, profile, device)
         for run in plan.runs:
-            base = usual(known, run, experiment, **common)
-            click.echo(queue.train_command(run, base, experiment, shared, settings))
+            click.echo(command(run))
         return
     jobs = queue.survey(plan, results, keys, restart=restart, again=again)
     chosen = choose_engine(
@@ -222,6 +243,8 @@ def sweep(
         sbatch=sbatch,
         restart=restart,
         fail_fast=fail_fast,
+        retries=retries,
+        until=until,
         verbose=verbose,
     )
     facts = describe(plan, jobs, results, chosen)
@@ -230,23 +253,43 @@ def sweep(
         return
     if not (quiet or as_json):
         click.echo(plan_text(facts, chosen.text(), jobs), err=True)
-    outcomes, ended = work(chosen, jobs, wait, quiet or as_json)
+    outcomes, ended = work(chosen, jobs, wait, quiet or as_json, until)
+    show(plan.experiment, facts, outcomes, command, as_json, quiet=quiet, verbose=verbose)
+    raise_for(outcomes, ended, time.monotonic() >= until)
+
+
+def show(
+    experiment: str,
+    facts: dict[str, Any],
+    outcomes: Sequence[Outcome],
+    command: Callable[[RunConfig], str],
+    as_json: bool,
+    **how: bool,
+) -> None:
+    """Print how the runs ended; `command` is what repeats one."""
     if as_json:
-        options.print_json("sweep", {**facts, "runs": [entry(outcome) for outcome in outcomes]})
+        runs = [entry(outcome, command) for outcome in outcomes]
+        options.print_json("sweep", {**facts, "runs": runs})
     else:
-        print_outcomes(plan.experiment, outcomes, quiet=quiet, verbose=verbose)
-    raise_for(outcomes, ended)
+        print_outcomes(experiment, outcomes, command, **how)
 
 
-def raise_for(outcomes: Sequence[Outcome], ended: int | None) -> None:
+def raise_for(outcomes: Sequence[Outcome], ended: int | None, late: bool = False) -> None:
     """Turn a sweep that was stopped, or had failures, into its exit code.
 
     Raises:
         Interrupted: a signal ended it.
+        TimeUp: --max-time did, and runs are left.
         SweepError: runs failed.
     """
     if ended is not None:
         raise Interrupted(ended)
+    left = sum(o.status in ("interrupted", "waiting", "locked") for o in outcomes)
+    if late and left:
+        raise TimeUp(
+            f"The time of --max-time is up with {left} of {len(outcomes)} runs left; the same"
+            " command goes on."
+        )
     complain(outcomes)
 
 
@@ -259,30 +302,6 @@ def usual(
         return resolve_loosely(known, **names, experiment=experiment, **common).config
     except ConfigError:
         return None
-
-
-def work(
-    engine: Engine, jobs: Sequence[Job], wait: bool, silent: bool
-) -> tuple[list[Outcome], int | None]:
-    """Do the jobs, and then those that another process gave up meanwhile.
-
-    Returns:
-        The outcome of each job, in order, and the signal that ended the sweep, if one did.
-    """
-    from lidcli.cli.sweep_view import view
-    from lidcli.sweep.queue import await_others
-
-    with view(len(jobs), silent) as watcher:
-        outcomes, ended = engine.run(jobs, watcher)
-    while ended is None:
-        left = [index for index, outcome in enumerate(outcomes) if outcome.status == "locked"]
-        if not left or not await_others([jobs[index] for index in left], wait):
-            break
-        with view(len(left), silent) as watcher:
-            more, ended = engine.run([jobs[index] for index in left], watcher)
-        for index, outcome in zip(left, more, strict=True):
-            outcomes[index] = outcome
-    return outcomes, ended
 
 
 def complain(outcomes: Sequence[Outcome]) -> None:
@@ -310,42 +329,3 @@ def shared_words(
     words += ["--results", str(results)]
     words += ["--profile", profile] if profile else []
     return words + (["--device", device] if device else [])
-
-
-def choose_engine(
-    name: str,
-    plan: Plan,
-    jobs: Sequence[Job],
-    *,
-    memory: str | None,
-    **how: Any,
-) -> Engine:
-    """The engine of a name, with what this sweep wants of it.
-
-    Raises:
-        ConfigError: an option does nothing for it, or it cannot work here.
-    """
-    from lidcli.sweep.engines import Request, make_engine, parse_size
-
-    runtime = plan.runs[0].runtime if plan.runs else None
-    request = Request(
-        experiment=plan.experiment,
-        todo=sum(job.state in ("new", "partial") for job in jobs),
-        device=runtime.device if runtime else "cpu",
-        threads=(runtime.threads if runtime else None) or 1,
-        memory=None if memory is None else parse_size(memory),
-        **how,
-    )
-    own = ("address", "detach", "sbatch", "memory")
-    given = [f"--{option}" for option in own if getattr(request, option)]
-    return make_engine(name, request, [*given, *["--per-gpu"] * (request.per_gpu > 1)])
-
-
-def describe(plan: Plan, jobs: Sequence[Job], results: Path, engine: Engine) -> dict[str, Any]:
-    """Where and how the sweep will run."""
-    return {
-        "experiment": plan.experiment,
-        "folder": results / plan.experiment,
-        **engine.facts(),
-        "states": dict(Counter(job.state for job in jobs)),
-    }

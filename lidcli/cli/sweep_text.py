@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +10,7 @@ import click
 from lidcli.cli import options
 
 if TYPE_CHECKING:
+    from lidcli.config.run import RunConfig
     from lidcli.sweep.queue import Job, Outcome
 
 __all__ = ["entry", "plan_text", "print_outcomes", "print_plan"]
@@ -51,7 +52,13 @@ def print_plan(facts: dict[str, Any], where: str, jobs: Sequence[Job], as_json: 
         click.echo(f"  {job.state:<9}  {job.folder.name}  {job.label}")
 
 
-def entry(outcome: Outcome) -> dict[str, Any]:
+def repeat(outcome: Outcome, command: Callable[[RunConfig], str]) -> str:
+    """The shell command that does a failed run again."""
+    discard = " --restart" if outcome.status == "diverged" else ""
+    return command(outcome.job.config) + discard
+
+
+def entry(outcome: Outcome, command: Callable[[RunConfig], str]) -> dict[str, Any]:
     """A run's part of the JSON document."""
     from lidcli.errors import StoreError
     from lidcli.store.run import Run
@@ -67,6 +74,8 @@ def entry(outcome: Outcome) -> dict[str, Any]:
         "status": outcome.status,
         "message": outcome.message,
     }
+    if outcome.failed:
+        content |= {"last_line": outcome.last_line, "command": repeat(outcome, command)}
     try:
         run = Run.open(job.folder)
     except StoreError:
@@ -75,9 +84,14 @@ def entry(outcome: Outcome) -> dict[str, Any]:
 
 
 def print_outcomes(
-    experiment: str, outcomes: Sequence[Outcome], *, quiet: bool, verbose: bool
+    experiment: str,
+    outcomes: Sequence[Outcome],
+    command: Callable[[RunConfig], str],
+    *,
+    quiet: bool,
+    verbose: bool,
 ) -> None:
-    """Print the count to stdout, and every failure with its message to stderr."""
+    """Print the count to stdout, and every failure to stderr: why, and what repeats it."""
     from lidcli.sweep.queue import count
 
     same: dict[str, list[Outcome]] = {}
@@ -89,9 +103,13 @@ def print_outcomes(
     for message, group in same.items():
         for outcome in group:
             click.echo(f"{outcome.status} {outcome.job.label} ({outcome.job.folder})", err=True)
+            click.echo(f"  {repeat(outcome, command)}", err=True)
         click.echo(f"  {message}", err=True)
+        last = group[0].last_line
         if verbose and group[0].details:
             click.echo(group[0].details, err=True)
+        elif last and last not in message:
+            click.echo(f"  its last line: {last[:200]}", err=True)
     total = f"{len(outcomes)} run{'s' * (len(outcomes) != 1)}"
     click.echo(f"{experiment}: {total}, {count((o.status for o in outcomes), STATUSES)}")
     if not quiet and all(outcome.status in ("complete", "published") for outcome in outcomes):

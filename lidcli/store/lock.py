@@ -1,4 +1,4 @@
-"""One worker a run: an advisory lock that dies with the process that holds it."""
+"""One worker a run: an advisory lock that dies with its process, and a lease between machines."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lidcli.errors import LockedError, StoreError
+from lidcli.store import lease
 from lidcli.store.files import open_plain, unwritable
 
-__all__ = ["exclusive", "held_here"]
+__all__ = ["check_held", "exclusive", "held_here", "held_on_this_machine"]
 
-_held: set[Path] = set()
+_held: dict[Path, lease.Lease] = {}
 
 
 def held_here(folder: Path) -> bool:
@@ -22,15 +23,50 @@ def held_here(folder: Path) -> bool:
     return folder.resolve() in _held
 
 
+def held_on_this_machine(folder: Path) -> bool:
+    """Whether a process of this machine holds the lock of a folder at this moment.
+
+    Raises:
+        StoreError: its `.lock` is no plain file, or cannot be locked.
+
+    Example:
+        >>> held_on_this_machine(Path("nowhere"))
+        False
+    """
+    try:
+        descriptor = open_plain(folder / ".lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        _take(folder / ".lock", descriptor)
+    except LockedError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def check_held(folder: Path) -> None:
+    """Before something is written: see that a lock that this process has is still its own.
+
+    Raises:
+        LockedError: another machine took the run over.
+    """
+    mine = _held.get(folder.resolve())
+    if mine is not None:
+        lease.check(folder, mine)
+
+
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run's folder, and clear what a killed writer left there.
+    """Hold the lock and the lease of a run's folder, and clear what a killed writer left there.
 
     Args:
         folder: of the run; it must exist.
 
     Raises:
-        LockedError: another process holds it; the message names that process.
+        LockedError: another process holds it; the message names that process. One of another
+            machine is watched first, see `lidcli.store.lease`.
         StoreError: the folder is not writable, its `.lock` is no plain file (links are never
             followed), or the system or its file system has no locks.
     """
@@ -42,13 +78,14 @@ def exclusive(folder: Path) -> Iterator[None]:
     key = folder.resolve()
     try:
         _take(path, descriptor)
-        _held.add(key)
-        try:
-            _note_holder(descriptor)
-            _clear(folder)
-            yield
-        finally:
-            _held.discard(key)
+        with lease.hold(folder) as mine:
+            _held[key] = mine
+            try:
+                _note_holder(descriptor)
+                _clear(folder)
+                yield
+            finally:
+                del _held[key]
     finally:
         os.close(descriptor)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ class Request:
         detach: whether to return as soon as the runs are submitted.
         restart: whether to discard what there is of each run.
         fail_fast: whether the first failure stops the others.
+        retries: further attempts at a run that failed, or whose process was lost.
+        until: when every run is stopped after a checkpoint, by `time.monotonic`.
         verbose: whether an engine's own log may be shown.
     """
 
@@ -59,6 +62,8 @@ class Request:
     detach: bool = False
     restart: bool = False
     fail_fast: bool = False
+    retries: int = 0
+    until: float = math.inf
     verbose: bool = False
 
 
@@ -128,6 +133,8 @@ class Local:
             watcher=watcher,
             restart=self.request.restart,
             fail_fast=self.request.fail_fast,
+            retries=self.request.retries,
+            until=self.request.until,
         )
 
 

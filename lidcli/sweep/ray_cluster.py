@@ -1,22 +1,26 @@
-"""Joining a Ray cluster, or starting one here, without a word on the terminal."""
+"""A Ray cluster, joined or started here without a word on the terminal, and what it has."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
+import secrets
 import socket
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from lidcli.errors import ConfigError, LidError
+from lidcli.store.files import unwritable
+from lidcli.sweep.engines import Request
 from lidcli.sweep.local import usable_cores
 from lidcli.sweep.orders import environment
 
-__all__ = ["check_address", "connected", "find_ray"]
+__all__ = ["check_address", "check_room", "connected", "find_ray", "gpu_share", "shared_token"]
 
 PATIENCE = 5.0
 QUIET = {
@@ -133,3 +137,46 @@ def _silent(verbose: bool) -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(kept, 2)
             os.close(kept)
+
+
+@contextlib.contextmanager
+def shared_token(results: Path) -> Iterator[str]:
+    """The name of a file in the results folder, by which a node sees whether it has the same."""
+    path = results / f".sweep-{secrets.token_hex(8)}"
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise unwritable(path, error) from error
+    try:
+        yield path.name
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def check_room(ray: Any, request: Request) -> None:
+    """Refuse runs for which the cluster of this machine alone has never room.
+
+    Raises:
+        ConfigError: they ask for more memory than there is.
+    """
+    most = ray.cluster_resources().get("memory", 0)
+    if request.address is None and request.memory is not None and request.memory > most:
+        raise ConfigError(
+            f"--memory asks for more than the {most / 2**20:,.0f} MiB that Ray has for runs here."
+        )
+
+
+def gpu_share(ray: Any, request: Request) -> float:
+    """The part of a GPU that each run takes.
+
+    Raises:
+        ConfigError: the cluster has none, and one was asked for.
+    """
+    if request.device == "cpu":
+        return 0.0
+    if ray.cluster_resources().get("GPU", 0) > 0:
+        return 1 / request.per_gpu
+    if request.device == "auto":
+        return 0.0
+    raise ConfigError("The Ray cluster has no GPU; --device auto or cpu computes without one.")

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lidcli.errors import ConfigError, LidError, LockedError
-from lidcli.store.files import unwritable
 from lidcli.store.lock import exclusive
 from lidcli.sweep import ray_task
 from lidcli.sweep.engines import Request
 from lidcli.sweep.local import Watcher
 from lidcli.sweep.orders import discard, order
-from lidcli.sweep.queue import Job, Outcome, is_locked, note_failure, settled
-from lidcli.sweep.ray_cluster import check_address, connected, find_ray
+from lidcli.sweep.queue import Job, Outcome, elsewhere, is_locked, note_failure, settled
+from lidcli.sweep.ray_cluster import (
+    check_address,
+    check_room,
+    connected,
+    find_ray,
+    gpu_share,
+    shared_token,
+)
 from lidcli.sweep.received import received
 
 __all__ = ["RayEngine"]
 
 TICK = 0.2
 AT_ONCE = 1000
-RETRIES = 3
-GONE = ("interrupted", "waiting")
 
 
 class RayEngine:
@@ -78,59 +81,17 @@ class RayEngine:
                 workers=request.workers,
                 verbose=request.verbose,
             ) as ray,
-            _token(request.results) as token,
+            shared_token(request.results) as token,
             received() as signals,
             contextlib.closing(_Tasks(ray, request, token, jobs, watcher, signals)) as sweep,
         ):
             while sweep.refs or (sweep.waiting and not sweep.ending):
+                sweep.look_at_the_clock()
                 sweep.submit()
                 sweep.hear()
                 sweep.collect()
                 sweep.pass_on()
         return sweep.outcomes(), signals[0] if signals else None
-
-
-@contextlib.contextmanager
-def _token(results: Path) -> Iterator[str]:
-    """The name of a file in the results folder, by which a node sees whether it has the same."""
-    path = results / f".sweep-{secrets.token_hex(8)}"
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    except OSError as error:
-        raise unwritable(path, error) from error
-    try:
-        yield path.name
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _check_room(ray: Any, request: Request) -> None:
-    """Refuse runs for which the cluster of this machine alone has never room.
-
-    Raises:
-        ConfigError: they ask for more memory than there is.
-    """
-    most = ray.cluster_resources().get("memory", 0)
-    if request.address is None and request.memory is not None and request.memory > most:
-        raise ConfigError(
-            f"--memory asks for more than the {most / 2**20:,.0f} MiB that Ray has for runs here."
-        )
-
-
-def _gpus(ray: Any, request: Request) -> float:
-    """The part of a GPU that each run takes.
-
-    Raises:
-        ConfigError: the cluster has none, and one was asked for.
-    """
-    if request.device == "cpu":
-        return 0.0
-    if ray.cluster_resources().get("GPU", 0) > 0:
-        return 1 / request.per_gpu
-    if request.device == "auto":
-        return 0.0
-    raise ConfigError("The Ray cluster has no GPU; --device auto or cpu computes without one.")
 
 
 class _Tasks:
@@ -162,11 +123,11 @@ class _Tasks:
         self.refs: dict[Any, int] = {}
         self.slots: dict[int, int] = {}
         self.held: dict[int, contextlib.ExitStack] = {}
-        self.lost: Counter[int] = Counter()
+        self.tried: Counter[int] = Counter()
         self.ended: dict[int, Outcome] = {}
         self.passed_on, self.given_up = 0, False
-        _check_room(ray, request)
-        gpus = _gpus(ray, request)
+        check_room(ray, request)
+        gpus = gpu_share(ray, request)
         self.device = "cuda" if gpus else "cpu"
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.mailbox = (
@@ -190,10 +151,10 @@ class _Tasks:
             if len(self.refs) >= most or self.ending:
                 break
             index = self.waiting.pop()
-            if self.lost[index] and index not in self.held and is_locked(self.jobs[index]):
+            if self.tried[index] and index not in self.held and is_locked(self.jobs[index]):
                 self.waiting.insert(0, index)
                 continue
-            outcome = None if self.lost[index] else self._prepared(self.jobs[index])
+            outcome = None if self.tried[index] else self._prepared(self.jobs[index])
             if outcome is None:
                 self._submit(index)
             else:
@@ -202,7 +163,7 @@ class _Tasks:
     def _prepared(self, job: Job) -> Outcome | None:
         """The outcome of a job that needs no task; else what is to be discarded is."""
         if not self.request.restart:
-            return settled(job)
+            return settled(job) or elsewhere(job)
         try:
             discard(job)
         except LockedError as error:
@@ -293,29 +254,42 @@ class _Tasks:
 
     def _take(self, index: int, end: dict[str, Any]) -> None:
         """The last word of a task; what a lost worker still holds is tried again."""
-        if end["status"] == "locked" and self.lost[index] and not self.ending:
+        if end["status"] == "locked" and self.tried[index] and not self.ending:
             self.waiting.insert(0, index)
             return
         if "files" in end:
             self._store(index, end["files"])
-        job = self.jobs[index]
-        self._finish(index, Outcome(job, end["status"], end["message"], end["seconds"]))
+        job, lasting = self.jobs[index], end.get("lasting", False)
+        outcome = Outcome(job, end["status"], end["message"], end["seconds"], lasting=lasting)
+        if not outcome.failed or lasting or not self._repeat(index, outcome):
+            self._finish(index, outcome)
+
+    def _repeat(self, index: int, outcome: Outcome) -> bool:
+        """Put a run back among those that wait, to go on from its checkpoint, if it may be."""
+        if self.ending or self.tried[index] >= self.request.retries:
+            return False
+        self.tried[index] += 1
+        self.waiting.insert(0, index)
+        if index in self.slots:
+            self.watcher.again(outcome, self.slots.pop(index))
+        return True
 
     def _lose(self, index: int, reason: str) -> None:
-        """Begin a run again whose worker is gone, from its checkpoint, unless it was too often."""
+        """Begin a run again whose worker is gone, unless it was too often."""
         job = self.jobs[index]
-        self.lost[index] += 1
-        if self.ending:
-            self._finish(index, Outcome(job, "interrupted", f"{reason}."))
-        elif self.lost[index] <= RETRIES:
-            text = f"{reason}; the run goes on from its checkpoint."
-            self.watcher.event(job, self._begin(index), {"event": "lost", "warnings": [text]})
-            self.waiting.append(index)
-        else:
-            message = f"{reason}, {self.lost[index]} times; the same sweep takes the run up again."
-            if index not in self.held:
+        message = f"{reason}; the same sweep takes the run up again."
+        outcome = Outcome(job, "interrupted" if self.ending else "failed", message)
+        if not self._repeat(index, outcome):
+            if outcome.failed and index not in self.held:
                 note_failure(self._folder(index), message)
-            self._finish(index, Outcome(job, "failed", message))
+            self._finish(index, outcome)
+
+    def look_at_the_clock(self) -> None:
+        """Stop every run after a checkpoint if the time is up."""
+        if time.monotonic() >= self.request.until and not self.ending:
+            self.given_up = True
+            self._cancel(force=False)
+            self.watcher.stopping(len(self.slots))
 
     def pass_on(self) -> None:
         """Cancel the tasks when a signal comes: after a checkpoint, and from the second at once."""

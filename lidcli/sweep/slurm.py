@@ -80,7 +80,8 @@ class Slurm:
         with received() as signals:
             while follow.open and len(signals) < 2:
                 follow.look()
-                if signals and not follow.cancelled:
+                late = time.monotonic() >= self.request.until
+                if (signals or late) and not follow.cancelled:
                     follow.cancel()
                 if follow.open:
                     time.sleep(POLL)
@@ -193,7 +194,7 @@ class _Following:
             device=request.device,
             threads=request.threads,
         )
-        return document | {"run": job.config.run_id}
+        return document | {"run": job.config.run_id, "retries": request.retries}
 
     def _words(self, array: Array, number: int) -> list[str]:
         """The options of sbatch, the user's own last."""

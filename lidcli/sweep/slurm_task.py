@@ -27,13 +27,18 @@ class _Log(Reporter):
     def __init__(self, pipe: int) -> None:
         super().__init__(pipe)
         self.run, self.moved = "", False
-        self.status = "interrupted"
+        self.end: dict[str, Any] = {}
 
     def say(self, event: str, **content: Any) -> None:
-        """Write an event with the run's name, and keep how the run ended."""
+        """Write an event with the run's name, and keep how the run ended, which may not be all."""
         self.moved |= event in MOVES
         if event == "end":
-            self.status = content["status"]
+            self.end = content
+            return
+        self.write(event, content)
+
+    def write(self, event: str, content: dict[str, Any]) -> None:
+        """Write an event with the run's name."""
         with contextlib.suppress(OSError):
             super().say(event, run_id=self.run, **content)
 
@@ -78,17 +83,25 @@ def do(todo: list[dict[str, Any]], log: _Log) -> int:
     """Do the orders, and give the exit code: 143 where a signal stopped one after a checkpoint."""
     code = 0
     for order in todo:
-        log.run, log.status = order["run"], "interrupted"
-        sys.argv = order["argv"]
+        log.run = order["run"]
         log.say("begun")
         try:
-            work(order, log)
+            _attempt(order, log)
         except Interrupted as error:
             log.say("end", status="interrupted", message=str(error), seconds=0.0)
-        if log.status == "interrupted":
+        log.write("end", log.end)
+        if log.end["status"] == "interrupted":
             return 128 + signal.SIGTERM
-        code = 3 if log.status in ("failed", "diverged") else code
+        code = 3 if log.end["status"] in ("failed", "diverged") else code
     return code
+
+
+def _attempt(order: dict[str, Any], log: _Log) -> None:
+    """Do an order, and again where it fails in a way that need not last."""
+    for _ in range(1 + order["retries"]):
+        work(order, log)
+        if log.end["status"] != "failed" or log.end["lasting"]:
+            break
 
 
 def main() -> None:

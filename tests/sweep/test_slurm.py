@@ -59,6 +59,9 @@ class Heard:
     def finished(self, outcome: Outcome, slot: int | None) -> None:
         self.said.append((outcome.status, outcome.job.config.seed, slot))
 
+    def again(self, outcome: Outcome, slot: int) -> None:
+        self.said.append(("again", outcome.job.config.seed, slot))
+
     def stopping(self, running: int) -> None:
         self.said.append(("stopping", running))
 
@@ -167,8 +170,9 @@ def test_an_array_has_a_task_a_run_and_is_put_back_into_the_queue_when_preempted
     assert statuses(outcomes) == ["submitted"] * 5
     assert ended is None
     words = cluster.calls("sbatch")[0].split()
-    for option in ("--array=1-5%2", "--cpus-per-task=3", "--requeue", "--mem=1024M", "--gres=gpu:1",
-                   "--open-mode=append", "--signal=B:USR1@60", f"--job-name={name(cluster)}"):  # fmt: skip
+    own = ["--array=1-5%2", "--cpus-per-task=3", "--requeue", "--mem=1024M", "--gres=gpu:1"]
+    own += ["--open-mode=append", "--signal=B:USR1@60", f"--job-name={name(cluster)}"]
+    for option in own:
         assert option in words
     assert words[-3:-1] == ["--partition=long", "--no-requeue"]
     orders = json.loads((cluster.array() / "orders.json").read_text())
