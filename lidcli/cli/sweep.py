@@ -208,6 +208,8 @@ def sweep(
       lid sweep pinwheel-depth --seeds 0-9 --workers 4
       lid sweep -m gmvae,lidgmvae -d pinwheel --grid decoder.layers=5,7,9 --seeds 0-2
       lid sweep pinwheel-depth --shard 2/8       the second of eight machines
+      lid sweep pinwheel-depth --engine ray --address auto
+      lid sweep pinwheel-depth --engine slurm --detach --sbatch --time=4:00:00
     """
     from lidcli.sweep import queue
 
