@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,6 +21,7 @@ __all__ = ["ORDERS", "do", "main"]
 
 ORDERS = "orders.json"
 MOVES = ("step", "epoch")
+HEARD = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class _Log(Reporter):
@@ -43,15 +46,22 @@ class _Log(Reporter):
             super().say(event, run_id=self.run, **content)
 
 
-class _Soon:
-    """Whether Slurm said, by SIGUSR1, that the time is nearly over; the run then stops."""
+class _Ears:
+    """Hears Slurm's signals in a thread, and passes the first one on to the run, as SIGTERM.
+
+    Slurm may send SIGTERM twice, and a run that hears a second one does not wait for its
+    checkpoint. SIGUSR1 says that the time is nearly over.
+    """
 
     def __init__(self) -> None:
-        self.came = False
+        self.time_is_over = False
+        signal.signal(signal.SIGTERM, _stop)
+        signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+        threading.Thread(target=self._listen, daemon=True).start()
 
-    def __call__(self, signum: int, frame: FrameType | None) -> None:
-        self.came = True
-        os.kill(os.getpid(), signal.SIGTERM)
+    def _listen(self) -> None:
+        self.time_is_over = signal.sigwait(HEARD) == signal.SIGUSR1
+        _thread.interrupt_main(signal.SIGTERM)
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
@@ -110,9 +120,7 @@ def main() -> None:
     SIGTERM, as preemption and scancel send it, stops after a checkpoint; SIGUSR1 too, and puts
     the task back into the queue, provided that it got anywhere.
     """
-    soon = _Soon()
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGUSR1, soon)
+    ears = _Ears()
     log = _Log(os.dup(1))
     os.dup2(2, 1)
     try:
@@ -120,7 +128,7 @@ def main() -> None:
     except LidError as error:
         sys.stderr.write(f"lid: {error}\n")
         sys.exit(error.exit_code)
-    if soon.came and log.moved:
+    if ears.time_is_over and log.moved:
         task = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
         subprocess.run(["scontrol", "requeue", task], check=False)
     sys.exit(code)

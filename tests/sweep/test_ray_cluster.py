@@ -17,6 +17,8 @@ import pytest
 from small_sweep import start as start_lid
 from small_sweep import statuses, sweep_words, weights
 
+from lidcli.store.run import Run, find_runs
+
 pytest.importorskip("ray", reason="the package ray is not installed")
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
@@ -180,3 +182,14 @@ def test_runs_of_nodes_that_do_not_see_the_results_folder_are_collected(
     _, errors = local.communicate(timeout=patience)
     assert local.returncode == 0, errors
     assert weights(results) == weights(tmp_path / "alone")
+
+
+def test_two_engines_on_one_folder_do_every_run_once(patience: float, tmp_path: Path) -> None:
+    words = [*sweep_words(20, "0-3"), "--wait", "-w", "1"]
+    sweeps = [start_lid(tmp_path, *words, "--engine", name) for name in ("ray", "local")]
+    for sweep in sweeps:
+        output, errors = sweep.communicate(timeout=patience)
+        assert sweep.returncode == 0, errors
+        assert output == "train: 4 runs, 4 complete\n"
+    runs = [Run.open(folder) for folder in find_runs(tmp_path / "results")]
+    assert [len(run.provenance["sessions"]) for run in runs] == [1] * 4

@@ -435,7 +435,7 @@ def test_a_task_out_of_range_is_one_sentence(cluster: Cluster, patience: float, 
     ("signum", "requeued"),
     [(signal.SIGTERM, []), (signal.SIGUSR1, ["scontrol requeue 12_1"])],
 )
-def test_a_stopped_task_saves_and_is_requeued_where_only_its_time_was_over(
+def test_a_task_that_is_stopped_even_twice_saves_and_is_requeued_where_its_time_was_over(
     cluster: Cluster,
     wait_for: Callable[..., None],
     patience: float,
@@ -444,9 +444,11 @@ def test_a_stopped_task_saves_and_is_requeued_where_only_its_time_was_over(
 ) -> None:
     process, folder = start_task(cluster, 1, epochs=100_000)
     wait_for((folder / "checkpoint.h5").exists, process)
-    process.send_signal(signum)
+    for _ in range(2):
+        process.send_signal(signum)
     output, errors = process.communicate(timeout=patience)
     assert process.returncode == 143, errors
+    assert "Traceback" not in errors
     assert json.loads(output.splitlines()[-1])["status"] == "interrupted"
     assert Run.open(folder).status == "interrupted"
     assert cluster.calls("scontrol") == requeued

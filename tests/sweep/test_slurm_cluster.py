@@ -123,9 +123,10 @@ def test_a_task_that_is_requeued_and_a_node_that_starts_anew_change_no_result(
     place = tmp_path / "results" / "train"
     wait_for(lambda: list(place.glob("*/checkpoint.h5")), process)
     running = slurm.ask("squeue", "-h", "-r", "-t", "RUNNING", "-o", "%F_%K").split()
-    slurm.ask("scontrol", "requeue", running[0])
     slurm.end("slurmd", wait_for)
     slurm.begin("slurmd")
+    wait_for(lambda: "*" not in slurm.ask("sinfo", "-h", "-o", "%T"))
+    slurm.ask("scontrol", "requeue", running[0])
     output, errors = process.communicate(timeout=patience)
     assert process.returncode == 0, errors
     assert output == "train: 3 runs, 3 complete\n"
