@@ -100,17 +100,24 @@ def print_outcomes(
             same.setdefault(outcome.message, []).append(outcome)
         elif outcome.status == "locked":
             click.echo(f"skipped {outcome.job.label}: {outcome.message}", err=True)
-    for message, group in same.items():
-        for outcome in group:
-            click.echo(f"{outcome.status} {outcome.job.label} ({outcome.job.folder})", err=True)
-            click.echo(f"  {repeat(outcome, command)}", err=True)
-        click.echo(f"  {message}", err=True)
-        last = group[0].last_line
-        if verbose and group[0].details:
-            click.echo(group[0].details, err=True)
-        elif last and last not in message:
-            click.echo(f"  its last line: {last[:200]}", err=True)
+    for group in same.values():
+        _print_failures(group, command, verbose)
     total = f"{len(outcomes)} run{'s' * (len(outcomes) != 1)}"
     click.echo(f"{experiment}: {total}, {count((o.status for o in outcomes), STATUSES)}")
     if not quiet and all(outcome.status in ("complete", "published") for outcome in outcomes):
         click.echo(f"lid report {experiment} shows the tables and figures", err=True)
+
+
+def _print_failures(
+    group: Sequence[Outcome], command: Callable[[RunConfig], str], verbose: bool
+) -> None:
+    """Print runs that failed with one message, what repeats each, and what the first printed."""
+    for outcome in group:
+        click.echo(f"{outcome.status} {outcome.job.label} ({outcome.job.folder})", err=True)
+        click.echo(f"  {repeat(outcome, command)}", err=True)
+    message, last = group[0].message, group[0].last_line
+    click.echo(f"  {message}", err=True)
+    if verbose and group[0].details:
+        click.echo(group[0].details, err=True)
+    elif last and last not in message:
+        click.echo(f"  its last line: {last[:200]}", err=True)

@@ -156,10 +156,9 @@ def _facts(run: Run) -> dict[str, Any]:
     """What a row shows of a record."""
     config, told = clean(run.config), clean(run.provenance)
     last = {name: float(curve[-1]) for name, curve in run.curves.items() if len(curve)}
-    done, steps = told.get("epochs_done"), told.get("steps")
-    epochs, seconds = (config.get("train") or {}).get("epochs"), told.get("train_seconds") or 0.0
+    done, epochs = told.get("epochs_done"), (config.get("train") or {}).get("epochs")
     figures = summary_text(last) if {"valid/elbo", "valid/kl/joint"} <= set(last) else ""
-    at_work = run.status == "running" and bool(done) and seconds > 0
+    rate, left = _pace(told, epochs) if run.status == "running" else (None, None)
     return {
         "run": clean(f"{run.folder.parent.name}/{run.folder.name}"),
         "model": str(config["method"]),
@@ -167,9 +166,19 @@ def _facts(run: Run) -> dict[str, Any]:
         "status": str(told["status"]),
         "epoch": f"{done}/{epochs}" if done is not None and epochs is not None else "",
         "figures": figures,
-        "rate": steps / seconds if at_work and steps else None,
-        "left": (epochs - done) * seconds / done if at_work and epochs else None,
+        "rate": rate,
+        "left": left,
     }
+
+
+def _pace(told: dict[str, Any], epochs: int | None) -> tuple[float | None, float | None]:
+    """Steps a second, and the seconds that all epochs would still take."""
+    done, steps = told.get("epochs_done"), told.get("steps")
+    seconds = told.get("train_seconds") or 0.0
+    if not done or seconds <= 0:
+        return None, None
+    rate = steps / seconds if steps else None
+    return rate, None if epochs is None else (epochs - done) * seconds / done
 
 
 def follow(results: Path, experiment: str | None) -> list[str]:

@@ -208,7 +208,7 @@ def check(folder: Path, mine: Lease) -> None:
         LockedError: it was silent for so long that another took the run over.
     """
     now = read(folder)
-    if now is not None and now.owner != mine.owner:
+    if now is not None and now.owner not in (mine.owner, ""):
         raise LockedError(
             f"Run {folder.name} was taken over by {now}, since this process had been silent for"
             f" {mine.seconds:.0f} s; nothing more of it was written here."

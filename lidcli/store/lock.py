@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import platform
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from lidcli.store.files import open_plain, unwritable
 
 __all__ = ["check_held", "exclusive", "held_here", "held_on_this_machine"]
 
+TRIES, PAUSE = 3, 0.02
+"""Of a lock that another may only be looking at."""
 _held: dict[Path, lease.Lease] = {}
 
 
@@ -26,6 +29,9 @@ def held_here(folder: Path) -> bool:
 def held_on_this_machine(folder: Path) -> bool:
     """Whether a process of this machine holds the lock of a folder at this moment.
 
+    The lock is tried only where there is a lease of this machine, so that looking at many
+    folders hardly ever is in the way of who wants one.
+
     Raises:
         StoreError: its `.lock` is no plain file, or cannot be locked.
 
@@ -33,6 +39,9 @@ def held_on_this_machine(folder: Path) -> bool:
         >>> held_on_this_machine(Path("nowhere"))
         False
     """
+    found = lease.read(folder)
+    if found is None or found.machine != lease.here():
+        return False
     try:
         descriptor = open_plain(folder / ".lock", os.O_RDWR)
     except OSError:
@@ -100,7 +109,14 @@ def _take(path: Path, descriptor: int) -> None:
             " lid works on Linux and macOS."
         ) from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for left in reversed(range(TRIES)):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not left:
+                    raise
+                time.sleep(PAUSE)
     except BlockingIOError:
         holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip("\0 \n")
         shown = "".join(letter for letter in holder if letter.isprintable())

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from lidcli.store.index import Index
 from lidcli.sweep.pool import Pool, Worker
 from lidcli.sweep.queue import Job, Outcome, elsewhere, settled
 from lidcli.sweep.received import received
@@ -130,6 +131,7 @@ class _Sweep:
         self.jobs, self.devices, self.pool = jobs, devices, pool
         self.watcher, self.signals, self.fail_fast = watcher, signals, fail_fast
         self.retries, self.until = retries, until
+        self.index = Index.of(len(jobs))
         self.begun: Counter[int] = Counter()
         self.waiting = list(reversed(jobs))
         self.free = list(reversed(range(len(devices))))
@@ -146,7 +148,7 @@ class _Sweep:
         while self.waiting and self.free and not self.ending:
             job = self.waiting.pop()
             begun = self.begun[id(job)]
-            known = None if self.pool.restart and not begun else settled(job)
+            known = None if self.pool.restart and not begun else settled(job, self.index)
             known = known or elsewhere(job)
             if known is not None:
                 self._finish(known, None)

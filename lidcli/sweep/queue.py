@@ -130,23 +130,26 @@ def survey(
     return jobs
 
 
-def settled(job: Job) -> Outcome | None:
+def settled(job: Job, index: Index | None = None) -> Outcome | None:
     """The outcome of a run that needs no worker: done, published, or sure to diverge again.
 
     A run on a file of the user's gets a worker, which looks whether the file is still the same.
+
+    Args:
+        job: the run.
+        index: of many records.
     """
     if job.state == "published":
         return Outcome(job, "published")
-    now = state(job.folder)
+    now = state(job.folder, index)
     if now not in ("done", "diverged"):
         return None
     data = job.config.data
     if now == "done" and (getattr(data, "path", None) is not None or ":" in data.kind):
         return None
-    run = Run.open(job.folder)
     if now == "done":
         return Outcome(job, "complete")
-    message = f"{run.provenance.get('message', '')} --restart discards the run."
+    message = f"{Run.open(job.folder).provenance.get('message', '')} --restart discards the run."
     return Outcome(job, "diverged", message.strip())
 
 

@@ -141,6 +141,13 @@ def test_who_was_taken_over_writes_nothing_more(run: Run) -> None:
     assert lease.read(run.folder) == FAR
 
 
+def test_a_lease_that_a_full_disk_left_empty_is_no_one_else_s(run: Run) -> None:
+    with run.lock():
+        (run.folder / ".lease").write_bytes(b"")
+        run.save_checkpoint({"step": 1})
+    assert lease.read(run.folder) is None
+
+
 @contextlib.contextmanager
 def machine(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as patch:
