@@ -27,7 +27,9 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
+    "RAY_agent_register_timeout_ms": "600000",
 }
+"""Settings of Ray unless they are set: nothing sent to anybody, and time to start when busy."""
 
 
 def find_ray() -> ModuleType:
