@@ -12,6 +12,7 @@ __all__ = [
     "PartialError",
     "StoreError",
     "SweepError",
+    "TimeUp",
 ]
 
 
@@ -31,6 +32,12 @@ class SweepError(LidError):
     """A sweep that came to its end with failed runs, exit code 3."""
 
     exit_code = 3
+
+
+class TimeUp(LidError):
+    """A sweep whose time was up before its runs were done, exit code 124."""
+
+    exit_code = 124
 
 
 class PartialError(LidError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import platform
 import sys
 import traceback
@@ -84,6 +85,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line and turn errors into one sentence and an exit code."""
     verbose = bool({"-v", "--verbose"} & set(sys.argv[1:]))
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     streams.prepare()
     try:
         cli.main(standalone_mode=False)

@@ -158,14 +158,30 @@ def experiments(config: tuple[Path, ...], results: Path, as_json: bool, verbose:
 
 @list_.command()
 @click.argument("experiment", required=False)
+@click.option("--watch", is_flag=True, help="Go on showing where they stand, until Ctrl-C.")
 @options.results_option
 @options.json_option
 @options.verbose_option
-def runs(experiment: str | None, results: Path, as_json: bool, verbose: bool) -> None:
+def runs(experiment: str | None, watch: bool, results: Path, as_json: bool, verbose: bool) -> None:
     """Runs in the results folder, of one EXPERIMENT or of all. LL in nats per datum.
 
-    A run that cannot be read is named and left out, and the exit code is 3.
+    A run that cannot be read is named and left out, and the exit code is 3. --watch
+    shows each run's epoch, validation, steps a second and time left as of its last
+    checkpoint, from any terminal or machine that sees the folder.
+
+    \b
+      lid list runs demo --watch
     """
+    if watch:
+        if as_json:
+            raise ConfigError("--watch shows a table that changes; leave out --json.")
+        from lidcli.cli.watch import follow
+
+        unread = follow(results, experiment)
+        for warning in unread:
+            click.echo(f"warning: {warning}", err=True)
+        options.refuse_unread(unread)
+        return
     from lidcli.report.collect import collect
     from lidcli.store.run import find_runs
 

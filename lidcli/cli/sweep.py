@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lidcli.cli import options
+from lidcli.cli.sweep_engine import ENGINES, choose_engine, describe, work
 from lidcli.cli.sweep_text import entry, plan_text, print_outcomes, print_plan
 from lidcli.config.kinds import allow
 from lidcli.config.parse import UnreadableError, parse
@@ -17,10 +19,10 @@ from lidcli.config.plan import Plan, parse_seeds, parts, plan_experiment, plan_g
 from lidcli.config.read import Experiments, codes_in
 from lidcli.config.resolve import resolve_loosely
 from lidcli.config.run import RunConfig
-from lidcli.errors import ConfigError, Interrupted, SweepError
+from lidcli.errors import ConfigError, Interrupted, SweepError, TimeUp
 
 if TYPE_CHECKING:
-    from lidcli.sweep.queue import Job, Outcome
+    from lidcli.sweep.queue import Outcome
 
 __all__ = ["sweep"]
 
@@ -112,9 +114,39 @@ def _listed(text: str) -> list[str]:
 @click.option(
     "--per-gpu", type=click.IntRange(1), default=1, show_default=True, help="Runs on one GPU."
 )
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="local",
+    show_default=True,
+    envvar="LID_ENGINE",
+    help="This machine, a Ray cluster, or a Slurm array; see docs/SCALING.md.",
+)
+@click.option(
+    "--address",
+    metavar="auto|HOST:PORT",
+    help="ray: the cluster (default: RAY_ADDRESS, or one that is started here).",
+)
+@click.option("--memory", metavar="SIZE", help="ray, slurm: what a run may use, like 4GiB.")
+@click.option("--detach", is_flag=True, help="slurm: return at once; the same command goes on.")
+@click.option(
+    "--sbatch",
+    metavar="OPTION",
+    multiple=True,
+    help="slurm: an option of sbatch, like --partition=long; repeatable.",
+)
 @click.option("--shard", metavar="I/N", help="Only the i-th of n parts, for a batch scheduler.")
 @click.option("--print-commands", is_flag=True, help="Print a command for each run, and stop.")
 @click.option("--fail-fast", is_flag=True, help="Stop the others when a run fails.")
+@click.option(
+    "--retries",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    envvar="LID_RETRIES",
+    help="Further attempts at a run that failed, or whose process was lost.",
+)
+@click.option("--max-time", metavar="2h", help="Stop after so long, with checkpoints: 90m, 1h30m.")
 @click.option("--wait", is_flag=True, help="Wait for runs that another process is working on.")
 @click.option("--restart", is_flag=True, help="Discard what there is of these runs.")
 @options.again_option
@@ -135,9 +167,16 @@ def sweep(
     seeds: str | None,
     workers: int | None,
     per_gpu: int,
+    engine: str,
+    address: str | None,
+    memory: str | None,
+    detach: bool,
+    sbatch: tuple[str, ...],
     shard: str | None,
     print_commands: bool,
     fail_fast: bool,
+    retries: int,
+    max_time: str | None,
     wait: bool,
     restart: bool,
     again: bool,
@@ -155,8 +194,11 @@ def sweep(
 
     Finished and published runs are not repeated and partial ones go on where they
     were: after a crash, or Ctrl-C, give the same command again. A run that fails
-    does not stop the others; failures, and runs that another process is working
-    on, are listed at the end (exit code 3). --set and --grid have to do something
+    does not stop the others and is tried once more; failures, with a command that
+    repeats each, and runs that another process is working on, are listed at the
+    end (exit code 3). A run whose machine died is taken over once its heartbeat
+    has stood still for two minutes (LID_LEASE, in seconds). --max-time stops every
+    run after a checkpoint (exit code 124). --set and --grid have to do something
     for one model at least. Each run computes on one thread unless --set
     runtime.threads says otherwise, so that workers do not fight for cores.
     Figures are in nats per datum, AU a fraction.
@@ -166,45 +208,90 @@ def sweep(
       lid sweep pinwheel-depth --seeds 0-9 --workers 4
       lid sweep -m gmvae,lidgmvae -d pinwheel --grid decoder.layers=5,7,9 --seeds 0-2
       lid sweep pinwheel-depth --shard 2/8       the second of eight machines
+      lid sweep pinwheel-depth --engine ray --address auto
+      lid sweep pinwheel-depth --engine slurm --detach --sbatch --time=4:00:00
     """
     from lidcli.sweep import queue
 
+    until = math.inf
+    if max_time is not None:
+        until = time.monotonic() + queue.parse_duration(max_time)
     known = options.experiments(config)
     common = {"profile": profile, "overrides": options.overrides(settings, device)}
     plan, keys = make_plan(known, experiment, model, data, parse_grid(grid), seeds, **common)
     if shard is not None:
         plan = Plan(plan.experiment, tuple(queue.shard(plan.runs, shard)))
+    shared = shared_words(config, results, profile, device)
+
+    def command(run: RunConfig) -> str:
+        base = usual(known, run, experiment, **common)
+        return queue.train_command(run, base, experiment, shared, settings)
+
     if print_commands:
-        shared = shared_words(config, results, profile, device)
         for run in plan.runs:
-            base = usual(known, run, experiment, **common)
-            click.echo(queue.train_command(run, base, experiment, shared, settings))
+            click.echo(command(run))
         return
     jobs = queue.survey(plan, results, keys, restart=restart, again=again)
-    facts = describe(plan, jobs, results, workers, per_gpu)
+    chosen = choose_engine(
+        engine,
+        plan,
+        jobs,
+        results=results,
+        workers=workers,
+        per_gpu=per_gpu,
+        address=address,
+        memory=memory,
+        detach=detach,
+        sbatch=sbatch,
+        restart=restart,
+        fail_fast=fail_fast,
+        retries=retries,
+        until=until,
+        verbose=verbose,
+    )
+    facts = describe(plan, jobs, results, chosen)
     if dry_run:
-        print_plan(facts, jobs, as_json)
+        print_plan(facts, chosen.text(), jobs, as_json)
         return
     if not (quiet or as_json):
-        click.echo(plan_text(facts, jobs), err=True)
-    calm = {"results": results, "restart": restart, "fail_fast": fail_fast}
-    outcomes, ended = work(facts, jobs, wait, quiet or as_json, **calm)
+        click.echo(plan_text(facts, chosen.text(), jobs), err=True)
+    outcomes, ended = work(chosen, jobs, wait, quiet or as_json, until)
+    show(plan.experiment, facts, outcomes, command, as_json, quiet=quiet, verbose=verbose)
+    raise_for(outcomes, ended, time.monotonic() >= until)
+
+
+def show(
+    experiment: str,
+    facts: dict[str, Any],
+    outcomes: Sequence[Outcome],
+    command: Callable[[RunConfig], str],
+    as_json: bool,
+    **how: bool,
+) -> None:
+    """Print how the runs ended; `command` is what repeats one."""
     if as_json:
-        options.print_json("sweep", {**facts, "runs": [entry(outcome) for outcome in outcomes]})
+        runs = [entry(outcome, command) for outcome in outcomes]
+        options.print_json("sweep", {**facts, "runs": runs})
     else:
-        print_outcomes(plan.experiment, outcomes, quiet=quiet, verbose=verbose)
-    raise_for(outcomes, ended)
+        print_outcomes(experiment, outcomes, command, **how)
 
 
-def raise_for(outcomes: Sequence[Outcome], ended: int | None) -> None:
+def raise_for(outcomes: Sequence[Outcome], ended: int | None, late: bool = False) -> None:
     """Turn a sweep that was stopped, or had failures, into its exit code.
 
     Raises:
         Interrupted: a signal ended it.
+        TimeUp: --max-time did, and runs are left.
         SweepError: runs failed.
     """
     if ended is not None:
         raise Interrupted(ended)
+    left = sum(o.status in ("interrupted", "waiting", "locked") for o in outcomes)
+    if late and left:
+        raise TimeUp(
+            f"The time of --max-time is up with {left} of {len(outcomes)} runs left; the same"
+            " command goes on."
+        )
     complain(outcomes)
 
 
@@ -217,32 +304,6 @@ def usual(
         return resolve_loosely(known, **names, experiment=experiment, **common).config
     except ConfigError:
         return None
-
-
-def work(
-    facts: dict[str, Any], jobs: Sequence[Job], wait: bool, silent: bool, **how: Any
-) -> tuple[list[Outcome], int | None]:
-    """Do the jobs, and then those that another process gave up meanwhile.
-
-    Returns:
-        The outcome of each job, in order, and the signal that ended the sweep, if one did.
-    """
-    from lidcli.cli.sweep_view import view
-    from lidcli.sweep.local import run_local
-    from lidcli.sweep.queue import await_others
-
-    how |= {name: facts[name] for name in ("experiment", "devices", "threads")}
-    with view(len(jobs), silent) as watcher:
-        outcomes, ended = run_local(jobs, watcher=watcher, **how)
-    while ended is None:
-        left = [index for index, outcome in enumerate(outcomes) if outcome.status == "locked"]
-        if not left or not await_others([jobs[index] for index in left], wait):
-            break
-        with view(len(left), silent) as watcher:
-            more, ended = run_local([jobs[index] for index in left], watcher=watcher, **how)
-        for index, outcome in zip(left, more, strict=True):
-            outcomes[index] = outcome
-    return outcomes, ended
 
 
 def complain(outcomes: Sequence[Outcome]) -> None:
@@ -270,29 +331,3 @@ def shared_words(
     words += ["--results", str(results)]
     words += ["--profile", profile] if profile else []
     return words + (["--device", device] if device else [])
-
-
-def describe(
-    plan: Plan, jobs: Sequence[Job], results: Path, workers: int | None, per_gpu: int
-) -> dict[str, Any]:
-    """Where and how the sweep will run.
-
-    Raises:
-        ConfigError: there is no such device here.
-    """
-    from lidcli.sweep.local import find_device, slots
-
-    runtime = plan.runs[0].runtime if plan.runs else None
-    name = runtime.device if runtime else "cpu"
-    threads = (runtime.threads if runtime else None) or 1
-    device, gpus = find_device(name)
-    devices = slots(device, gpus, workers=workers, threads=threads, per_gpu=per_gpu)
-    todo = sum(job.state in ("new", "partial") for job in jobs)
-    return {
-        "experiment": plan.experiment,
-        "folder": results / plan.experiment,
-        "device": device,
-        "devices": devices[: max(1, todo)],
-        "threads": threads,
-        "states": dict(Counter(job.state for job in jobs)),
-    }

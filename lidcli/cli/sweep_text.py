@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,41 +10,55 @@ import click
 from lidcli.cli import options
 
 if TYPE_CHECKING:
+    from lidcli.config.run import RunConfig
     from lidcli.sweep.queue import Job, Outcome
 
 __all__ = ["entry", "plan_text", "print_outcomes", "print_plan"]
 
 STATES = ("new", "partial", "done", "published", "diverged")
-STATUSES = ("complete", "published", "failed", "diverged", "interrupted", "locked", "waiting")
+STATUSES = (
+    "complete",
+    "published",
+    "failed",
+    "diverged",
+    "interrupted",
+    "submitted",
+    "locked",
+    "waiting",
+)
 
 
-def plan_text(facts: dict[str, Any], jobs: Sequence[Job]) -> str:
-    """What will be done, in three lines."""
+def plan_text(facts: dict[str, Any], where: str, jobs: Sequence[Job]) -> str:
+    """What will be done, in three lines; `where` is the engine's."""
     from lidcli.sweep.queue import count
 
-    workers, threads = len(facts["devices"]), facts["threads"]
     states = count((job.state for job in jobs), STATES)
     note = "\npublished runs are not repeated; --again does them here"
     return (
         f"sweep {facts['experiment']}: {len(jobs)} run{'s' * (len(jobs) != 1)} ({states})\n"
-        f"device {facts['device']}, {workers} worker{'s' * (workers > 1)}"
-        f" of {threads} thread{'s' * (threads > 1)}\n"
+        f"{where}\n"
         f"folder {facts['folder']}{note if 'published' in facts['states'] else ''}"
     )
 
 
-def print_plan(facts: dict[str, Any], jobs: Sequence[Job], as_json: bool) -> None:
+def print_plan(facts: dict[str, Any], where: str, jobs: Sequence[Job], as_json: bool) -> None:
     """Print what would be done, run by run."""
     if as_json:
         runs = [{"run": job.folder.name, "label": job.label, "state": job.state} for job in jobs]
         options.print_json("sweep", {"dry_run": True, **facts, "runs": runs})
         return
-    click.echo(plan_text(facts, jobs))
+    click.echo(plan_text(facts, where, jobs))
     for job in jobs:
         click.echo(f"  {job.state:<9}  {job.folder.name}  {job.label}")
 
 
-def entry(outcome: Outcome) -> dict[str, Any]:
+def repeat(outcome: Outcome, command: Callable[[RunConfig], str]) -> str:
+    """The shell command that does a failed run again."""
+    discard = " --restart" if outcome.status == "diverged" else ""
+    return command(outcome.job.config) + discard
+
+
+def entry(outcome: Outcome, command: Callable[[RunConfig], str]) -> dict[str, Any]:
     """A run's part of the JSON document."""
     from lidcli.errors import StoreError
     from lidcli.store.run import Run
@@ -60,6 +74,8 @@ def entry(outcome: Outcome) -> dict[str, Any]:
         "status": outcome.status,
         "message": outcome.message,
     }
+    if outcome.failed:
+        content |= {"last_line": outcome.last_line, "command": repeat(outcome, command)}
     try:
         run = Run.open(job.folder)
     except StoreError:
@@ -68,9 +84,14 @@ def entry(outcome: Outcome) -> dict[str, Any]:
 
 
 def print_outcomes(
-    experiment: str, outcomes: Sequence[Outcome], *, quiet: bool, verbose: bool
+    experiment: str,
+    outcomes: Sequence[Outcome],
+    command: Callable[[RunConfig], str],
+    *,
+    quiet: bool,
+    verbose: bool,
 ) -> None:
-    """Print the count to stdout, and every failure with its message to stderr."""
+    """Print the count to stdout, and every failure to stderr: why, and what repeats it."""
     from lidcli.sweep.queue import count
 
     same: dict[str, list[Outcome]] = {}
@@ -79,13 +100,24 @@ def print_outcomes(
             same.setdefault(outcome.message, []).append(outcome)
         elif outcome.status == "locked":
             click.echo(f"skipped {outcome.job.label}: {outcome.message}", err=True)
-    for message, group in same.items():
-        for outcome in group:
-            click.echo(f"{outcome.status} {outcome.job.label} ({outcome.job.folder})", err=True)
-        click.echo(f"  {message}", err=True)
-        if verbose and group[0].details:
-            click.echo(group[0].details, err=True)
+    for group in same.values():
+        _print_failures(group, command, verbose)
     total = f"{len(outcomes)} run{'s' * (len(outcomes) != 1)}"
     click.echo(f"{experiment}: {total}, {count((o.status for o in outcomes), STATUSES)}")
     if not quiet and all(outcome.status in ("complete", "published") for outcome in outcomes):
         click.echo(f"lid report {experiment} shows the tables and figures", err=True)
+
+
+def _print_failures(
+    group: Sequence[Outcome], command: Callable[[RunConfig], str], verbose: bool
+) -> None:
+    """Print runs that failed with one message, what repeats each, and what the first printed."""
+    for outcome in group:
+        click.echo(f"{outcome.status} {outcome.job.label} ({outcome.job.folder})", err=True)
+        click.echo(f"  {repeat(outcome, command)}", err=True)
+    message, last = group[0].message, group[0].last_line
+    click.echo(f"  {message}", err=True)
+    if verbose and group[0].details:
+        click.echo(group[0].details, err=True)
+    elif last and last not in message:
+        click.echo(f"  its last line: {last[:200]}", err=True)

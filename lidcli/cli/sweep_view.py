@@ -61,6 +61,9 @@ class SilentSweep:
     def finished(self, outcome: Outcome, slot: int | None) -> None:
         """Ignore an end."""
 
+    def again(self, outcome: Outcome, slot: int) -> None:
+        """Ignore a failed attempt."""
+
     def stopping(self, running: int) -> None:
         """Ignore a signal."""
 
@@ -94,6 +97,10 @@ class SweepLog(SilentSweep):
         self._done += 1
         if slot is not None:
             self._say(f"{ending(outcome)} [{self._done}/{self._total}]")
+
+    def again(self, outcome: Outcome, slot: int) -> None:
+        """Say that a run will be tried again."""
+        self._say(f"try again   {outcome.job.label}: {outcome.message}")
 
     def stopping(self, running: int) -> None:
         """Say that workers are stopping."""
@@ -165,6 +172,13 @@ class SweepBars(SilentSweep):
             self._bars.remove_task(self._tasks.pop(slot))
             self._shares.pop(slot)
             self._say(ending(outcome))
+        self._move()
+
+    def again(self, outcome: Outcome, slot: int) -> None:
+        """Take the run's bar away until it is tried again."""
+        self._bars.remove_task(self._tasks.pop(slot))
+        self._shares.pop(slot)
+        self._say(f"try again   {outcome.job.label}: {outcome.message}")
         self._move()
 
     def stopping(self, running: int) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
+    from lidcli.store.index import Index
+
     Array = npt.NDArray[np.floating[Any]]
     Curves = Mapping[str, Array]
 
@@ -127,7 +129,11 @@ class Collection:
 def clean(value: Any) -> Any:
     """`value` with every character that could steer a terminal taken out of its strings."""
     if isinstance(value, str):
-        return "".join(ch if ch.isprintable() else " " if ch in "\n\t" else "" for ch in value)
+        return (
+            value
+            if value.isprintable()
+            else "".join(ch if ch.isprintable() else " " if ch in "\n\t" else "" for ch in value)
+        )
     if isinstance(value, Mapping):
         return {str(clean(str(key))): clean(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -169,19 +175,20 @@ def varying(records: Iterable[Record]) -> list[str]:
     ]
 
 
-def read_record(folder: Path) -> Record:
+def read_record(folder: Path, index: Index | None = None) -> Record:
     """One run's record.
 
     Args:
         folder: results/<experiment>/<run-id>.
+        index: of many records.
 
     Raises:
         StoreError: the files are damaged, or hold no configuration of a run.
     """
-    from lidcli.store.run import Run
+    from lidcli.store.index import Index
 
     try:
-        run = Run.open(folder)
+        run = (index or Index(None)).summary(folder)
         config, provenance = clean(run.config), clean(run.provenance)
         check_values(config, provenance)
         declare_stored(provenance.get("quantities", []))
@@ -208,7 +215,7 @@ def read_record(folder: Path) -> Record:
             other_splits=evaluation,
             curves=curves,
             facts=facts_of(provenance.get("facts"), names, settings, provenance),
-            held={clean(name): array.shape for name, array in run.arrays.items()},
+            held={clean(name): shape for name, shape in run.shapes.items()},
         )
         _ = record.method, record.data, record.seed
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -229,6 +236,7 @@ def collect(results: Path, experiments: Sequence[str] = ()) -> Collection:
     Returns:
         Records by experiment, data, method and seed, and a sentence for every run left out.
     """
+    from lidcli.store.index import Index
     from lidcli.store.run import find_runs
 
     kept: dict[tuple[str, str], Record] = {}
@@ -237,9 +245,10 @@ def collect(results: Path, experiments: Sequence[str] = ()) -> Collection:
     found = [path for name in names for path in find_runs(results, name)]
     shipped = [results / "published" / path.parent.name / path.name for path in found]
     folders = [*found, *(path for path in shipped if (path / "run.h5").is_file())]
+    index = Index.of(len(folders))
     for folder in dict.fromkeys(folders):
         try:
-            record = read_record(folder)
+            record = read_record(folder, index)
         except StoreError as error:
             warnings.append(clean(f"Left out: {error}"))
             continue

@@ -5,9 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lidcli.errors import StoreError
+
+if TYPE_CHECKING:
+    from lidcli.store.index import Index
 
 __all__ = ["Standing", "find_run", "find_runs", "standing", "state"]
 
@@ -30,8 +33,12 @@ class Standing(NamedTuple):
     folder: Path
 
 
-def state(folder: Path) -> str:
+def state(folder: Path, index: Index | None = None) -> str:
     """Where the run of a folder stands: new, partial, done or diverged.
+
+    Args:
+        folder: of the run.
+        index: of many records.
 
     Example:
         >>> state(Path("nowhere"))
@@ -42,13 +49,18 @@ def state(folder: Path) -> str:
     if not (folder / "run.h5").exists():
         return "new"
     try:
-        return STATES[Run.open(folder).status]
+        return STATES[Run.open(folder).status if index is None else index.status(folder)]
     except (StoreError, KeyError):
         return "partial"
 
 
 def standing(
-    results: Path, experiment: str, ids: Sequence[str], *, again: bool = False
+    results: Path,
+    experiment: str,
+    ids: Sequence[str],
+    *,
+    again: bool = False,
+    index: Index | None = None,
 ) -> Standing:
     """Where a run of an experiment stands, one's own before the one published.
 
@@ -57,6 +69,7 @@ def standing(
         experiment: the folder of this one below it.
         ids: of the run under every version of its identity, the present one first.
         again: whether not to look at what is published.
+        index: of many records.
 
     Example:
         >>> standing(Path("nowhere"), "demo", ["abc-s0"]).state
@@ -65,10 +78,10 @@ def standing(
     for name in ids:
         folder = results / experiment / name
         if (folder / "run.h5").exists():
-            return Standing(state(folder), folder)
+            return Standing(state(folder, index), folder)
     for name in () if again else ids:
         folder = results / "published" / experiment / name
-        if state(folder) == "done":
+        if state(folder, index) == "done":
             return Standing("published", folder)
     return Standing("new", results / experiment / ids[0])
 

@@ -23,7 +23,14 @@ from lidcli.errors import StoreError
 from lidcli.store.files import open_plain, reason, sync_folder, unwritable
 from lidcli.store.foreign import check_contents
 
-__all__ = ["SCHEMA_VERSION", "DamagedError", "open_read", "write_atomic", "write_temporary"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "DamagedError",
+    "checked_digest",
+    "open_read",
+    "write_atomic",
+    "write_temporary",
+]
 
 SCHEMA_VERSION = 1
 HEADER = 512
@@ -175,6 +182,26 @@ def open_read(
                 _check_schema(path, file)
                 check_contents(path, file, most_items)
                 yield file
+    except FileNotFoundError:
+        raise StoreError(f"There is no file {path}.") from None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {reason(error)}.") from error
+
+
+def checked_digest(path: Path, most_bytes: int | None = None) -> str:
+    """The SHA-256 that a file names, after checking that it is that of its bytes.
+
+    Args:
+        path, most_bytes: as of `open_read`.
+
+    Raises:
+        DamagedError, StoreError: as `open_read`, but for what is wrong with the contents.
+    """
+    try:
+        with open(open_plain(path, os.O_RDONLY, follow=True), "rb") as raw:
+            _check_bytes(path, raw, most_bytes)
+            raw.seek(0)
+            return raw.read(HEADER).rstrip(b"\0").decode()
     except FileNotFoundError:
         raise StoreError(f"There is no file {path}.") from None
     except OSError as error:

@@ -1,4 +1,4 @@
-"""One worker a run: an advisory lock that dies with the process that holds it."""
+"""One worker a run: an advisory lock that dies with its process, and a lease between machines."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import contextlib
 import errno
 import os
 import platform
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from lidcli.errors import LockedError, StoreError
+from lidcli.store import lease
 from lidcli.store.files import open_plain, unwritable
 
-__all__ = ["exclusive", "held_here"]
+__all__ = ["check_held", "exclusive", "held_here", "held_on_this_machine"]
 
-_held: set[Path] = set()
+TRIES, PAUSE = 3, 0.02
+"""Of a lock that another may only be looking at."""
+_held: dict[Path, lease.Lease] = {}
 
 
 def held_here(folder: Path) -> bool:
@@ -22,15 +26,56 @@ def held_here(folder: Path) -> bool:
     return folder.resolve() in _held
 
 
+def held_on_this_machine(folder: Path) -> bool:
+    """Whether a process of this machine holds the lock of a folder at this moment.
+
+    The lock is tried only where there is a lease of this machine, so that looking at many
+    folders hardly ever is in the way of who wants one.
+
+    Raises:
+        StoreError: its `.lock` is no plain file, or cannot be locked.
+
+    Example:
+        >>> held_on_this_machine(Path("nowhere"))
+        False
+    """
+    found = lease.read(folder)
+    if found is None or found.machine != lease.here():
+        return False
+    try:
+        descriptor = open_plain(folder / ".lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        _take(folder / ".lock", descriptor)
+    except LockedError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def check_held(folder: Path) -> None:
+    """Before something is written: see that a lock that this process has is still its own.
+
+    Raises:
+        LockedError: another machine took the run over.
+    """
+    mine = _held.get(folder.resolve())
+    if mine is not None:
+        lease.check(folder, mine)
+
+
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run's folder, and clear what a killed writer left there.
+    """Hold the lock and the lease of a run's folder, and clear what a killed writer left there.
 
     Args:
         folder: of the run; it must exist.
 
     Raises:
-        LockedError: another process holds it; the message names that process.
+        LockedError: another process holds it; the message names that process. One of another
+            machine is watched first, see `lidcli.store.lease`.
         StoreError: the folder is not writable, its `.lock` is no plain file (links are never
             followed), or the system or its file system has no locks.
     """
@@ -42,13 +87,14 @@ def exclusive(folder: Path) -> Iterator[None]:
     key = folder.resolve()
     try:
         _take(path, descriptor)
-        _held.add(key)
-        try:
-            _note_holder(descriptor)
-            _clear(folder)
-            yield
-        finally:
-            _held.discard(key)
+        with lease.hold(folder) as mine:
+            _held[key] = mine
+            try:
+                _note_holder(descriptor)
+                _clear(folder)
+                yield
+            finally:
+                del _held[key]
     finally:
         os.close(descriptor)
 
@@ -63,7 +109,14 @@ def _take(path: Path, descriptor: int) -> None:
             " lid works on Linux and macOS."
         ) from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for left in reversed(range(TRIES)):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not left:
+                    raise
+                time.sleep(PAUSE)
     except BlockingIOError:
         holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip("\0 \n")
         shown = "".join(letter for letter in holder if letter.isprintable())

@@ -16,7 +16,7 @@ from lidcli.store import checkpoints
 from lidcli.store.files import sync_folder, unwritable
 from lidcli.store.find import find_run, find_runs
 from lidcli.store.hdf5 import DamagedError, open_read, write_atomic
-from lidcli.store.lock import exclusive, held_here
+from lidcli.store.lock import check_held, exclusive, held_here
 from lidcli.store.record import (
     RECORD_BYTES,
     RECORD_ITEMS,
@@ -27,7 +27,7 @@ from lidcli.store.record import (
     small,
 )
 
-__all__ = ["STATUSES", "Run", "find_run", "find_runs"]
+__all__ = ["STATUSES", "Run", "check_owner", "find_run", "find_runs"]
 
 FILES = ("run.h5", "run.damaged.h5", checkpoints.NEWEST, checkpoints.PREVIOUS)
 
@@ -106,11 +106,7 @@ class Run:
         with open_read(path, most_bytes=RECORD_BYTES, most_items=RECORD_ITEMS) as file:
             record = Record.read(file)
             owner = str(record.identity["run"]) if record.identity is not None else None
-        if owner not in (None, _absolute(folder).name, folder.resolve().name):
-            raise StoreError(
-                f"{path} is the record of run {owner} and not of {_absolute(folder).name};"
-                " put it back, or remove it."
-            )
+        check_owner(folder, owner)
         return cls(folder, record, stamp)
 
     @property
@@ -118,6 +114,11 @@ class Run:
         """Whose record it is: the name of the folder that it was made in."""
         known = self._record.identity
         return _absolute(self.folder).name if known is None else str(known["run"])
+
+    @property
+    def identity(self) -> dict[str, Any] | None:
+        """Run and experiment as the record names them; None in old ones."""
+        return self._record.identity
 
     @property
     def config(self) -> dict[str, Any]:
@@ -169,7 +170,9 @@ class Run:
             ValueError: an array is too large or not of numbers, or the status is unknown.
             StoreError: the record cannot be written, or would be larger than lid reads; it is
                 as it was.
+            LockedError: another machine took the run over.
         """
+        check_held(self.folder)
         self._refresh()
         old = self._record
         split, scalars = evaluation or ("", {})
@@ -220,7 +223,9 @@ class Run:
 
         Raises:
             StoreError: it cannot be written; the checkpoints are as they were.
+            LockedError: another machine took the run over.
         """
+        check_held(self.folder)
         checkpoints.save(self.folder, self.run_id, tree, step)
 
     def load_checkpoint(self) -> tuple[Any, list[str]]:
@@ -280,6 +285,19 @@ class Run:
             sync_folder(self.folder)
         except OSError as error:
             raise unwritable(self.folder, error) from error
+
+
+def check_owner(folder: Path, owner: str | None) -> None:
+    """Check that a record lies in the folder of the run that it names.
+
+    Raises:
+        StoreError: it is another run's.
+    """
+    if owner not in (None, _absolute(folder).name, folder.resolve().name):
+        raise StoreError(
+            f"{folder / 'run.h5'} is the record of run {owner} and not of"
+            f" {_absolute(folder).name}; put it back, or remove it."
+        )
 
 
 def _stamp(path: Path) -> tuple[int, int]:

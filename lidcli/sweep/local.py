@@ -1,18 +1,22 @@
-"""The engine of one machine: a process a run, as many at a time as there are slots."""
+"""The engine of one machine: as many runs at a time as there are slots, a worker each."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import signal
-from collections.abc import Iterator, Sequence
+import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
+from lidcli.store.index import Index
 from lidcli.sweep.pool import Pool, Worker
-from lidcli.sweep.queue import Job, Outcome, settled
+from lidcli.sweep.queue import Job, Outcome, elsewhere, settled
+from lidcli.sweep.received import received
 
 __all__ = ["Watcher", "find_device", "run_local", "slots", "usable_cores"]
 
@@ -34,8 +38,12 @@ class Watcher(Protocol):
         """A run ended, in whatever way; without a slot it needed no worker."""
         ...
 
+    def again(self, outcome: Outcome, slot: int) -> None:
+        """A run failed in its slot and is tried again later."""
+        ...
+
     def stopping(self, running: int) -> None:
-        """A signal came and was passed on to the running workers."""
+        """A signal came, or the time is up, and was passed on to the running workers."""
         ...
 
 
@@ -94,22 +102,6 @@ def slots(device: str, gpus: int, *, workers: int | None, threads: int, per_gpu:
     return (devices * per_gpu)[:workers]
 
 
-@contextlib.contextmanager
-def _received() -> Iterator[list[int]]:
-    """The SIGINT and SIGTERM that came while the block ran."""
-    signals: list[int] = []
-
-    def note(signum: int, frame: FrameType | None) -> None:
-        signals.append(signum)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 class _Sweep:
     """Which jobs wait, which slots are free, and how the other jobs ended.
 
@@ -120,6 +112,8 @@ class _Sweep:
         watcher: hears how it goes.
         signals: that came so far.
         fail_fast: whether the first failure stops the others.
+        retries: further attempts at a run that failed.
+        until: when the others are stopped, by `time.monotonic`.
     """
 
     def __init__(
@@ -129,10 +123,16 @@ class _Sweep:
         pool: Pool,
         watcher: Watcher,
         signals: Sequence[int],
+        *,
         fail_fast: bool,
+        retries: int,
+        until: float,
     ) -> None:
         self.jobs, self.devices, self.pool = jobs, devices, pool
         self.watcher, self.signals, self.fail_fast = watcher, signals, fail_fast
+        self.retries, self.until = retries, until
+        self.index = Index.of(len(jobs))
+        self.begun: Counter[int] = Counter()
         self.waiting = list(reversed(jobs))
         self.free = list(reversed(range(len(devices))))
         self.ended: dict[int, Outcome] = {}
@@ -147,13 +147,16 @@ class _Sweep:
         """Begin waiting jobs while slots are free; what is settled already needs none."""
         while self.waiting and self.free and not self.ending:
             job = self.waiting.pop()
-            known = None if self.pool.restart else settled(job)
+            begun = self.begun[id(job)]
+            known = None if self.pool.restart and not begun else settled(job, self.index)
+            known = known or elsewhere(job)
             if known is not None:
                 self._finish(known, None)
                 continue
             slot = self.free.pop()
+            self.begun[id(job)] += 1
             self.watcher.started(job, slot)
-            self.pool.start(job, slot, self.devices[slot])
+            self.pool.start(job, slot, self.devices[slot], again=begun > 0)
 
     def hear(self, worker: Worker) -> None:
         """Tell the watcher what a worker says, and take leave of it after its last word."""
@@ -161,22 +164,49 @@ class _Sweep:
         for event in said or ():
             if event["event"] == "end":
                 worker.end = event
-            else:
+            elif event["event"] == "over":
+                worker.over = event["code"]
+            elif worker.job is not None:
                 self.watcher.event(worker.job, worker.slot, event)
         if said is None:
             outcome = self.pool.remove(worker, self.ending)
+        elif worker.job is not None and worker.over is not None:
+            outcome = self.pool.finish(worker, self.ending)
+        else:
+            return
+        if outcome is not None:
             self.free.append(worker.slot)
-            self._finish(outcome, worker.slot)
-            if outcome.failed and self.fail_fast and not self.given_up:
-                self.given_up = True
-                self.pool.send(signal.SIGTERM)
+            self._end(outcome, worker.slot)
+
+    def _end(self, outcome: Outcome, slot: int) -> None:
+        """Take note of how an attempt at a run ended."""
+        tried = self.begun[id(outcome.job)]
+        if outcome.failed and not outcome.lasting and tried <= self.retries and not self.ending:
+            self.waiting.insert(0, outcome.job)
+            self.watcher.again(outcome, slot)
+            return
+        self._finish(outcome, slot)
+        if outcome.failed and self.fail_fast:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Stop the others after a checkpoint, once."""
+        if not self.given_up:
+            self.given_up = True
+            self.pool.send(signal.SIGTERM)
+
+    def look_at_the_clock(self) -> None:
+        """Stop the others if the time is up."""
+        if time.monotonic() >= self.until and not self.ending:
+            self._give_up()
+            self.watcher.stopping(len(self.pool.busy))
 
     def pass_on(self) -> None:
         """Send the workers the signals that came since the last call, the third as a kill."""
         while self.passed_on < len(self.signals):
             self.pool.send(self.signals[self.passed_on] if self.passed_on < 2 else signal.SIGKILL)
             self.passed_on += 1
-            self.watcher.stopping(len(self.pool.workers))
+            self.watcher.stopping(len(self.pool.busy))
 
     def outcomes(self) -> list[Outcome]:
         """Of every job, in order."""
@@ -197,8 +227,10 @@ def run_local(
     watcher: Watcher,
     restart: bool = False,
     fail_fast: bool = False,
+    retries: int = 0,
+    until: float = math.inf,
 ) -> tuple[list[Outcome], int | None]:
-    """Do the jobs, each in a process of its own.
+    """Do the jobs, each in a process of its own, which a kept worker makes.
 
     A run that fails, or whose process is lost, does not stop the others. SIGINT and SIGTERM are
     passed on to the workers, which stop after a checkpoint; a second one stops them at once, a
@@ -213,14 +245,27 @@ def run_local(
         watcher: hears how it goes.
         restart: whether to discard what there is of each run.
         fail_fast: whether the first failure stops the others, after a checkpoint.
+        retries: further attempts at a run that failed in a way that need not last, after the
+            others; they go on from its checkpoint.
+        until: when every run is stopped after a checkpoint, by `time.monotonic`.
 
     Returns:
         The outcome of each job, in order, and the signal that ended the sweep, if one did.
     """
     pool = Pool(threads, experiment, results, restart)
-    with _received() as signals, contextlib.closing(pool):
-        sweep = _Sweep(jobs, devices, pool, watcher, signals, fail_fast)
-        while pool.workers or (sweep.waiting and not sweep.ending):
+    with received() as signals, contextlib.closing(pool):
+        sweep = _Sweep(
+            jobs,
+            devices,
+            pool,
+            watcher,
+            signals,
+            fail_fast=fail_fast,
+            retries=retries,
+            until=until,
+        )
+        while pool.busy or (sweep.waiting and not sweep.ending):
+            sweep.look_at_the_clock()
             sweep.start()
             for key, _ in pool.pipes.select(TICK):
                 sweep.hear(key.data)

@@ -1,4 +1,4 @@
-"""The processes of a sweep, one a run, and what they say."""
+"""The workers of a sweep, a process each that is kept from run to run, and what they say."""
 
 from __future__ import annotations
 
@@ -15,29 +15,47 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-import lidcli
-from lidcli.config.kinds import allowed
+from lidcli.sweep.memory import ADVICE, kills
+from lidcli.sweep.orders import THREAD_VARIABLES, environment, order
 from lidcli.sweep.queue import Job, Outcome, note_failure
 
 __all__ = ["THREAD_VARIABLES", "Pool", "Worker"]
 
 GRACE = 5.0
 WORKER = "lidcli.sweep.worker"
-ROOT = str(Path(lidcli.__file__).resolve().parents[1])
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+LOG = 1 << 16
+"""Bytes that are read of what a run printed, the last ones."""
 
 
 @dataclass
 class Worker:
-    """One running process."""
+    """One process, and the job that it does at present.
 
-    job: Job
+    `over` is the exit code of the job's own process, once that has ended.
+    """
+
     slot: int
     process: subprocess.Popen[bytes]
     errors: IO[bytes]
-    started: float = field(default_factory=time.monotonic)
+    job: Job | None = None
+    started: float = 0.0
     rest: bytes = b""
     end: dict[str, Any] | None = None
+    over: int | None = None
+    mark: int = 0
+    killed: int = field(default_factory=kills)
+
+    def begin(self, job: Job, order: dict[str, Any]) -> bool:
+        """Give an order for a job; false where the process is gone."""
+        self.job, self.started, self.end, self.over = job, time.monotonic(), None, None
+        self.mark, self.killed = os.fstat(self.errors.fileno()).st_size, kills()
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(order).encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            return False
+        return True
 
     def events(self) -> list[dict[str, Any]] | None:
         """What the worker said since the last call, or None when it said its last word."""
@@ -48,32 +66,57 @@ class Worker:
         *lines, self.rest = (self.rest + block).split(b"\n")
         return [json.loads(line) for line in lines]
 
-    def outcome(self, stopped: bool) -> Outcome:
-        """How the process ended, which it may not have been able to say."""
-        code = self.process.wait()
+    def signal(self, signum: int) -> None:
+        """Send a signal to the worker and to its run."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signum)
+
+    def leave(self) -> int:
+        """Wait for the process to end, now that it said its last word; its exit code."""
         assert self.process.stdout is not None
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        code = self.process.wait()
         self.process.stdout.close()
-        self.errors.seek(0)
-        details = self.errors.read().decode(errors="replace").strip()
-        self.errors.close()
+        return code
+
+    def outcome(self, code: int, stopped: bool) -> Outcome:
+        """How the job ended, which its process may not have been able to say.
+
+        Args:
+            code: of the process that did it.
+            stopped: whether it was told to.
+        """
+        assert self.job is not None
+        size = os.fstat(self.errors.fileno()).st_size
+        first = max(self.mark, size - LOG)
+        details = os.pread(self.errors.fileno(), size - first, first)
+        log = details.decode(errors="replace").strip()
         seconds = time.monotonic() - self.started
-        if self.end is not None:
-            return Outcome(self.job, self.end["status"], self.end["message"], seconds, details)
+        end = self.end
+        if end is not None:
+            last = bool(end.get("lasting"))
+            return Outcome(self.job, end["status"], end["message"], seconds, log, last)
         if stopped:
-            return Outcome(self.job, "interrupted", "Stopped before it began.", seconds, details)
-        if code < 0:
-            message = f"Its process was killed by {signal.Signals(-code).name}"
-            message += " (out of memory, perhaps)" if code == -signal.SIGKILL else ""
-        else:
-            message = f"Its process ended with code {code}"
-            message += f": {details.splitlines()[-1]}" if details else ""
-        message += "; the same sweep takes the run up again."
+            return Outcome(self.job, "interrupted", "Stopped before it began.", seconds, log)
+        message = f"{self._lost(code, log)}; the same sweep takes the run up again."
         note_failure(self.job.folder, message)
-        return Outcome(self.job, "failed", message, seconds, details)
+        return Outcome(self.job, "failed", message, seconds, log)
+
+    def _lost(self, code: int, log: str) -> str:
+        """Why a process ended without a word."""
+        if code == -signal.SIGKILL and kills() > self.killed:
+            return f"Its process was killed because memory ran out: {ADVICE}"
+        if code == -signal.SIGKILL:
+            return "Its process was killed by SIGKILL (out of memory, perhaps)"
+        if code < 0:
+            return f"Its process was killed by {signal.Signals(-code).name}"
+        return f"Its process ended with code {code}" + (f": {log.splitlines()[-1]}" if log else "")
 
 
 class Pool:
-    """The running workers, and the pipe of each."""
+    """The workers, at work or waiting for more, and the pipe of each."""
 
     def __init__(self, threads: int, experiment: str, results: Path, restart: bool) -> None:
         self.threads, self.restart = threads, restart
@@ -81,58 +124,89 @@ class Pool:
         self.workers: list[Worker] = []
         self.pipes = selectors.DefaultSelector()
 
-    def start(self, job: Job, slot: int, device: str) -> None:
-        """Start a run's process in a session of its own, so that a terminal's Ctrl-C spares it."""
-        config = job.config.document()
-        config["runtime"] |= {"device": device, "threads": self.threads}
-        order = {
-            "config": config,
-            "results": str(self.results),
-            "experiment": self.experiment,
-            "restart": self.restart,
-            "allowed": allowed(),
-            "argv": sys.argv,
-        }
-        path = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
+    @property
+    def busy(self) -> list[Worker]:
+        """Those at work."""
+        return [worker for worker in self.workers if worker.job is not None]
+
+    def start(self, job: Job, slot: int, device: str, *, again: bool = False) -> None:
+        """Let the worker of a slot do a job, a new one where there is none.
+
+        Args:
+            job: the run.
+            slot: free.
+            device: of the slot.
+            again: whether the sweep has begun the run before, so that nothing is discarded.
+        """
+        document = order(
+            job,
+            results=self.results,
+            experiment=self.experiment,
+            device=device,
+            threads=self.threads,
+            restart=self.restart and not again,
+        )
+        kept = next((worker for worker in self.workers if worker.slot == slot), None)
+        if kept is not None and kept.begin(job, document):
+            return
+        if kept is not None:
+            self._forget(kept)
+            kept.errors.close()
+        self._spawn(slot).begin(job, document)
+
+    def _spawn(self, slot: int) -> Worker:
+        """A worker in a session of its own, so that a terminal's Ctrl-C spares it."""
         errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with its worker)
         process = subprocess.Popen(
             [sys.executable, "-m", WORKER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=os.environ
-            | dict.fromkeys(THREAD_VARIABLES, str(self.threads))
-            | {"PYTHONPATH": path},
+            env=os.environ | environment(self.threads),
             start_new_session=True,
         )
-        worker = Worker(job, slot, process, errors)
+        worker = Worker(slot, process, errors)
         self.workers.append(worker)
-        assert process.stdin is not None
         assert process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(order).encode())
-            process.stdin.close()
         self.pipes.register(process.stdout, selectors.EVENT_READ, worker)
+        return worker
 
     def send(self, signum: int) -> None:
-        """Pass a signal on to every worker."""
-        for worker in self.workers:
-            worker.process.send_signal(signum)
+        """Pass a signal on to every worker that has a run."""
+        for worker in self.busy:
+            worker.signal(signum)
 
-    def remove(self, worker: Worker, stopped: bool) -> Outcome:
-        """Take leave of a worker that has said its last word."""
+    def finish(self, worker: Worker, stopped: bool) -> Outcome:
+        """The outcome of a job that is over; its worker waits for another."""
+        assert worker.over is not None
+        outcome = worker.outcome(worker.over, stopped)
+        worker.job = None
+        return outcome
+
+    def remove(self, worker: Worker, stopped: bool) -> Outcome | None:
+        """Take leave of a worker that has said its last word; the outcome of its job, if any."""
+        code = self._forget(worker)
+        outcome = worker.outcome(code, stopped) if worker.job is not None else None
+        worker.errors.close()
+        return outcome
+
+    def _forget(self, worker: Worker) -> int:
         self.pipes.unregister(worker.process.stdout)  # type: ignore[arg-type]
         self.workers.remove(worker)
-        return worker.outcome(stopped)
+        return worker.leave()
 
     def close(self) -> None:
-        """Stop whatever still runs; only an error in the sweep itself leaves anything."""
+        """Dismiss the workers, and stop whatever still runs after an error in the sweep itself."""
         self.send(signal.SIGTERM)
         last = time.monotonic() + GRACE
+        for worker in self.workers:
+            assert worker.process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                worker.process.stdin.close()
         for worker in self.workers:
             try:
                 worker.process.wait(max(0.0, last - time.monotonic()))
             except subprocess.TimeoutExpired:
-                worker.process.kill()
+                worker.signal(signal.SIGKILL)
                 worker.process.wait()
         self.pipes.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import re
 import shlex
 import time
 from collections import Counter
@@ -17,9 +19,12 @@ from lidcli.config.parse import UnreadableError, parse
 from lidcli.config.plan import Plan
 from lidcli.config.run import RunConfig
 from lidcli.config.sections import KINDS
-from lidcli.errors import ConfigError, LidError, LockedError, StoreError
+from lidcli.errors import ConfigError, LidError, StoreError
+from lidcli.store import lease
 from lidcli.store.find import Standing, standing, state
-from lidcli.store.lock import exclusive
+from lidcli.store.index import Index
+from lidcli.store.lease import Watch
+from lidcli.store.lock import held_on_this_machine
 from lidcli.store.run import Run
 
 __all__ = [
@@ -27,9 +32,11 @@ __all__ = [
     "Outcome",
     "await_others",
     "count",
+    "elsewhere",
     "has",
     "is_locked",
     "note_failure",
+    "parse_duration",
     "parse_shard",
     "settled",
     "shard",
@@ -57,7 +64,8 @@ class Outcome:
     """How a run ended: complete, published, diverged, failed, interrupted, locked or waiting.
 
     `published` runs were not repeated, `locked` ones are in another process's hands, `waiting`
-    ones were never started.
+    ones were never started. `details` is what the run printed, and `lasting` says that another
+    attempt would end the same way.
     """
 
     job: Job
@@ -65,6 +73,12 @@ class Outcome:
     message: str = ""
     seconds: float = 0.0
     details: str = field(default="", repr=False)
+    lasting: bool = False
+
+    @property
+    def last_line(self) -> str:
+        """The last line that the run printed."""
+        return next(reversed(self.details.split("\n")), "").strip()
 
     @property
     def failed(self) -> bool:
@@ -102,9 +116,11 @@ def survey(
         restart: whether everything there is will be discarded.
         again: whether published runs are done here too.
     """
-    jobs = []
+    jobs, index = [], Index.of(len(plan.runs))
     for config in plan.runs:
-        found = standing(results, plan.experiment, identities(config), again=again or restart)
+        found = standing(
+            results, plan.experiment, identities(config), again=again or restart, index=index
+        )
         if restart:
             found = Standing("new", results / plan.experiment / config.run_id)
         keys = [key for key in grid if has(config, key)]
@@ -114,35 +130,46 @@ def survey(
     return jobs
 
 
-def settled(job: Job) -> Outcome | None:
+def settled(job: Job, index: Index | None = None) -> Outcome | None:
     """The outcome of a run that needs no worker: done, published, or sure to diverge again.
 
     A run on a file of the user's gets a worker, which looks whether the file is still the same.
+
+    Args:
+        job: the run.
+        index: of many records.
     """
     if job.state == "published":
         return Outcome(job, "published")
-    now = state(job.folder)
+    now = state(job.folder, index)
     if now not in ("done", "diverged"):
         return None
     data = job.config.data
     if now == "done" and (getattr(data, "path", None) is not None or ":" in data.kind):
         return None
-    run = Run.open(job.folder)
     if now == "done":
         return Outcome(job, "complete")
-    message = f"{run.provenance.get('message', '')} --restart discards the run."
+    message = f"{Run.open(job.folder).provenance.get('message', '')} --restart discards the run."
     return Outcome(job, "diverged", message.strip())
 
 
 def is_locked(job: Job) -> bool:
-    """Whether another process is working on a run at this moment."""
+    """Whether another process of this machine is working on a run at this moment."""
     try:
-        with exclusive(job.folder):
-            return False
-    except LockedError:
-        return True
+        return held_on_this_machine(job.folder)
     except StoreError:
         return False
+
+
+def elsewhere(job: Job) -> Outcome | None:
+    """The outcome of a run that another machine has, or had when it died; `await_others` tells."""
+    try:
+        held = lease.read(job.folder)
+    except StoreError:
+        return None
+    if held is None or held.machine == lease.here():
+        return None
+    return Outcome(job, "locked", f"Run {job.folder.name} is being worked on by {held}.")
 
 
 def count(words: Iterable[str], order: Sequence[str]) -> str:
@@ -170,6 +197,26 @@ def parse_shard(text: str) -> tuple[int, int]:
     if index.isdecimal() and number.isdecimal() and 1 <= int(index) <= int(number):
         return int(index), int(number)
     raise ConfigError(f"--shard is written i/n, from 1/n to n/n, not {text!r}.")
+
+
+UNITS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0}
+
+
+def parse_duration(text: str) -> float:
+    """The seconds of `2h`, `90m`, `1h30m`, `45s` or `1d`.
+
+    Raises:
+        ConfigError: the text is no such time, or none at all.
+
+    Example:
+        >>> parse_duration("1h30m")
+        5400.0
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)([dhms])", text)
+    seconds = sum(float(number) * UNITS[unit] for number, unit in parts)
+    if "".join(number + unit for number, unit in parts) != text or not 0 < seconds < math.inf:
+        raise ConfigError(f"A time is written like 2h, 90m, 1h30m or 45s, not {text!r}.")
+    return seconds
 
 
 def shard(items: Sequence[T], text: str) -> list[T]:
@@ -227,19 +274,43 @@ def train_command(
     return shlex.join(words)
 
 
-def await_others(jobs: Sequence[Job], patience: bool) -> bool:
+def await_others(
+    jobs: Sequence[Job], patience: bool, *, until: float = math.inf, watch: Watch | None = None
+) -> bool:
     """Whether a run that another process was working on is free, or done, now.
+
+    A run of another machine is looked at until its holder is seen to be alive, or has been
+    silent for so long that it counts as dead and its lease is removed.
 
     Args:
         jobs: such runs.
         patience: whether to wait until one is.
+        until: when to give up waiting, by `time.monotonic`.
+        watch: what is known of other machines from earlier calls.
     """
+    watch = watch or Watch()
     while True:
-        if not all(is_locked(job) for job in jobs):
+        states = [_hands(job, watch) for job in jobs]
+        if "free" in states:
             return True
-        if not patience:
+        if (not patience and "unknown" not in states) or time.monotonic() >= until:
             return False
         time.sleep(POLL)
+
+
+def _hands(job: Job, watch: Watch) -> str:
+    """Whether a run is free or held, or its holder not known well enough yet."""
+    if is_locked(job):
+        return "held"
+    try:
+        found = watch.look(job.folder)
+        dead = watch.lease(job.folder)
+        if found == "silent" and dead is not None:
+            lease.displace(job.folder, dead)
+            return "free"
+    except StoreError:
+        return "free"
+    return found
 
 
 def note_failure(folder: Path, message: str) -> None:

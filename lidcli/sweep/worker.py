@@ -1,23 +1,52 @@
-"""One run in a process of its own: a job as JSON on stdin, events as JSON lines on stdout."""
+"""A worker of a sweep: jobs as JSON lines on stdin, events as JSON lines on stdout.
+
+It imports once what a run needs and then forks for every job, so that each run has a process of
+its own: its memory goes back, its crash is its own, and it begins in the state of a fresh one.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import importlib
 import json
 import os
 import signal
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from lidcli.config.kinds import allow
 from lidcli.config.run import RunConfig
-from lidcli.errors import DivergedError, Interrupted, LidError, LockedError
+from lidcli.errors import (
+    ConfigError,
+    DataError,
+    DivergedError,
+    Interrupted,
+    LidError,
+    LockedError,
+)
+from lidcli.sweep.memory import ADVICE
 
-__all__ = ["main"]
+__all__ = ["Reporter", "main", "work"]
 
 STEP_SECONDS = 0.5
+KEPT = sys.platform == "linux"
+"""Whether a worker forks: where system libraries have threads of their own it must not."""
+NEEDED = (
+    "lidcli.training.lifecycle",
+    "lidcli.training.gradient",
+    "lidcli.data.registry",
+    "sklearn.metrics",
+    "torch._decomp.decompositions_for_jvp",
+    "torch._dynamo",
+)
+"""What most runs import sooner or later."""
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Reporter:
@@ -40,7 +69,7 @@ class Reporter:
                 os.write(self._pipe, line.encode())
         except BrokenPipeError:
             self._heard = False
-            if event != "end":
+            if event not in ("end", "over"):
                 os.kill(os.getpid(), signal.SIGTERM)
 
     def start(self, facts: dict[str, Any]) -> None:
@@ -64,12 +93,12 @@ class Reporter:
 
 
 def work(job: dict[str, Any], reporter: Reporter) -> None:
-    """Do one job and report its end."""
+    """Do one job and report its end, and whether another attempt would end the same way."""
     started = time.monotonic()
 
-    def end(status: str, message: str = "") -> None:
+    def end(status: str, message: str = "", lasting: bool = False) -> None:
         seconds = time.monotonic() - started
-        reporter.say("end", status=status, message=message, seconds=seconds)
+        reporter.say("end", status=status, message=message, seconds=seconds, lasting=lasting)
 
     try:
         from lidcli.training.lifecycle import execute
@@ -87,25 +116,89 @@ def work(job: dict[str, Any], reporter: Reporter) -> None:
     except LockedError as error:
         end("locked", str(error))
     except DivergedError as error:
-        end("diverged", str(error))
+        end("diverged", str(error), lasting=True)
     except LidError as error:
-        end("failed", str(error))
-    except MemoryError:
-        end("failed", "Out of memory; try a smaller --set runtime.batch=...")
+        end("failed", str(error), lasting=isinstance(error, ConfigError | DataError))
     except Exception as error:
         traceback.print_exc()
-        end("failed", f"{type(error).__name__}: {error}")
+        if isinstance(error, MemoryError) or "memory" in str(error).lower():
+            end("failed", f"Out of memory; {ADVICE}.")
+        else:
+            end("failed", f"{type(error).__name__}: {error}")
     else:
         end("complete")
 
 
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """Keep signals waiting while a run's process is made."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+
+
+def _spared(signum: int, frame: FrameType | None) -> None:
+    """The worker itself outlives the signals that its run hears."""
+
+
+def _alone(job: dict[str, Any], pipe: int) -> int:
+    """Do a job in a process of its own.
+
+    Returns:
+        Its exit code, negative where a signal ended it.
+    """
+    with _held_back():
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        else:
+            for signum in STOPS:
+                signal.signal(signum, _spared)
+            for signum in signal.sigpending() & set(STOPS):
+                os.kill(child, signum)
+    if child == 0:
+        _leave(job, pipe)
+    _, status = os.waitpid(child, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _leave(job: dict[str, Any], pipe: int) -> None:
+    """Do a job as a run's own process, and end it without the worker's cleaning up."""
+    code = 1
+    try:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        work(job, Reporter(pipe))
+        code = 0
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
 def main() -> None:
-    """Read a job from stdin and do it; whatever else is printed goes to stderr."""
+    """Do the jobs that come on stdin; whatever else is printed goes to stderr."""
     pipe = os.dup(1)
     os.dup2(2, 1)
-    job = json.load(sys.stdin)
-    sys.argv = job["argv"]
-    work(job, Reporter(pipe))
+    if KEPT:
+        for name in NEEDED:
+            importlib.import_module(name)
+        gc.collect()
+        gc.freeze()
+    for line in sys.stdin:
+        job = json.loads(line)
+        sys.argv = job["argv"]
+        if not KEPT:
+            work(job, Reporter(pipe))
+            return
+        Reporter(pipe).say("over", code=_alone(job, pipe))
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from typing import Any
+
+import torch
 
 from lidcli.config.run import RunConfig
 from lidcli.config.sections import Inference
@@ -11,12 +15,17 @@ from lidcli.metrics.evaluation import Evaluation
 from lidcli.metrics.own import measure_own
 from lidcli.training.build import build, parameter_counts
 from lidcli.training.device import pick_device
+from lidcli.training.guard import Guard
 from lidcli.training.loop import Progress, Trainer
 from lidcli.training.measure import measure_latent
 from lidcli.training.procedure import Job
 from lidcli.training.sources import split_of
+from lidcli.training.updates import Joint
 
 __all__ = ["Gradient"]
+
+REHEARSED = 4
+"""Batches that are looked at before training."""
 
 
 class Gradient:
@@ -39,6 +48,28 @@ class Gradient:
     def parameters(self) -> dict[str, int]:
         """Trainable parameters of decoder, posterior and the whole."""
         return parameter_counts(self.model)
+
+    def rehearsal(self) -> Callable[[int], object]:
+        """A step as training does it, on the first batches; the weights change.
+
+        Where a step has inner ones, as Lagging's, one of those stands for it.
+        """
+        training = self.config.train
+        assert training is not None
+        source = split_of(self.data, "train", training.batch_size)
+        epoch = source.epoch(torch.Generator().manual_seed(self.config.seed))
+        batches = [x.to(self.device) for x in itertools.islice(epoch, REHEARSED)]
+        guard = Guard(self.device)
+        update = self.config.inference.update(training, self.model, source.batches, guard)
+        self.model.train()
+
+        def step(index: int) -> object:
+            x = batches[index % len(batches)]
+            if isinstance(update, Joint):
+                return Joint.step(update, x, 0, lambda: x)
+            return update.step(x, 0, lambda: x)
+
+        return step
 
     def fit(self, job: Job) -> float:
         """Train to the end, in seconds over all sessions."""
@@ -68,7 +99,8 @@ class Gradient:
         )
         state, warnings = run.load_checkpoint()
         if state is None:
-            config.model.begin(self.model, self.data, config.seed)
+            with job.stop.at_once():
+                config.model.begin(self.model, self.data, config.seed)
         else:
             with run.fitting():
                 trainer.restore(state)

@@ -13,7 +13,7 @@ import torch
 
 from lidcli.config.run import RunConfig
 from lidcli.data.dataset import Dataset
-from lidcli.errors import DataError, DivergedError, Interrupted, StoreError
+from lidcli.errors import DataError, DivergedError, Interrupted, LockedError, StoreError
 from lidcli.metrics.evaluation import Evaluation
 from lidcli.store.digest import digest
 from lidcli.store.hdf5 import DamagedError
@@ -22,6 +22,7 @@ from lidcli.training.loop import Observer
 from lidcli.training.procedure import Job, Procedure, procedure
 from lidcli.training.provenance import describe, peak_memory_mb
 from lidcli.training.signals import StopRequest
+from lidcli.training.threads import settle
 
 __all__ = ["evaluate_run", "execute", "run_folder"]
 
@@ -79,8 +80,12 @@ def execute(
     if finished is not None:
         _check_data(finished, data)
         return finished
-    torch.manual_seed(config.seed)
-    made = procedure(config, data)
+
+    def make() -> Procedure:
+        torch.manual_seed(config.seed)
+        return procedure(config, data)
+
+    made = make()
     first = {"experiment": experiment}
     run = Run.create(folder, config.document(), first)
     with run.lock():
@@ -90,6 +95,8 @@ def execute(
         if run.status == "complete":
             return run
         try:
+            _check_data(run, data)
+            made = settle(config, run, made, make)
             _fit_and_measure(config, run, made, data, observer)
         except Interrupted:
             _close(run, "interrupted", "stopped by a signal")
@@ -103,9 +110,10 @@ def execute(
     return run
 
 
-def _prepare(config: RunConfig) -> None:
-    if config.runtime.threads is not None:
-        torch.set_num_threads(config.runtime.threads)
+def _prepare(config: RunConfig, threads: int | None = None) -> None:
+    wanted = config.runtime.threads or threads
+    if wanted is not None:
+        torch.set_num_threads(wanted)
 
 
 def _check_data(run: Run, data: Dataset) -> None:
@@ -138,23 +146,18 @@ def _close(run: Run, status: str, message: str) -> None:
     """Note how a run ended, if its folder can still be written."""
     try:
         run.update(provenance={"status": status, "message": message})
-    except StoreError:
+    except (StoreError, LockedError):
         return
 
 
 def _fit_and_measure(
     config: RunConfig, run: Run, made: Procedure, data: Dataset, observer: Observer
 ) -> None:
-    _check_data(run, data)
-    threads = run.provenance.get("threads")
-    if threads is not None and config.runtime.threads is None:
-        torch.set_num_threads(threads)
     here = describe(made.device)
     known = getattr(data, "ceiling", None)
     run.update(
         provenance={
             **here,
-            "threads": torch.get_num_threads(),
             "sessions": [*run.provenance.get("sessions", []), here],
             "status": "running",
             "message": "",
@@ -231,7 +234,7 @@ def evaluate_run(run: Run, config: RunConfig) -> Evaluation:
         StoreError: the run is not finished, or its weights are not those its record names.
         DataError: the data are not those it was trained on.
     """
-    _prepare(config)
+    _prepare(config, run.provenance.get("threads"))
     data: Dataset = config.data.build()
     _check_data(run, data)
     with run.lock():

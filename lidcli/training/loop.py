@@ -119,17 +119,26 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Everything a later process needs to go on exactly from here."""
-        cuda = self.device.type == "cuda"
         return {
             "model": self.model.state_dict(),
             "best": self.best,
             "update": self.update.state(),
             "progress": vars(self.progress),
-            "rng": {
-                "cpu": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
-            },
+            "rng": self._generators(),
         }
+
+    def _generators(self) -> dict[str, Tensor | None]:
+        """The states of torch's own generators."""
+        cuda = self.device.type == "cuda"
+        return {
+            "cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
+        }
+
+    def _set_generators(self, states: dict[str, Any]) -> None:
+        torch.set_rng_state(states["cpu"])
+        if self.device.type == "cuda" and states["cuda"] is not None:
+            torch.cuda.set_rng_state(states["cuda"], self.device)
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a state that `state` gave."""
@@ -137,9 +146,7 @@ class Trainer:
         self.update.restore(state["update"])
         self.best = {name: value.to(self.device) for name, value in state["best"].items()}
         self.progress = Progress(**state["progress"])
-        torch.set_rng_state(state["rng"]["cpu"])
-        if self.device.type == "cuda" and state["rng"]["cuda"] is not None:
-            torch.cuda.set_rng_state(state["rng"]["cuda"], self.device)
+        self._set_generators(state["rng"])
 
     def run(self) -> None:
         """Train from the current progress to the end, then take up the best weights.
@@ -180,8 +187,19 @@ class Trainer:
                 progress.sums = sums.tolist()
                 self._checkpoint_if_due()
         if (progress.epoch + 1) % config.validate_every == 0 or progress.epoch + 1 == config.epochs:
-            elbo, kl = (sums / len(self.train)).tolist()
+            progress.sums = sums.tolist()
+            self._validate_or_stop()
+
+    def _validate_or_stop(self) -> None:
+        """Validate; a signal ends that at once, and the next session validates first."""
+        generators = self._generators()
+        elbo, kl = (total / len(self.train) for total in self.progress.sums)
+        try:
             self._validate(elbo, kl)
+        except Interrupted:
+            self._set_generators(generators)
+            self._checkpoint()
+            raise
 
     def _step(self, x: Batch) -> Tensor:
         """One update; returns the batch's ELBO and KL, detached."""
@@ -198,7 +216,7 @@ class Trainer:
         self.guard.flush(progress.step, self.model)
         self.model.eval()
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
+        with self.stop.at_once(), torch.random.fork_rng(devices):
             torch.manual_seed(VALIDATION_SEED)
             measured = bounds(self.model, self.valid, VALIDATION_DRAWS, config.runtime.batch)
             latent = measured.q_c is None and self.model.latent > 0
@@ -235,7 +253,7 @@ class Trainer:
         name = f"valid/mi/{self.model.facts().judged}"
         if name not in record:
             devices = [self.device] if self.device.type == "cuda" else []
-            with torch.random.fork_rng(devices):
+            with self.stop.at_once(), torch.random.fork_rng(devices):
                 torch.manual_seed(VALIDATION_SEED)
                 batch = self.config.runtime.batch
                 measured = information.continuous_mi(self.model, self.valid, MI_OUTER, batch)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 
 from lidcli.errors import Interrupted
@@ -39,6 +41,21 @@ class StopRequest:
     ) -> None:
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)  # type: ignore[arg-type]
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Let a signal end the block where it is; nothing of the block may be kept then.
+
+        Raises:
+            Interrupted: a signal came, in the block or before it.
+        """
+        self.immediate = True
+        try:
+            if self.signum is not None:
+                raise Interrupted(self.signum)
+            yield
+        finally:
+            self.immediate = False
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is not None or self.immediate:

@@ -195,8 +195,8 @@ class Lagging(Joint):
         """Leave the aggressive phase when the information no longer rises."""
         if not self.aggressive:
             return
-        self.epochs += 1
         now, most = mi(), self.settings.aggressive_epochs
+        self.epochs += 1
         self.aggressive = now >= self.best and (most is None or self.epochs < most)
         self.best = max(self.best, now)
 

@@ -132,7 +132,7 @@ def test_workers_of_a_killed_sweep_stop_after_a_checkpoint(wait_for: Wait, tmp_p
 def test_a_killed_worker_is_a_failed_run_and_goes_on_exactly(
     lid: Lid, wait_for: Wait, patience: float, tmp_path: Path
 ) -> None:
-    words = ["sweep", "-m", "vae", "-d", "pinwheel", "-w", "1", "-q", *SMALL,
+    words = ["sweep", "-m", "vae", "-d", "pinwheel", "-w", "1", "-q", "--retries", "0", *SMALL,
              "--set", "train.epochs=200"]  # fmt: skip
     process = start(tmp_path, *words, "--set", "runtime.checkpoint_seconds=0")
     results = tmp_path / "results" / "train"
@@ -143,6 +143,7 @@ def test_a_killed_worker_is_a_failed_run_and_goes_on_exactly(
     assert process.returncode == 3, errors
     assert output == "train: 1 run, 1 failed\n"
     assert "killed by SIGKILL" in errors
+    assert f"({folder.relative_to(tmp_path)})\n  lid train --model vae --data pinwheel" in errors
     assert Run.open(folder).status == "failed"
 
     assert lid(*words).returncode == 0
@@ -150,6 +151,14 @@ def test_a_killed_worker_is_a_failed_run_and_goes_on_exactly(
     whole = Run.open(next((tmp_path / "whole" / "train").iterdir()))
     assert Run.open(folder).evaluation == whole.evaluation
     assert Run.open(folder).provenance["steps"] == whole.provenance["steps"]
+
+
+def test_when_the_time_is_up_the_same_command_goes_on(lid: Lid, tmp_path: Path) -> None:
+    words = ["sweep", "-m", "vae", "-d", "pinwheel", "-w", "1", "-q", *SMALL, *ENDLESS]
+    done = lid(*words, "--max-time", "0.5s")
+    assert done.returncode == 124, done.stderr
+    assert "The time of --max-time is up with 1 of 1 runs left" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_run_in_other_hands_is_skipped_and_said(
@@ -201,6 +210,8 @@ def test_the_plan_and_the_printed_commands_name_the_same_runs(lid: Lid) -> None:
         (["-m", "vae", "-d", "digits", "--grid", "decoder.layers"], "--grid takes key=value,value"),
         (["-m", "vae", "-d", "digits", "--grid", "decoder.layer=5"], "did you mean decoder.layers"),
         (["-m", "lidvae", "-d", "digits", "--grid", "decoder.layers=6"], "use 5 or 7"),
+        (["demo", "--max-time", "2"], "A time is written like 2h, 90m, 1h30m or 45s, not '2'."),
+        (["demo", "--retries", "-1"], "-1 is not in the range x>=0"),
         (["demo", "--workers", "0"], "0 is not in the range x>=1"),
         (["demo", "--device", "cuda"], "--device cuda"),
     ],

@@ -242,7 +242,7 @@ def test_killed_at_any_moment_a_run_has_a_good_checkpoint_and_record(tmp_path: P
             before = tree["step"]
         with run.lock():
             names = {path.name for path in folder.iterdir()}
-        assert names <= {".lock", "run.h5", "checkpoint.h5", "checkpoint.prev.h5"}
+        assert names <= {".lock", ".lease", "run.h5", "checkpoint.h5", "checkpoint.prev.h5"}
     assert before > 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 from lidcli.config.plan import plan_grid
 from lidcli.config.read import load_files
+from lidcli.store.lease import Lease
 from lidcli.store.run import Run
 from lidcli.sweep import pool
 from lidcli.sweep.local import run_local, slots, usable_cores
@@ -22,37 +24,58 @@ ROOT = Path(__file__).resolve().parents[2]
 
 STUB = """
 import json, os, signal, sys, time
-job = json.load(sys.stdin)
-seed, place = job["config"]["seed"], os.environ["STUB"]
+place, kept = os.environ["STUB"], bool(os.environ.get("KEPT"))
 def say(event, **more):
     print(json.dumps({"event": event, **more}), flush=True)
-def end(status, message=""):
-    say("end", status=status, message=message, seconds=0.0)
+def end(status, message="", **more):
+    say("end", status=status, message=message, seconds=0.0, **more)
+    if kept:
+        raise Over
     sys.exit()
-what = dict(pair.split(":") for pair in os.environ["WHAT"].split(",") if pair).get(str(seed), "ok")
-open(os.path.join(place, f"began-{seed}"), "w").write(json.dumps(
-    [job["config"]["runtime"], {k: v for k, v in os.environ.items() if "THREADS" in k}]))
-with open(os.path.join(place, f"pid-{seed}"), "w") as pid:
-    pid.write(str(os.getpid()))
-if what == "fail":
-    end("failed", "It failed.")
-if what == "kill":
-    os.kill(os.getpid(), signal.SIGKILL)
-if what == "crash":
-    raise SystemExit("no such thing")
-if what in ("wait", "stubborn"):
-    def stop(signum, frame):
-        open(os.path.join(place, f"signals-{seed}"), "a").write(f"{signum} ")
-        if what == "wait":
-            end("interrupted", "Stopped after a checkpoint.")
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
-    open(os.path.join(place, f"ready-{seed}"), "w").close()
-    say("start", steps=10)
-    while True:
-        time.sleep(0.01)
-say("step", done=1, total=2)
-end("complete")
+class Over(Exception):
+    pass
+def work(job):
+    seed = job["config"]["seed"]
+    pairs = dict(pair.split(":") for pair in os.environ["WHAT"].split(",") if pair)
+    what = pairs.get(str(seed), "ok")
+    began = os.path.join(place, f"began-{seed}")
+    before = os.path.exists(began)
+    with open(began, "w") as file:
+        file.write(json.dumps([job["config"]["runtime"], job["restart"],
+            {k: v for k, v in os.environ.items() if "THREADS" in k}]))
+    with open(os.path.join(place, f"pid-{seed}"), "w") as pid:
+        pid.write(str(os.getpid()))
+    if what == "fail":
+        end("failed", "It failed.")
+    if what == "never":
+        end("failed", "It cannot.", lasting=True)
+    if what == "once" and not before:
+        print("in vain", file=sys.stderr, flush=True)
+        end("failed", "It failed.")
+    if what == "over":
+        return say("over", code=-9)
+    if what == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "crash":
+        raise SystemExit("no such thing")
+    if what in ("wait", "stubborn"):
+        def stop(signum, frame):
+            open(os.path.join(place, f"signals-{seed}"), "a").write(f"{signum} ")
+            if what == "wait":
+                end("interrupted", "Stopped after a checkpoint.")
+        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGTERM, stop)
+        open(os.path.join(place, f"ready-{seed}"), "w").close()
+        say("start", steps=10)
+        while True:
+            time.sleep(0.01)
+    say("step", done=1, total=2)
+    end("complete")
+for line in sys.stdin:
+    try:
+        work(json.loads(line))
+    except Over:
+        say("over", code=0)
 """
 
 
@@ -62,6 +85,7 @@ class Recorder:
         self.most = 0
         self.events: list[dict[str, Any]] = []
         self.stops: list[int] = []
+        self.repeated: list[str] = []
         self.on_event = on_event
 
     def started(self, job: Job, slot: int) -> None:
@@ -71,6 +95,10 @@ class Recorder:
     def event(self, job: Job, slot: int, event: dict[str, Any]) -> None:
         self.events.append(event)
         self.on_event()
+
+    def again(self, outcome: Outcome, slot: int) -> None:
+        self.running -= 1
+        self.repeated.append(outcome.status)
 
     def finished(self, outcome: Outcome, slot: int | None) -> None:
         self.running -= slot is not None
@@ -111,6 +139,10 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     return call
 
 
+def pids(folder: Path) -> list[int]:
+    return [int(path.read_text()) for path in sorted(folder.glob("pid-*"))]
+
+
 def statuses(outcomes: list[Outcome]) -> list[str]:
     return [outcome.status for outcome in outcomes]
 
@@ -126,10 +158,8 @@ def test_all_runs_are_done_as_many_at_a_time_as_there_are_slots(sweep: Sweep) ->
 
 
 def test_every_worker_has_its_threads_and_its_device(sweep: Sweep, tmp_path: Path) -> None:
-    import json
-
     sweep(runs=1, threads=3)
-    runtime, variables = json.loads((tmp_path / "began-0").read_text())
+    runtime, _, variables = json.loads((tmp_path / "began-0").read_text())
     assert runtime["threads"] == 3
     assert runtime["device"] == "cpu"
     assert {variables[name] for name in pool.THREAD_VARIABLES} == {"3"}
@@ -142,6 +172,93 @@ def test_runs_that_fail_or_vanish_do_not_stop_the_others(sweep: Sweep) -> None:
     assert outcomes[0].message == "It failed."
     assert "killed by SIGKILL (out of memory, perhaps)" in outcomes[1].message
     assert "ended with code 1: no such thing" in outcomes[2].message
+
+
+def test_a_worker_is_kept_from_run_to_run_and_replaced_when_it_is_lost(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEPT", "1")
+    outcomes, _ = sweep("2:kill,4:fail,5:over", runs=8, devices=1)
+    ok, lost = "complete", "failed"
+    assert statuses(outcomes) == [ok, ok, lost, ok, lost, lost, ok, ok]
+    first, later = pids(tmp_path)[0], pids(tmp_path)[3]
+    assert pids(tmp_path) == [first] * 3 + [later] * 5
+    assert first != later
+    assert "killed by SIGKILL" in outcomes[2].message
+    assert "killed by SIGKILL" in outcomes[5].message
+    for pid in (first, later):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_failed_run_is_tried_again_after_the_others_and_keeps_its_checkpoint(
+    sweep: Sweep, tmp_path: Path
+) -> None:
+    watcher = Recorder()
+    outcomes, _ = sweep("0:once,1:fail", runs=3, devices=1, watcher=watcher, retries=2)
+    assert statuses(outcomes) == ["complete", "failed", "complete"]
+    assert watcher.repeated == ["failed"] * 3
+    assert watcher.running == 0
+    assert outcomes[1].last_line == ""
+    for path in tmp_path.glob("began-*"):
+        path.unlink()
+    outcomes, _ = sweep("0:once", runs=1, retries=1, restart=True)
+    assert statuses(outcomes) == ["complete"]
+    assert json.loads((tmp_path / "began-0").read_text())[1] is False
+
+
+def test_what_would_only_fail_again_is_not_tried_again(sweep: Sweep) -> None:
+    watcher = Recorder()
+    outcomes, _ = sweep("0:never", runs=1, watcher=watcher, retries=5)
+    assert statuses(outcomes) == ["failed"]
+    assert watcher.repeated == []
+
+
+def test_each_run_has_a_log_of_its_own(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEPT", "1")
+    outcomes, _ = sweep("0:once,1:fail", runs=2, devices=1)
+    assert [outcome.last_line for outcome in outcomes] == ["in vain", ""]
+
+
+def test_a_process_killed_for_memory_is_said_with_what_to_change(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter(range(10))
+    monkeypatch.setattr(pool, "kills", lambda: next(counts))
+    outcomes, _ = sweep("0:kill", runs=1)
+    assert "killed because memory ran out: fewer workers (-w)" in outcomes[0].message
+    assert "runtime.batch" in outcomes[0].message
+
+
+def test_when_the_time_is_up_runs_stop_after_a_checkpoint_and_no_other_begins(
+    sweep: Sweep, tmp_path: Path
+) -> None:
+    watcher = Recorder()
+    both = [tmp_path / f"ready-{seed}" for seed in (0, 1)]
+
+    class Clock(float):
+        """Is up as soon as both runs wait."""
+
+        def __le__(self, now: object) -> bool:
+            return all(path.exists() for path in both)
+
+    outcomes, ended = sweep("0:wait,1:wait", runs=3, watcher=watcher, until=Clock(0))
+    assert statuses(outcomes) == ["interrupted", "interrupted", "waiting"]
+    assert ended is None
+    assert watcher.stops == [2]
+    assert [(tmp_path / f"signals-{i}").read_text() for i in (0, 1)] == ["15 ", "15 "]
+
+
+def test_a_run_that_another_machine_has_needs_no_worker(sweep: Sweep, tmp_path: Path) -> None:
+    jobs: list[Job] = [outcome.job for outcome in sweep(runs=2)[0]]
+    far = Lease("them", 7, "node7", "node7/boot", 60.0)
+    jobs[0].folder.mkdir(parents=True)
+    (jobs[0].folder / ".lease").write_bytes(far.bytes())
+    outcomes, _ = sweep(runs=2)
+    assert statuses(outcomes) == ["locked", "complete"]
+    assert "is being worked on by process 7 on node7" in outcomes[0].message
 
 
 def test_the_record_of_a_vanished_run_says_so(sweep: Sweep, tmp_path: Path) -> None:

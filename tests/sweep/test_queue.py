@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,14 @@ from lidcli.config.read import load_files, parse_override
 from lidcli.config.resolve import resolve
 from lidcli.config.run import RunConfig
 from lidcli.errors import ConfigError
+from lidcli.store.lease import Lease, Watch
 from lidcli.store.run import Run
 from lidcli.sweep.queue import (
     await_others,
     count,
+    elsewhere,
     note_failure,
+    parse_duration,
     parse_shard,
     settled,
     shard,
@@ -173,6 +178,46 @@ def test_others_are_awaited_until_one_of_their_runs_is_free(tmp_path: Path, plan
     with Run.open(jobs[0].folder).lock():
         assert not await_others(jobs, False)
     assert await_others(jobs, True)
+
+
+def test_a_run_of_a_dead_machine_is_free_after_its_silence_and_of_a_live_one_is_not(
+    tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [put(tmp_path, plan, index, "running") for index in (0, 1)]
+    jobs = survey(plan, tmp_path)[:2]
+    far = Lease("them", 7, "node7", "node7/boot", 60.0)
+    for folder in folders:
+        (folder / ".lease").write_bytes(far.bytes())
+    clock, beats = [0.0], iter(range(1, 1000))
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+        (folders[0] / ".lease").write_bytes(replace(far, beat=next(beats)).bytes())
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    watch = Watch()
+    assert await_others(jobs, False, watch=watch)
+    assert 60 <= clock[0] <= 62
+    assert [elsewhere(job) is None for job in jobs] == [False, True]
+    assert not await_others(jobs[:1], False, watch=watch)
+    assert not await_others(jobs[:1], True, until=clock[0] + 30, watch=watch)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("2h", 7200), ("90m", 5400), ("1h30m", 5400), ("45s", 45), ("1.5d", 129600)],
+)
+def test_times_are_written_with_their_units(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "2", "h", "2 h", "-1h", "0s", "2h!", "1e3s", "2H", "9" * 400 + "d"]
+)
+def test_a_time_that_is_none_is_one_sentence(text: str) -> None:
+    with pytest.raises(ConfigError, match="A time is written like 2h"):
+        parse_duration(text)
 
 
 @pytest.mark.parametrize("value", [None, True, "null", "1e3", "a, b", 0.1, 3])

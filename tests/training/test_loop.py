@@ -21,6 +21,8 @@ from lidcli.config.sections import Adam, Amortized, RMSprop
 from lidcli.data.registry import load
 from lidcli.errors import ConfigError, DivergedError, Interrupted
 from lidcli.inference.objective import kl_weight, objective
+from lidcli.metrics.information import continuous_mi
+from lidcli.metrics.likelihood import bounds
 from lidcli.models.batch import Batch, DenseBatch
 from lidcli.models.latent import LatentModel
 from lidcli.training.build import build
@@ -171,6 +173,48 @@ def test_a_signal_stops_after_a_checkpoint() -> None:
             made.run()
     assert caught.value.exit_code == 143
     assert saved[-1]["progress"]["step"] == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "measure"),
+    [
+        ("vae", "bounds"),
+        ("lagging-vae", "bounds"),
+        ("lagging-vae", "information.continuous_mi"),
+    ],
+)
+def test_a_signal_during_a_validation_ends_it_and_the_next_session_validates_first(
+    monkeypatch: pytest.MonkeyPatch, model: str, measure: str
+) -> None:
+    config = configuration("train.epochs=3", "model.family=continuous", model=model)
+    whole, states = trainer(config)
+    whole.run()
+    originals = {"bounds": bounds, "information.continuous_mi": continuous_mi}
+    calls = []
+
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(len(arguments))
+        if len(calls) == 2:
+            torch.rand(7)
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise AssertionError("went on after a signal")
+        return originals[measure](*arguments)
+
+    monkeypatch.setattr(f"lidcli.training.loop.{measure}", interrupted)
+    with StopRequest() as stop:
+        made, saved = trainer(config, stop)
+        with pytest.raises(Interrupted):
+            made.run()
+    assert len(made.progress.curves["valid/elbo"]) == 1
+    assert saved[-1]["progress"]["batch"] == made.batches
+    torch.manual_seed(12345)
+    again, final = trainer(config)
+    again.restore(saved[-1])
+    again.run()
+    assert same(final[-1]["model"], states[-1]["model"])
+    curves, wanted = dict(again.progress.curves), dict(whole.progress.curves)
+    assert curves.pop("seconds") != wanted.pop("seconds")
+    assert curves == wanted
 
 
 def test_the_second_signal_does_not_wait() -> None:

@@ -1,0 +1,179 @@
+"""What records say, kept by the SHA-256 of their bytes, so that many are read again quickly.
+
+Every byte of a record is still checked each time; only parsing it is saved. What is kept is no
+part of the results: it lies in the user's own cache, is found by content alone, and may be
+deleted at any time.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from lidcli.store.hdf5 import checked_digest
+from lidcli.store.record import RECORD_BYTES, Array, Scalars
+from lidcli.store.run import Run, check_owner
+
+__all__ = ["MANY", "Index", "Summary"]
+
+MANY = 200
+"""Fewer runs than these are read without an index."""
+NAME = "records-1.sqlite"
+MOST = 200_000
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A record without the contents of its arrays, of which it keeps the shapes."""
+
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    identity: dict[str, Any] | None
+    evaluation: dict[str, Scalars]
+    curves: dict[str, Array]
+    shapes: dict[str, tuple[int, ...]]
+
+    @property
+    def status(self) -> str:
+        """As of a `Run`."""
+        return str(self.provenance["status"])
+
+    @classmethod
+    def of(cls, run: Run) -> Summary:
+        """What a run's record says."""
+        shapes = {name: array.shape for name, array in run.arrays.items()}
+        return cls(run.config, run.provenance, run.identity, run.evaluation, run.curves, shapes)
+
+    def pack(self) -> bytes:
+        """As it is kept."""
+        curves = {
+            name: [str(curve.dtype), curve.shape, base64.b64encode(curve.tobytes()).decode()]
+            for name, curve in self.curves.items()
+        }
+        content = {**vars(self), "curves": curves}
+        return zlib.compress(json.dumps(content).encode(), 1)
+
+    @classmethod
+    def unpack(cls, kept: bytes) -> Summary:
+        """From what `pack` gave."""
+        content = json.loads(zlib.decompress(kept))
+        content["curves"] = {
+            name: np.frombuffer(base64.b64decode(raw), dtype).reshape(shape)
+            for name, (dtype, shape, raw) in content["curves"].items()
+        }
+        content["shapes"] = {name: tuple(shape) for name, shape in content["shapes"].items()}
+        return cls(**content)
+
+
+def cache_folder() -> Path:
+    """The user's own cache: `LID_CACHE`, or as the desktop's convention says."""
+    named = os.environ.get("LID_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lid"
+
+
+class Index:
+    """Summaries of records; without a file that can be used, they are read each time.
+
+    Args:
+        path: of the file, or None.
+
+    Example:
+        >>> Index.of(3).path is None
+        True
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path, self._file = path, None if path is None else _open(path)
+
+    @classmethod
+    def of(cls, runs: int) -> Index:
+        """The user's index, where there are so many runs that it pays."""
+        return cls(cache_folder() / NAME if runs >= MANY else None)
+
+    def summary(self, folder: Path) -> Summary:
+        """What the record of a run's folder says.
+
+        Raises:
+            DamagedError, StoreError: as `Run.open`.
+        """
+        return self._known(folder, "body", Summary.unpack, lambda summary: summary)
+
+    def status(self, folder: Path) -> str:
+        """The status of the run of a folder.
+
+        Raises:
+            DamagedError, StoreError: as `Run.open`.
+        """
+        return self._known(folder, "status", str, lambda summary: summary.status)
+
+    def _known(
+        self,
+        folder: Path,
+        column: str,
+        decode: Callable[[Any], T],
+        choose: Callable[[Summary], T],
+    ) -> T:
+        path = folder / "run.h5"
+        if self._file is None or not path.exists():
+            return choose(Summary.of(Run.open(folder)))
+        digest = checked_digest(path, RECORD_BYTES)
+        with _quietly():
+            query = f"SELECT run, {column} FROM record WHERE digest = ?"
+            row = self._file.execute(query, (digest,)).fetchone()
+            if row is not None:
+                found = decode(row[1])
+                check_owner(folder, row[0])
+                return found
+        summary = Summary.of(Run.open(folder))
+        if checked_digest(path, RECORD_BYTES) == digest:
+            owner = None if summary.identity is None else str(summary.identity["run"])
+            with _quietly():
+                self._file.execute(
+                    "INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?)",
+                    (digest, owner, summary.status, summary.pack()),
+                )
+        return choose(summary)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Do without the index where it is busy, damaged or full."""
+    with contextlib.suppress(sqlite3.Error, zlib.error, ValueError, TypeError, KeyError, OSError):
+        yield
+
+
+def _open(path: Path) -> sqlite3.Connection | None:
+    """The file, made anew where it is damaged; None where that cannot be."""
+    for attempt in (1, 2):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = sqlite3.connect(path, timeout=2.0, isolation_level=None)
+            file.execute("PRAGMA synchronous = OFF")
+            file.execute(
+                "CREATE TABLE IF NOT EXISTS record"
+                " (digest TEXT PRIMARY KEY, run TEXT, status TEXT, body BLOB)"
+            )
+            (count,) = file.execute("SELECT count(*) FROM record").fetchone()
+            if count > MOST:
+                file.execute("DELETE FROM record")
+            return file
+        except sqlite3.DatabaseError:
+            if attempt == 1:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        except OSError:
+            return None
+    return None
