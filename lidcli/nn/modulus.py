@@ -130,7 +130,10 @@ def descended_modulus(
 
 def _within(points: Tensor, radius: Tensor) -> Tensor:
     """Points, brought back to the ball of a radius where they are outside."""
-    return points * (radius / points.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1)
+    inside: Tensor = points * (radius / points.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(
+        max=1
+    )
+    return inside
 
 
 def _smallest(
