@@ -30,8 +30,8 @@ class Point(NamedTuple):
 
     @property
     def beyond(self) -> bool:
-        """Whether more was measured than is allowed."""
-        return self.measured > self.allowed
+        """Whether more was measured than is allowed, beyond the rounding of what is stored."""
+        return self.measured > self.allowed * (1 + SHOWN) + SHOWN
 
 
 def allowance_sketches(records: Sequence[Record]) -> Iterator[Sketch]:
@@ -102,6 +102,8 @@ def allowance(units: Sequence[Point], runs: Sequence[Point]) -> Figure:
 
 
 def _scattered(axes: Axes, points: Sequence[Point], methods: Sequence[str]) -> None:
+    from matplotlib.ticker import LogLocator
+
     shades = colours(len(methods))
     for i, method in enumerate(methods):
         own = [point for point in points if point.method == method]
@@ -120,3 +122,7 @@ def _scattered(axes: Axes, points: Sequence[Point], methods: Sequence[str]) -> N
     axes.plot(ends, ends, color=GREY, linewidth=1, label="equality")
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(numticks=5))
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.set_minor_formatter(lambda value, _: "")
