@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -166,7 +167,7 @@ def _print(made: Report, kind: str) -> None:
 def _answer(made: Report) -> None:
     """The last words: what the runs say to the question, and the pictures that show it."""
     for text in made.answers():
-        click.echo(text)
+        click.echo(textwrap.fill(text, WIDTH, break_on_hyphens=False))
     for path in made.glances():
         click.echo(f"  {path}")
 
