@@ -16,7 +16,7 @@ from lidcli.nn.recurrent import History
 from lidcli.nn.sequence import SequenceDecoder
 from lidcli.nn.token_output import LinearOutput, SkipOutput, TokenOutput
 
-SENTENCES, LENGTH, LATENT, REFERENCE = 32, 20, 32, 0
+SENTENCES, LENGTH, LATENT, RANK, REFERENCE = 32, 20, 32, 32, 0
 SIZES = [(128, 5_000), (128, 20_000), (256, 5_000), (256, 20_000)]
 
 
@@ -29,7 +29,7 @@ def decoder(kind: str, hidden: int, vocabulary: int, fused: bool = True) -> Sequ
     columns, strengths = torch.randn(vocabulary - 1, LATENT), torch.full((LATENT,), 0.3)
     output: TokenOutput
     if kind == "conditional":
-        output = ConditionalOutput(columns, p, strengths, hidden, reference=REFERENCE, width=hidden)
+        output = ConditionalOutput(columns, p, strengths, hidden, reference=REFERENCE, width=RANK)
     elif kind == "joint":
         output = JointOutput(vocabulary, LATENT, hidden, reference=REFERENCE, width=hidden)
     elif kind == "skip":

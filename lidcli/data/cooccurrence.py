@@ -54,7 +54,7 @@ def cooccurrence_directions(
     *,
     excluded: Sequence[int] = (),
     words: int = 1500,
-    ridge: float = 1e-4,
+    ridge: float = 3e-4,
     held_out: float = 0.2,
     seed: int = 0,
 ) -> Directions:

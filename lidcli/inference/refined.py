@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -63,17 +66,29 @@ class Refined(Posterior):
         self.decodings = base.decodings
         self.steps, self.rate, self.momentum, self.clip = steps, rate, momentum, clip
         self._of = (model,)
+        self._climbs = True
         for part in model.observation.modules():
             if isinstance(part, ICNN):
                 part.backward = "plain"
+
+    @contextlib.contextmanager
+    def unrefined(self) -> Iterator[None]:
+        """The amortized posterior in its place."""
+        self._climbs = False
+        try:
+            yield
+        finally:
+            self._climbs = True
 
     def category_network(self) -> nn.Module | None:
         """The one of the posterior that is refined."""
         return self.base.category_network()
 
     def forward(self, x: Batch) -> Conditional:
-        """q(latent | x) of data x, refined."""
+        """q(latent | x) of data x, refined unless within `unrefined`."""
         start: Conditional = self.base(x)
+        if not self._climbs:
+            return start
         if self.training and torch.is_grad_enabled():
             return start.replace(*self._climb(x, start, create_graph=True))
         parts = []

@@ -103,7 +103,8 @@ def evaluate(
             " where its estimate saturates: a lower bound"
         )
     _identifiability(model, x, out)
-    out.verdict = verdict(*(out.scalars[f"{name}/{facts.judged}"] for name in ("au", "mi", "kl")))
+    au, mi, kl = (out.scalars[f"{name}/{facts.judged}"] for name in ("au", "mi", "kl"))
+    out.verdict = verdict(au, mi, kl, out.scalars["log_n"])
     out.checks = broken_invariants(out.scalars, facts.categories)
     if measured.q_c is not None:
         out.arrays["q_c"] = measured.q_c.float().cpu().numpy()

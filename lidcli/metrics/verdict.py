@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 __all__ = ["Verdict", "verdict"]
@@ -15,34 +16,37 @@ class Verdict(NamedTuple):
     reason: str
 
 
-def verdict(au: float, mi: float, kl: float) -> Verdict:
+def verdict(au: float, mi: float, kl: float, most: float = math.inf) -> Verdict:
     """Judge one latent by its active units, mutual information and KL.
 
     Args:
         au: active units, 0 to 1.
         mi: nats per datum.
         kl: nats per datum.
+        most: nats that the estimate of MI can reach, log N of N data.
 
     Returns:
-        `collapsed` if AU < 0.1 or MI < 0.05, `informative` if AU >= 0.8 and MI >= KL / 2, else
-        `partly collapsed`; `unused_prior` where the KL exceeds the MI by more than half of it,
-        that is, everything sits in one corner of the latent space.
+        `collapsed` if AU < 0.1 or MI < 0.05, `informative` if AU >= 0.8 and MI is at least half of
+        what it could show, the KL or `most`, else `partly collapsed`; `unused_prior` where that
+        exceeds the MI by more than half of it: everything sits in one corner of the latent space.
 
     Example:
         >>> verdict(1.0, 1.6, 1.6).label
         'informative'
     """
+    shown = min(kl, most)
+    half = "KL / 2" if kl <= most else "log N / 2"
     if au < 0.1:
         label, reason = "collapsed", f"AU {au:.2f} < 0.1"
     elif mi < 0.05:
-        label, reason = "collapsed", f"MI {mi:.3f} < 0.05 nats"
-    elif au >= 0.8 and mi >= 0.5 * kl:
-        label, reason = (
-            "informative",
-            f"AU {au:.2f} >= 0.8 and MI {mi:.2f} >= KL / 2 = {kl / 2:.2f}",
-        )
+        label, reason = "collapsed", f"MI {round(mi, 3) + 0.0:.3f} < 0.05 nats"
     elif au < 0.8:
         label, reason = "partly collapsed", f"AU {au:.2f} < 0.8"
+    elif mi >= 0.5 * shown:
+        label, reason = (
+            "informative",
+            f"AU {au:.2f} >= 0.8 and MI {mi:.2f} >= {half} = {shown / 2:.2f}",
+        )
     else:
-        label, reason = "partly collapsed", f"MI {mi:.2f} < KL / 2 = {kl / 2:.2f}"
-    return Verdict(label, kl > 1.5 * mi and kl > 0.05, reason)
+        label, reason = "partly collapsed", f"MI {mi:.2f} < {half} = {shown / 2:.2f}"
+    return Verdict(label, shown > 1.5 * mi and shown > 0.05, reason)

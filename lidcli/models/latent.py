@@ -72,7 +72,7 @@ class Draws:
         return None if joint is None else torch.softmax(joint, dim=-1).mean(0)
 
     def log_ratios(self, x: Batch, prior: Prior, observation: Observation) -> Tensor | None:
-        """log p(x, w | c) / q(w | x), (S, N, C), whose mean is p(x | c); None without c."""
+        """log p(x, w, c) / q(w | x), (S, N, C), whose mean is p(x, c); None without c."""
         joint = prior.log_joint(self.latent)
         if joint is None:
             return None
@@ -177,7 +177,7 @@ class SampledDraws(CategoryDraws):
         return self.all_log_q_c.exp()
 
     def log_ratios(self, x: Batch, prior: Prior, observation: Observation) -> Tensor:
-        """log p(x, w_c | c) / q(w_c | x, c), (S, N, C), 0 in place of the ratios not drawn."""
+        """log p(x, c, w_c) / q(w_c | x, c), (S, N, C), 0 in place of the ratios not drawn."""
         likelihood = observation.log_prob(x, self.latent)
         ratio = likelihood + self._log_prior(prior) - self.log_q - self.log_share.T
         samples, _, n = ratio.shape

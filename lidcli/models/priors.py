@@ -61,7 +61,10 @@ class Prior(nn.Module, ABC):
         return None
 
     def redraw(self, z: Tensor, k: int) -> Tensor:
-        """A new value (...) of unit k of latents (..., M), from the prior given the other units."""
+        """A new value (...) of unit k of latents (..., M), from the prior given the other units.
+
+        This one takes the units for independent; a prior of others has its own.
+        """
         drawn = self.sample(z[..., 0].numel())[:, k]
         return drawn.view(z.shape[:-1])
 

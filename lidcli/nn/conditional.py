@@ -1,6 +1,7 @@
 """Logits that are injective in the latent whatever the history, through one embedding.
 
-Shape suffixes: N sentences, T tokens, R = V - 1 free logits, K latent, H width, L leading axes.
+Shape suffixes: N sentences, T tokens, R = V - 1 free logits, K latent, J history, H width,
+L leading axes.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ CALIBRATION_ROWS = 256
 
 
 class ConditionalOutput(TokenOutput):
-    """v = B g₁(Q z), logits = Eᵀ(∇φ(E F v + P h) + R h) + B diag(ε) g₁(Q z) + t.
+    """v = B g₁(Q z), logits = W h + Eᵀ ∇φ(E F v + P h) + B diag(ε) g₁(Q z) + t.
 
     F = diag p - p pᵀ is the Fisher information of the unigram distribution. For every history h
-    the first term is monotone in v in F's inner product (φ is convex), so that with B orthonormal
+    the second term is monotone in v in F's inner product (φ is convex), so that with B orthonormal
     in it ‖Δ logits‖_F >= min(ε) ε₁ ‖Δz‖, ε₁ the modulus of the Brenier map g₁; Q is a rotation of
-    the latent alone. The reference token's logit is 0.
+    the latent alone. Without φ and B this is a language model's output. The reference token's
+    logit is 0.
 
     Args:
         columns: B (R, K), fixed.
@@ -35,7 +37,7 @@ class ConditionalOutput(TokenOutput):
         strengths: ε (K,) >= 0.
         history: size of h.
         reference: token whose logit is 0.
-        width: H, size of the embedding E and of φ's input.
+        width: H, columns of the embedding E, the size of φ's input.
         hidden: units of each hidden layer of φ and of g₁.
         layers: L >= 2 of φ and of g₁.
         inner_lipschitz: ε₁ >= 0 of g₁.
@@ -43,7 +45,7 @@ class ConditionalOutput(TokenOutput):
         slope: smallest slope of the activations.
         sharpness: k > 0 of the smooth activation.
         gain: standard deviation that `calibrate` sets.
-        passing: R = passing · I at the start.
+        dropout: of ∇φ in training, in [0, 1).
         backward: "by-hand" or "plain", of φ and g₁.
 
     Raises:
@@ -59,7 +61,7 @@ class ConditionalOutput(TokenOutput):
         ... )
         >>> features = out.features(torch.randn(7, 3, 2), torch.randn(3, 5, 4))
         >>> features.shape, out.logits(features).shape
-        (torch.Size([7, 3, 5, 10]), torch.Size([7, 3, 5, 10]))
+        (torch.Size([7, 3, 5, 14]), torch.Size([7, 3, 5, 10]))
     """
 
     columns: Tensor
@@ -82,7 +84,7 @@ class ConditionalOutput(TokenOutput):
         slope: float = 0.2,
         sharpness: float = 1.0,
         gain: float = 0.3,
-        passing: float = 0.4,
+        dropout: float = 0.0,
         backward: Backward = "by-hand",
     ) -> None:
         check_columns(columns, strengths)
@@ -104,22 +106,22 @@ class ConditionalOutput(TokenOutput):
             backward=backward,
         )
         self.rotation = Rotation(self.latent) if rotations and self.latent > 1 else None
-        self.gain = gain
+        self.gain, self.dropout = gain, dropout
         self.embedding = nn.Parameter(torch.randn(self.free, width) / math.sqrt(width))
         self.reading = nn.Parameter(torch.randn(width, history) / math.sqrt(history))
-        self.passing = nn.Parameter(passing * torch.eye(width, history))
+        self.linear = nn.Parameter(torch.randn(self.free, history) / math.sqrt(history))
         odds = unigram.double().log() - rest.log()
         self.tilt = nn.Parameter(odds.to(torch.get_default_dtype()))
         for name, fixed in (("columns", columns), ("unigram", unigram), ("strengths", strengths)):
             self.register_buffer(name, fixed.detach().to(torch.get_default_dtype()).clone())
 
     def features(self, z: Tensor | None, h: Tensor) -> Tensor:
-        """[∇φ(E F v + P h) + R h, ε g₁(Q z)]: (*L, N, T, H + K)."""
+        """[h, ∇φ(E F v + P h), ε g₁(Q z)]: (*L, N, T, J + H + K)."""
         return self._features(self.inner(self._turned(check_latent(z, self.latent))), h)
 
     def weight(self) -> Tensor:
-        """[Eᵀ, B] (R, H + K)."""
-        return torch.cat([self.embedding, self.columns], dim=1)
+        """[W, Eᵀ, B] (R, J + H + K)."""
+        return torch.cat([self.linear, self.embedding, self.columns], dim=1)
 
     def bias(self) -> Tensor:
         """t (R,)."""
@@ -129,8 +131,9 @@ class ConditionalOutput(TokenOutput):
         return z if self.rotation is None else self.rotation(z)
 
     def _features(self, g: Tensor, h: Tensor) -> Tensor:
-        slopes = self.icnn.gradient(self._read(g, h)) + F.linear(h, self.passing)
-        return beside(slopes, g * self.strengths)
+        slopes = F.dropout(self.icnn.gradient(self._read(g, h)), self.dropout, self.training)
+        history = h.to(slopes.dtype).expand(*slopes.shape[:-1], -1)
+        return beside(torch.cat([history, slopes], dim=-1), g * self.strengths)
 
     def _read(self, g: Tensor, h: Tensor) -> Tensor:
         """E F B g + P h: (*L, N, T, H)."""

@@ -140,7 +140,6 @@ def brenier_lstm(
     history = _history(settings, data, 0)
     maps: dict[str, Any] = {
         "reference": REFERENCE,
-        "width": settings.hidden,
         "hidden": settings.convex_hidden,
         "layers": settings.convex_layers,
         "rotations": settings.rotations,
@@ -154,6 +153,8 @@ def brenier_lstm(
             beta["unigram"],
             beta["strengths"],
             settings.hidden,
+            width=settings.rank,
+            dropout=settings.dropout,
             inner_lipschitz=settings.inverse_lipschitz,
             **maps,
         )
@@ -163,6 +164,7 @@ def brenier_lstm(
             len(data.vocabulary),
             latent,
             settings.hidden,
+            width=settings.hidden,
             inverse_lipschitz=settings.inverse_lipschitz,
             **maps,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
@@ -13,12 +13,13 @@ from torch.nn.utils import clip_grad_norm_
 from lidcli.config import sections
 from lidcli.config.sections import Training
 from lidcli.inference.objective import Objective, Settings, kl_weight, objective
+from lidcli.inference.refined import Refined
 from lidcli.models.batch import Batch
 from lidcli.models.latent import LatentModel
 from lidcli.training.guard import Guard
 from lidcli.training.optimisers import groups, learning_rate
 
-__all__ = ["Joint", "Lagging", "Update"]
+__all__ = ["Joint", "Lagging", "SemiAmortized", "Update"]
 
 
 class Update(Protocol):
@@ -110,6 +111,33 @@ class Joint:
     def restore(self, state: dict[str, Any]) -> None:
         """Take up the optimiser's state."""
         self.optimiser.load_state_dict(state["optimiser"])
+
+
+class SemiAmortized(Joint):
+    """Amortized for some epochs, which are cheap, and refined from then on.
+
+    Args:
+        inference: amortized_epochs, beside the objective's settings.
+        training, model, batches, guard: as of `Joint`; the model's posterior is `Refined`.
+    """
+
+    def __init__(
+        self,
+        inference: sections.SemiAmortized,
+        training: Training,
+        model: LatentModel,
+        batches: int,
+        guard: Guard,
+    ) -> None:
+        super().__init__(inference, training, model, batches, guard)
+        self.amortized_steps = inference.amortized_epochs * batches
+
+    def step(self, x: Batch, step: int, more: Callable[[], Batch]) -> Objective:
+        """A joint step, with or without refinements."""
+        if step >= self.amortized_steps:
+            return super().step(x, step, more)
+        with cast(Refined, self.model.posterior).unrefined():
+            return super().step(x, step, more)
 
 
 class Lagging(Joint):

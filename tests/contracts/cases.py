@@ -146,6 +146,12 @@ CASES: dict[str, tuple[Case, ...]] = {
             label="sampled",
         ),
         Case("semi-amortized", {"hidden": 8, "steps": 2}, {"model": {"latent": 1}}),
+        Case(
+            "semi-amortized",
+            {"hidden": 8, "steps": 2, "amortized_epochs": 1},
+            {"model": {"latent": 1}},
+            label="late",
+        ),
         Case("lagging", {"hidden": 8, "block": 1, "inner": 3}, {"model": {"latent": 1}}),
         Case(
             "direct",

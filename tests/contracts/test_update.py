@@ -154,3 +154,20 @@ def test_training_raises_the_bound(make: Callable[[], Training]) -> None:
     training = make()
     losses = training.steps(0, 60)
     assert sum(losses[-10:]) < sum(losses[:10])
+
+
+def test_semi_amortized_steps_are_amortized_ones_for_as_long_as_is_said() -> None:
+    def training(kind: str, **settings: Any) -> Training:
+        beside = {"model": {"latent": 1}, "train": {"optimiser": "adam", "batch_size": 8}}
+        return Training.of(Case(kind, {"hidden": 8, **settings}, beside))
+
+    def loss(training: Training, step: int) -> float:
+        torch.manual_seed(step)
+        return training.update.step(training.batch(step), step, training.more).loss.item()
+
+    late = training("semi-amortized", steps=2, amortized_epochs=1)
+    always = training("semi-amortized", steps=2)
+    plain = training("amortized")
+    assert loss(late, 0) == loss(plain, 0) != loss(always, 0)
+    refined = late.source.batches
+    assert loss(late, refined) != loss(plain, refined)

@@ -290,10 +290,21 @@ def test_the_verdict_follows_au_mi_and_kl() -> None:
     assert verdict(0.05, 1.0, 1.0).label == "collapsed"
     assert verdict(1.0, 0.01, 1.6).label == "collapsed"
     assert verdict(1.0, 0.01, 1.6).unused_prior
+    assert "MI 0.000 <" in verdict(1.0, -1e-5, 1e-4).reason
     assert verdict(1.0, 1.5, 1.6).label == "informative"
     assert not verdict(1.0, 1.5, 1.6).unused_prior
     assert verdict(0.5, 1.5, 1.6).label == "partly collapsed"
     assert verdict(1.0, 0.5, 1.6).label == "partly collapsed"
+
+
+def test_a_saturated_estimate_of_mi_is_no_sign_of_collapse() -> None:
+    most = math.log(2000)
+    assert verdict(1.0, most, 27.0).label == "partly collapsed"
+    saturated = verdict(1.0, most, 27.0, most=most)
+    assert saturated.label == "informative"
+    assert not saturated.unused_prior
+    assert "log N / 2" in saturated.reason
+    assert verdict(1.0, 0.3 * most, 27.0, most=most).label == "partly collapsed"
 
 
 def test_clustering_scores_know_no_names_of_categories() -> None:

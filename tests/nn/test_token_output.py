@@ -97,7 +97,7 @@ def test_conditional_logits_are_the_gradient_of_a_potential_plus_the_latents_col
     phi = out.icnn(v @ fisher() @ embedding.T + h @ out.reading.T).sum()
     in_euclid = torch.autograd.grad(phi, v)[0]
     slopes = torch.linalg.solve(fisher(), in_euclid.unsqueeze(-1)).squeeze(-1)
-    known = slopes + h @ out.passing.T @ embedding
+    known = slopes + h @ out.linear.T
     known = known + ((g * out.strengths) @ out.columns.T).unsqueeze(-2) + out.tilt
     found = free(out.logits(out.features(z, h)))
     torch.testing.assert_close(found, known, rtol=1e-10, atol=1e-10)
@@ -203,12 +203,24 @@ def test_it_starts_at_the_unigram_distribution_where_nothing_is_read() -> None:
     )
     with torch.no_grad():
         out.embedding.zero_()
+        out.linear.zero_()
     z, h = (x.float() for x in inputs())
     p = out.logits(out.features(0 * z, h)).softmax(-1)
     drift = out.columns @ (out.inner(torch.zeros(1, LATENT)) * out.strengths)[0]
     known = (free(unigram().log() - unigram()[REFERENCE].log()) + drift).double()
     known = torch.cat([known[:REFERENCE], torch.zeros(1).double(), known[REFERENCE:]]).softmax(0)
     torch.testing.assert_close(p[0, 0].double(), known, rtol=1e-4, atol=1e-6)
+
+
+def test_dropout_spares_the_history_and_the_certified_term_and_ends_with_training() -> None:
+    out, (z, h) = conditional(dropout=0.5), inputs(7)
+    trained, used = out.train().features(z, h), out.eval().features(z, h)
+    slopes = slice(HISTORY, HISTORY + WIDTH)
+    dropped = trained[..., slopes] == 0
+    assert 0.4 < dropped.double().mean() < 0.6
+    torch.testing.assert_close(trained[..., slopes], 2 * used[..., slopes] * ~dropped)
+    torch.testing.assert_close(trained[..., :HISTORY], used[..., :HISTORY])
+    torch.testing.assert_close(trained[..., HISTORY + WIDTH :], used[..., HISTORY + WIDTH :])
 
 
 @pytest.mark.parametrize("make", [conditional, lambda: joint(False), lambda: joint(True)])

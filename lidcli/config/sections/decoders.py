@@ -105,7 +105,7 @@ class LSTMDecoder(Decoder):
     embedding: int = Field(128, ge=1, description="size of a token's embedding")
     hidden: int = Field(128, ge=1, description="units of the LSTM")
     layers: int = Field(1, ge=1, description="layers of the LSTM")
-    dropout: float = Field(0.3, ge=0, lt=1, description="of embeddings and of the states")
+    dropout: float = Field(0.3, ge=0, lt=1, description="of embeddings, states and ∇φ")
     chunk: int = Field(128, ge=1, description="tokens whose logits are held at once")
 
     def observation(self, config: Any, data: Any) -> Any:
@@ -143,6 +143,9 @@ class BrenierLSTMDecoder(LSTMDecoder):
         " random signs",
     )
     c: float = Field(0.3, gt=0, description="conditional: β's strength, ε_k = c √λ_k")
+    rank: int = Field(
+        32, ge=1, description="conditional: columns of E, through which the potential reads z"
+    )
     convex_hidden: int = Field(64, ge=1, description="units of the potentials' hidden layers")
     convex_layers: int = Field(2, ge=2, description="layers of the potentials")
     inverse_lipschitz: float = Field(1.0, gt=0, description="ε of the map of z (joint: of both)")

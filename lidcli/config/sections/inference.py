@@ -90,11 +90,18 @@ class SemiAmortized(Amortized):
     rate: float = Field(0.1, gt=0, description="learning rate of a refinement")
     momentum: float = Field(0.5, ge=0, lt=1, description="of the refinements")
     refinement_clip: float = Field(5.0, gt=0, description="norm of a datum's gradient")
+    amortized_epochs: int = Field(0, ge=0, description="epochs of training before refinements")
 
     def posterior(self, config: Any, model: Any, data: Any) -> Any:
         """The amortized posterior, refined."""
         base = super().posterior(config, model, data)
         return locate("lidcli.training.build:refined")(self, base, model)
+
+    def update(self, training: Any, model: Any, batches: int, guard: Any) -> Any:
+        """Amortized updates, then refined ones."""
+        return locate("lidcli.training.updates:SemiAmortized")(
+            self, training, model, batches, guard
+        )
 
 
 class Lagging(Amortized):
