@@ -112,7 +112,7 @@ def _contents(experiments: Mapping[str, Sequence[Section]]) -> str:
         inner = "".join(f'<li><a href="#{link}">{escape(text)}</a></li>' for link, text in links)
         items.append(f'<li><a href="#{here}">{escape(name)}</a><ul>{inner}</ul></li>')
     return (
-        '<nav aria-label="Contents"><details open><summary>Contents</summary>'
+        '<nav aria-label="Contents"><details><summary>Contents</summary>'
         f"<ul>{''.join(items)}</ul></details></nav>"
     )
 
@@ -141,7 +141,9 @@ def _experiment(name: str, sections: Sequence[Section], known: Experiments | Non
     blocks = [section.block for section in sections]
     here = slug(name)
     body = [f'<section><h2 id="{here}">{escape(name)}</h2>']
-    body += [f'<p class="verdict">{escape(text)}</p>' for text in headline(blocks)]
+    told = answers(blocks)
+    said = [text for text in headline(blocks) if text not in told]
+    body += [f'<p class="verdict">{escape(text)}</p>' for text in said]
     body += [_table(table) for section in sections for table in section.tables]
     drawn = [p for section in sections for p in section.pictures if not p.part]
     if drawn:

@@ -30,6 +30,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+document.querySelector("nav details").open = matchMedia("(min-width: 84rem)").matches;
 const copied = async (code) => {
   try {
     await navigator.clipboard.writeText(code.textContent);

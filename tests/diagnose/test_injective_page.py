@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -17,8 +19,15 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 pytestmark = pytest.mark.slow
 
 
-def run(*blocks: str) -> dict[str, object]:
-    names: dict[str, object] = {"__name__": "page"}
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """The names of a module, as pythae looks one up for the class of a decoder."""
+    module = ModuleType("page")
+    monkeypatch.setitem(sys.modules, "page", module)
+    return vars(module)
+
+
+def run(names: dict[str, object], *blocks: str) -> dict[str, object]:
     with torch.random.fork_rng():
         for block in blocks:
             exec(compile(block, "INJECTIVE.md", "exec"), names)
@@ -38,17 +47,17 @@ def better(names: dict[str, object], before: str, after: str) -> bool:
     return other.ll.value - one.ll.value > 4 * (one.ll.se + other.ll.se)
 
 
-def test_in_plain_pytorch_the_decoder_alone_ends_the_collapse() -> None:
-    names = run(*(block for block in BLOCKS if "pythae" not in block))
+def test_in_plain_pytorch_the_decoder_alone_ends_the_collapse(page: dict[str, object]) -> None:
+    names = run(page, *(block for block in BLOCKS if "pythae" not in block))
     assert found(names, "before").label == "collapsed"
     assert found(names, "after").label == "informative"
     assert better(names, "before", "after")
 
 
-def test_in_pythae_too() -> None:
+def test_in_pythae_too(page: dict[str, object]) -> None:
     pytest.importorskip("pythae.models")
     shortened = [block.replace("train(VAE(", "(VAE(") for block in BLOCKS]
-    names = run(*shortened)
+    names = run(page, *shortened)
     assert found(names, "pythae_before").label == "collapsed"
     assert found(names, "pythae_after").label == "informative"
     assert better(names, "pythae_before", "pythae_after")

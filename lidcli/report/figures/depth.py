@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lidcli.metrics.quantities import QUANTITIES, Quantity
-from lidcli.report.claims import DEPTH, Pair, answers, pairs
-from lidcli.report.figures.latents import Shown, picture_row
+from lidcli.report.claims import DEPTH, Pair, pairs
+from lidcli.report.figures.latents import SEED, Shown, picture_row
 from lidcli.report.figures.style import MARKERS, Sketch, colours, legend, new
 from lidcli.report.groups import Block, Group
 
@@ -106,7 +106,17 @@ def glance_sketches(block: Block, shown: Shown) -> Iterator[Sketch]:
         for group in (deepest.classical, deepest.identifiable)
         if "reconstructions" in held.get(id(group), {})
     ]
-    yield Sketch("glance", answers([block])[0], partial(glance, block, deepest, rows))
+    images = (
+        ""
+        if len(rows) < 2
+        else (f"; test images above what the decoders of {deepest.words} make of them ({SEED})")
+    )
+    yield Sketch(
+        "glance",
+        f"{block.data}: {deepest.classical.method} and {deepest.identifiable.method} by layers of"
+        f" the decoder, means over seeds in bands of one standard deviation{images}.",
+        partial(glance, block, deepest, rows),
+    )
 
 
 def glance(block: Block, pair: Pair, shown: Shown) -> Figure:
