@@ -74,7 +74,7 @@ def test_the_answer_names_the_deepest_with_its_numbers(tmp_path: Path) -> None:
     (sentence,) = answers([by_depth(tmp_path, -3.0, {5: -3.6, 9: -2.0})])
     assert sentence == (
         "pinwheel at 9 layers: gmvae collapsed in 3 of 3 runs (AU_c 0.00, MI_c 0.00), the"
-        " identifiable lidgmvae collapsed in 0 of 3 runs (AU_c 1.00, MI_c 1.58);"
+        " identifiable lidgmvae collapsed in 0 of 3 runs (AU_c 1.00, MI_c 1.60);"
         " lidgmvae's LL is higher by 1.00 ± 0.00 nats (−1.00 against −2.00)."
     )
 
