@@ -194,7 +194,7 @@ def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(tmp_path: Path
     (script,) = (attributes for tag, attributes in page.seen if tag == "script")
     assert script == {}
     images = [attributes["src"] or "" for tag, attributes in page.seen if tag == "img"]
-    assert len(images) == 7
+    assert len(images) == 8
     assert all(source.startswith("data:image/png;base64,") for source in images)
     for tag, attributes in page.seen:
         assert not any(name.startswith("on") for name in attributes), tag
