@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -e ".[$(EXTRAS)]"
 	@touch $@
 
-demo: $(STAMP)  ## set up, sweep three methods over two small data sets, report
+demo: $(STAMP)  ## set up, show a collapse by depth and its absence, report
 	$(BIN)/lid sweep demo
 	$(BIN)/lid report demo
 

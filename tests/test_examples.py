@@ -14,7 +14,7 @@ MODULES = [
     for path in sorted((ROOT / "lidcli").rglob("*.py"))
     if ">>> " in path.read_text(encoding="utf-8")
 ]
-EXTRAS = {"lidcli.inference.nuts": "numpyro", "lidcli.sweep.ray": "ray"}
+EXTRAS = {"lidcli.inference.nuts": "numpyro"}
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from lidcli.errors import ConfigError
 from lidcli.names import nearest
 
 if TYPE_CHECKING:
+    from lidcli.config.read import Experiments
     from lidcli.report.write import Report
 
 __all__ = ["report"]
@@ -79,7 +81,7 @@ def report(
     kinds = [name for name in FORMATS if kind in (name, "all")]
     drawn = kind in ("all", "html") if figures is None else figures
     folder = output or results / "report"
-    files = _write(made, folder, kinds, drawn)
+    files = _write(made, folder, kinds, drawn, _models(config))
     for warning in made.warnings:
         click.echo(f"warning: {warning}", err=True)
     if as_json:
@@ -88,18 +90,32 @@ def report(
         _print(made, kind)
         if files and not quiet:
             _name_files(files, folder, len(kinds))
+        if kind in ("all", "terminal"):
+            _answer(made)
     elif not made.warnings:
         click.echo(f"No runs in {results} yet; lid sweep demo makes the first.", err=True)
     options.refuse_unread(made.collection.warnings)
 
 
-def _write(made: Report, folder: Path, kinds: list[str], drawn: bool) -> list[Path]:
+def _models(config: tuple[Path, ...]) -> Experiments | None:
+    """Models and data of the experiment files, None where there are none that can be read."""
+    try:
+        return options.experiments(config)
+    except ConfigError:
+        if config:
+            raise
+        return None
+
+
+def _write(
+    made: Report, folder: Path, kinds: list[str], drawn: bool, known: Experiments | None
+) -> list[Path]:
     """The files of a report; none, and no folder, where there is nothing to write."""
     from lidcli.report.write import write
 
     if not made.collection.records or not (kinds or drawn):
         return []
-    return write(made, folder, kinds, drawn)
+    return write(made, folder, kinds, drawn, known)
 
 
 def _name_files(files: list[Path], folder: Path, shown: int) -> None:
@@ -146,6 +162,14 @@ def _print(made: Report, kind: str) -> None:
         console.print()
         for table in made.tables(name):
             console.print(terminal(table, console.width, stars=not console.is_terminal))
+
+
+def _answer(made: Report) -> None:
+    """The last words: what the runs say to the question, and the pictures that show it."""
+    for text in made.answers():
+        click.echo(textwrap.fill(text, WIDTH, break_on_hyphens=False))
+    for path in made.glances():
+        click.echo(f"  {path}")
 
 
 def _document(made: Report, files: list[Path]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lidcli.cli import options
+from lidcli.cli.sweep_engine import ENGINES, choose_engine, describe, work
 from lidcli.cli.sweep_text import entry, plan_text, print_outcomes, print_plan
 from lidcli.config.kinds import allow
 from lidcli.config.parse import UnreadableError, parse
@@ -22,7 +22,7 @@ from lidcli.config.run import RunConfig
 from lidcli.errors import ConfigError, Interrupted, SweepError, TimeUp
 
 if TYPE_CHECKING:
-    from lidcli.sweep.queue import Job, Outcome
+    from lidcli.sweep.queue import Outcome
 
 __all__ = ["sweep"]
 
@@ -114,6 +114,27 @@ def _listed(text: str) -> list[str]:
 @click.option(
     "--per-gpu", type=click.IntRange(1), default=1, show_default=True, help="Runs on one GPU."
 )
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="local",
+    show_default=True,
+    envvar="LID_ENGINE",
+    help="This machine, a Ray cluster, or a Slurm array; see docs/SCALING.md.",
+)
+@click.option(
+    "--address",
+    metavar="auto|HOST:PORT",
+    help="ray: the cluster (default: RAY_ADDRESS, or one that is started here).",
+)
+@click.option("--memory", metavar="SIZE", help="ray, slurm: what a run may use, like 4GiB.")
+@click.option("--detach", is_flag=True, help="slurm: return at once; the same command goes on.")
+@click.option(
+    "--sbatch",
+    metavar="OPTION",
+    multiple=True,
+    help="slurm: an option of sbatch, like --partition=long; repeatable.",
+)
 @click.option("--shard", metavar="I/N", help="Only the i-th of n parts, for a batch scheduler.")
 @click.option("--print-commands", is_flag=True, help="Print a command for each run, and stop.")
 @click.option("--fail-fast", is_flag=True, help="Stop the others when a run fails.")
@@ -146,6 +167,11 @@ def sweep(
     seeds: str | None,
     workers: int | None,
     per_gpu: int,
+    engine: str,
+    address: str | None,
+    memory: str | None,
+    detach: bool,
+    sbatch: tuple[str, ...],
     shard: str | None,
     print_commands: bool,
     fail_fast: bool,
@@ -182,6 +208,8 @@ def sweep(
       lid sweep pinwheel-depth --seeds 0-9 --workers 4
       lid sweep -m gmvae,lidgmvae -d pinwheel --grid decoder.layers=5,7,9 --seeds 0-2
       lid sweep pinwheel-depth --shard 2/8       the second of eight machines
+      lid sweep pinwheel-depth --engine ray --address auto
+      lid sweep pinwheel-depth --engine slurm --detach --sbatch --time=4:00:00
     """
     from lidcli.sweep import queue
 
@@ -204,14 +232,30 @@ def sweep(
             click.echo(command(run))
         return
     jobs = queue.survey(plan, results, keys, restart=restart, again=again)
-    facts = describe(plan, jobs, results, workers, per_gpu)
+    chosen = choose_engine(
+        engine,
+        plan,
+        jobs,
+        results=results,
+        workers=workers,
+        per_gpu=per_gpu,
+        address=address,
+        memory=memory,
+        detach=detach,
+        sbatch=sbatch,
+        restart=restart,
+        fail_fast=fail_fast,
+        retries=retries,
+        until=until,
+        verbose=verbose,
+    )
+    facts = describe(plan, jobs, results, chosen)
     if dry_run:
-        print_plan(facts, jobs, as_json)
+        print_plan(facts, chosen.text(), jobs, as_json)
         return
     if not (quiet or as_json):
-        click.echo(plan_text(facts, jobs), err=True)
-    calm = {"restart": restart, "fail_fast": fail_fast, "retries": retries, "until": until}
-    outcomes, ended = work(facts, jobs, wait, quiet or as_json, results=results, **calm)
+        click.echo(plan_text(facts, chosen.text(), jobs), err=True)
+    outcomes, ended = work(chosen, jobs, wait, quiet or as_json, until)
     show(plan.experiment, facts, outcomes, command, as_json, quiet=quiet, verbose=verbose)
     raise_for(outcomes, ended, time.monotonic() >= until)
 
@@ -262,35 +306,6 @@ def usual(
         return None
 
 
-def work(
-    facts: dict[str, Any], jobs: Sequence[Job], wait: bool, silent: bool, **how: Any
-) -> tuple[list[Outcome], int | None]:
-    """Do the jobs, and then those that another process gave up meanwhile.
-
-    Returns:
-        The outcome of each job, in order, and the signal that ended the sweep, if one did.
-    """
-    from lidcli.cli.sweep_view import view
-    from lidcli.store.lease import Watch
-    from lidcli.sweep.local import run_local
-    from lidcli.sweep.queue import await_others
-
-    watch, until = Watch(), how["until"]
-    how |= {name: facts[name] for name in ("experiment", "devices", "threads")}
-    with view(len(jobs), silent) as watcher:
-        outcomes, ended = run_local(jobs, watcher=watcher, **how)
-    while ended is None:
-        left = [index for index, outcome in enumerate(outcomes) if outcome.status == "locked"]
-        others = [jobs[index] for index in left]
-        if not left or not await_others(others, wait, until=until, watch=watch):
-            break
-        with view(len(left), silent) as watcher:
-            more, ended = run_local(others, watcher=watcher, **how)
-        for index, outcome in zip(left, more, strict=True):
-            outcomes[index] = outcome
-    return outcomes, ended
-
-
 def complain(outcomes: Sequence[Outcome]) -> None:
     """Say that not every run came to its end.
 
@@ -316,29 +331,3 @@ def shared_words(
     words += ["--results", str(results)]
     words += ["--profile", profile] if profile else []
     return words + (["--device", device] if device else [])
-
-
-def describe(
-    plan: Plan, jobs: Sequence[Job], results: Path, workers: int | None, per_gpu: int
-) -> dict[str, Any]:
-    """Where and how the sweep will run.
-
-    Raises:
-        ConfigError: there is no such device here.
-    """
-    from lidcli.sweep.local import find_device, slots
-
-    runtime = plan.runs[0].runtime if plan.runs else None
-    name = runtime.device if runtime else "cpu"
-    threads = (runtime.threads if runtime else None) or 1
-    device, gpus = find_device(name)
-    devices = slots(device, gpus, workers=workers, threads=threads, per_gpu=per_gpu)
-    todo = sum(job.state in ("new", "partial") for job in jobs)
-    return {
-        "experiment": plan.experiment,
-        "folder": results / plan.experiment,
-        "device": device,
-        "devices": devices[: max(1, todo)],
-        "threads": threads,
-        "states": dict(Counter(job.state for job in jobs)),
-    }

@@ -16,31 +16,38 @@ if TYPE_CHECKING:
 __all__ = ["entry", "plan_text", "print_outcomes", "print_plan"]
 
 STATES = ("new", "partial", "done", "published", "diverged")
-STATUSES = ("complete", "published", "failed", "diverged", "interrupted", "locked", "waiting")
+STATUSES = (
+    "complete",
+    "published",
+    "failed",
+    "diverged",
+    "interrupted",
+    "submitted",
+    "locked",
+    "waiting",
+)
 
 
-def plan_text(facts: dict[str, Any], jobs: Sequence[Job]) -> str:
-    """What will be done, in three lines."""
+def plan_text(facts: dict[str, Any], where: str, jobs: Sequence[Job]) -> str:
+    """What will be done, in three lines; `where` is the engine's."""
     from lidcli.sweep.queue import count
 
-    workers, threads = len(facts["devices"]), facts["threads"]
     states = count((job.state for job in jobs), STATES)
     note = "\npublished runs are not repeated; --again does them here"
     return (
         f"sweep {facts['experiment']}: {len(jobs)} run{'s' * (len(jobs) != 1)} ({states})\n"
-        f"device {facts['device']}, {workers} worker{'s' * (workers > 1)}"
-        f" of {threads} thread{'s' * (threads > 1)}\n"
+        f"{where}\n"
         f"folder {facts['folder']}{note if 'published' in facts['states'] else ''}"
     )
 
 
-def print_plan(facts: dict[str, Any], jobs: Sequence[Job], as_json: bool) -> None:
+def print_plan(facts: dict[str, Any], where: str, jobs: Sequence[Job], as_json: bool) -> None:
     """Print what would be done, run by run."""
     if as_json:
         runs = [{"run": job.folder.name, "label": job.label, "state": job.state} for job in jobs]
         options.print_json("sweep", {"dry_run": True, **facts, "runs": runs})
         return
-    click.echo(plan_text(facts, jobs))
+    click.echo(plan_text(facts, where, jobs))
     for job in jobs:
         click.echo(f"  {job.state:<9}  {job.folder.name}  {job.label}")
 

@@ -19,7 +19,7 @@ from lidcli.metrics.quantities import Quantity
 from lidcli.metrics.verdict import Verdict, verdict
 from lidcli.models.batch import Batch
 from lidcli.models.latent import LatentModel
-from lidcli.nn.modulus import measured_modulus
+from lidcli.nn.modulus import descended_modulus, measured_modulus
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -141,3 +141,4 @@ def _identifiability(model: LatentModel, x: Batch, out: Evaluation) -> None:
         modulus = measured_modulus(decode, drawn)
         out.scalars["min_singular_value"] = modulus.singular_value
         out.scalars["min_secant"] = modulus.secant
+        out.scalars["min_descended"] = descended_modulus(decode, drawn)

@@ -100,9 +100,10 @@ def fisher_figures(model: LatentModel, draws: int = DRAWS) -> dict[str, float]:
 
     Returns:
         `fisher/<k>`, the diagonal of F̄ (from 1); `fisher_min`, the smallest eigenvalue of F over
-        the draws; `fisher_trace`, the trace of F̄; `allowed/mi` and `allowed/au`, what the exact
-        posterior could have at most on data from the model. Nothing for an observation whose
-        Fisher information is not known.
+        the draws; `fisher_trace`, the trace of F̄; `allowed/mi`, `allowed/au` and
+        `allowed/variance/<k>`, the variance of a unit's posterior mean: what the exact posterior
+        could have at most on data from the model. Nothing for an observation whose Fisher
+        information is not known.
     """
     if not model.latent or not model.observation.informed:
         return {}
@@ -116,6 +117,8 @@ def told(model: LatentModel, mean: Tensor, every: Tensor) -> dict[str, float]:
     out = {f"fisher/{symbol}/{k + 1}": v for k, v in enumerate(mean.diagonal().tolist())}
     out["fisher_min"] = torch.linalg.eigvalsh(every).min().item()
     out["fisher_trace"] = mean.trace().item()
+    variances = found.variances.tolist()
+    out |= {f"allowed/variance/{symbol}/{k + 1}": v for k, v in enumerate(variances)}
     out["allowed/au"] = found.active
     out["allowed/mi"] = found.mi
     return out

@@ -7,7 +7,7 @@ from lidcli.nn.icnn import ICNN, Activation, Backward
 from lidcli.nn.injective import InjectiveDecoder, brenier_depth
 from lidcli.nn.isometry import Isometry
 from lidcli.nn.mlp import MLP, SkipMLP, count_parameters
-from lidcli.nn.modulus import Modulus, measured_modulus
+from lidcli.nn.modulus import Modulus, descended_modulus, measured_modulus
 from lidcli.nn.orthogonal import Rotation
 
 __all__ = [
@@ -27,5 +27,6 @@ __all__ = [
     "brenier_depth",
     "certify",
     "count_parameters",
+    "descended_modulus",
     "measured_modulus",
 ]

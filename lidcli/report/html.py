@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import io
 import json
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from lidcli.metrics.quantities import headlines
 from lidcli.report.cells import Cell, Row, Table, number
+from lidcli.report.claims import answers
 from lidcli.report.collect import Record
+from lidcli.report.command import commands, train_command
 from lidcli.report.figures.draw import Picture, slug
 from lidcli.report.groups import Block
 from lidcli.report.tables import headline
 from lidcli.report.texts import html, texts_of
 
-__all__ = ["Section", "commands", "page"]
+if TYPE_CHECKING:
+    from lidcli.config.read import Experiments
+
+__all__ = ["Section", "page"]
 
 
 @dataclass
@@ -33,55 +40,118 @@ class Section:
     pictures: list[Picture] = field(default_factory=list)
 
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+COLOURS = 64
+"""Of an embedded picture."""
+GLANCE = "-glance"
+"""How the name of the picture ends that says the answer."""
+REPEATED = ("texts", "sessions", "facts")
+"""Parts of the provenance that the page shows elsewhere, or that repeat the rest of it."""
+BOLD_TEXT = (
+    "In tables bold marks the best mean of a column, and what is not told from it and within two of"
+    " the best's standard errors; ~ marks what is only too noisy to tell. Every ± is of the runs"
+    " below."
+)
 
 
-def page(experiments: Mapping[str, Sequence[Section]], warnings: Iterable[str], title: str) -> str:
+def page(
+    experiments: Mapping[str, Sequence[Section]],
+    warnings: Iterable[str],
+    title: str,
+    known: Experiments | None = None,
+) -> str:
     """The whole report as one page that needs nothing from anywhere.
 
     Args:
         experiments: sections by name; the PNG files of their pictures are read here.
         warnings: sentences about what is left out.
         title: of the page.
+        known: models and data, from which the command of a single run is told.
 
     Returns:
-        HTML without scripts or external references; every text escaped.
+        HTML without external references, every text escaped; its one script, named by its digest
+        in the page's own policy, sorts tables and copies commands, and nothing depends on it.
     """
     warned = "".join(f"<li>{escape(text)}</li>" for text in warnings)
-    links = "".join(f'<a href="#{_anchor(name)}">{escape(name)}</a>' for name in experiments)
     body = [
-        f"<h1>{escape(title)}</h1>",
-        '<p class="soft">Has the posterior collapsed, and would an identifiable decoder help?'
-        " KL, MI, ELBO and LL are in nats per datum; AU is a fraction. Every number comes from the"
-        " runs listed below each experiment.</p>",
-        f"<nav>{links}</nav>" if len(experiments) > 1 else "",
+        '<a class="skip" href="#report">To the report</a>',
+        _contents(experiments),
+        f'<main id="report"><h1>{escape(title)}</h1>',
+        _opening(experiments),
         f'<div class="warnings">Warnings<ul>{warned}</ul></div>' if warned else "",
     ]
     for name, sections in experiments.items():
-        blocks = [section.block for section in sections]
-        body += [f'<section><h2 id="{_anchor(name)}">{escape(name)}</h2>']
-        body += [f'<p class="verdict">{escape(text)}</p>' for text in headline(blocks)]
-        for section in sections:
-            body += [_table(table) for table in section.tables]
-            body += [_figure(picture) for picture in section.pictures if not picture.part]
-            body += [_texts(section.block)]
-        body += [_reproduce(blocks), _runs(blocks), "</section>"]
+        body.append(_experiment(name, sections, known))
+    script = _file("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    policy = (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline';"
+        f" script-src 'sha256-{digest}'"
+    )
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_style()}</style></head>\n<body>\n"
+        f"<title>{escape(title)}</title><style>{_file('style.css')}</style></head>\n<body>\n"
         + "\n".join(filter(None, body))
-        + "\n</body></html>\n"
+        + f"\n</main><script>{script}</script></body></html>\n"
     )
 
 
-def _style() -> str:
-    return files("lidcli.report").joinpath("style.css").read_text(encoding="utf-8")
+def _file(name: str) -> str:
+    return files("lidcli.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _anchor(name: str) -> str:
-    return slug(name)
+def _contents(experiments: Mapping[str, Sequence[Section]]) -> str:
+    """Links to every experiment and to its tables, figures and runs."""
+    items = []
+    for name, sections in experiments.items():
+        here = slug(name)
+        links = [(slug(table.name), table.title) for part in sections for table in part.tables]
+        links += [(f"{here}-figures", "figures")] * any(part.pictures for part in sections)
+        links.append((f"{here}-runs", "runs"))
+        inner = "".join(f'<li><a href="#{link}">{escape(text)}</a></li>' for link, text in links)
+        items.append(f'<li><a href="#{here}">{escape(name)}</a><ul>{inner}</ul></li>')
+    return (
+        '<nav aria-label="Contents"><details><summary>Contents</summary>'
+        f"<ul>{''.join(items)}</ul></details></nav>"
+    )
+
+
+def _opening(experiments: Mapping[str, Sequence[Section]]) -> str:
+    """The question, the answers with their numbers, and the first picture that shows one."""
+    said = [
+        text for sections in experiments.values() for text in answers(s.block for s in sections)
+    ]
+    pictures = [
+        picture for sections in experiments.values() for s in sections for picture in s.pictures
+    ]
+    glance = next((picture for picture in pictures if picture.name.endswith(GLANCE)), None)
+    answer = "".join(f'<p class="verdict">{escape(text)}</p>' for text in said)
+    return (
+        '<p class="soft">Has the posterior collapsed, and would an identifiable decoder help?</p>'
+        + answer
+        + (_figure(glance) if glance is not None else "")
+        + '<p class="soft">KL, MI, ELBO and LL are in nats per datum; AU is a fraction of units.'
+        f" {escape(BOLD_TEXT)}</p>"
+    )
+
+
+def _experiment(name: str, sections: Sequence[Section], known: Experiments | None) -> str:
+    """One experiment: its answers and verdicts, tables, figures, commands and runs."""
+    blocks = [section.block for section in sections]
+    here = slug(name)
+    body = [f'<section><h2 id="{here}">{escape(name)}</h2>']
+    told = answers(blocks)
+    said = [text for text in headline(blocks) if text not in told]
+    body += [f'<p class="verdict">{escape(text)}</p>' for text in said]
+    body += [_table(table) for section in sections for table in section.tables]
+    drawn = [p for section in sections for p in section.pictures if not p.part]
+    if drawn:
+        body.append(f'<h3 id="{here}-figures">Figures</h3>')
+        body += map(_figure, drawn)
+    body += [_texts(block) for block in blocks]
+    body += [_reproduce(blocks), _runs(blocks, here, known), "</section>"]
+    return "\n".join(filter(None, body))
 
 
 def _head(text: str) -> str:
@@ -106,25 +176,42 @@ def _row(row: Row) -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{_head(text)}</th>" for text in table.head)
+    head = "".join(f'<th scope="col">{_head(text)}</th>' for text in table.head)
     notes = "".join(f"<li>{escape(text)}</li>" for text in table.notes)
     legend = "".join(f'<p class="units">{escape(text)}</p>' for text in table.remarks)
     return (
-        f"<h3>{escape(table.title)}</h3>"
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f'<h3 id="{slug(table.name)}">{escape(table.title)}</h3>'
+        f'{_scrolled(table.title)}<table class="sortable"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(map(_row, table.rows))}</tbody></table></div>"
         f'<p class="units">{escape(table.units)}</p>{legend}'
         + (f'<ol class="notes">{notes}</ol>' if notes else "")
     )
 
 
+def _scrolled(title: str) -> str:
+    """The opening tag of a part that scrolls by itself, by keyboard too."""
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">'
+
+
 def _figure(picture: Picture) -> str:
-    data = base64.b64encode(picture.png.read_bytes()).decode("ascii")
+    data = base64.b64encode(_small(picture.png)).decode("ascii")
     caption = escape(picture.caption)
     return (
         f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
         f"<figcaption>{caption}</figcaption></figure>"
     )
+
+
+def _small(png: Path) -> bytes:
+    """A drawing in few colours, or as it is where that is no smaller."""
+    from PIL import Image
+
+    content, out = png.read_bytes(), io.BytesIO()
+    with Image.open(io.BytesIO(content)) as image:
+        image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(
+            out, "png", optimize=True
+        )
+    return min(content, out.getvalue(), key=len)
 
 
 def _texts(block: Block) -> str:
@@ -140,50 +227,42 @@ def _texts(block: Block) -> str:
     return title + "".join(folds) if folds else ""
 
 
-def commands(records: Iterable[Record]) -> list[str]:
-    """The command lines that made runs, each once.
-
-    Args:
-        records: of any experiments.
-    """
-    lines = []
-    for record in records:
-        argv = [str(part) for part in record.provenance.get("argv") or []]
-        if argv:
-            lines.append(shlex.join(argv))
-    return list(dict.fromkeys(lines))
-
-
 def _reproduce(blocks: Sequence[Block]) -> str:
     lines = commands(record for block in blocks for record in block.records)
     if not lines:
         return ""
-    text = f"<pre>{escape(chr(10).join(lines))}</pre>"
+    text = "".join(map(_command, lines))
     if len(lines) > 8:
-        text = f"<details><summary>{len(lines)} command lines</summary>{text}</details>"
+        text = _fold(f"{len(lines)} command lines", text)
     return f"<h3>To reproduce</h3>{text}"
 
 
-def _runs(blocks: Sequence[Block]) -> str:
+def _command(line: str) -> str:
+    return f'<div class="command"><code>{escape(line)}</code></div>'
+
+
+def _runs(blocks: Sequence[Block], here: str, known: Experiments | None) -> str:
     rows = [
-        _run(record, f"{block.data}, {group.label}, seed {record.seed}")
+        _run(record, f"{block.data}, {group.label}, seed {record.seed}", known)
         for block in blocks
         for group in block.groups
         for record in group.records
     ]
-    return f"<h3>Runs</h3><details><summary>{len(rows)} runs</summary>{''.join(rows)}</details>"
+    return f'<h3 id="{here}-runs">Runs</h3>' + _fold(f"{len(rows)} runs", "".join(rows))
 
 
-def _run(record: Record, label: str) -> str:
+def _run(record: Record, label: str, known: Experiments | None) -> str:
     said = record.verdict if record.complete else record.status
     shown = headlines(record.metrics)[:1]
     figure = "".join(f", {label} {number(record.metrics[key], 3)}" for label, key, _ in shown)
-    facts = dict(record.provenance)
+    facts = {key: v for key, v in record.provenance.items() if key not in REPEATED}
+    line = train_command(record, known)
     parts = [
         f"<summary>{escape(label)}: {escape(said)}{figure}"
         f' <span class="soft">{escape(record.run_id)}</span></summary>',
         f'<p class="soft">{escape(record.status)} {escape(str(facts.get("message") or ""))}'
         f" {escape(str(facts.get('verdict_reason') or ''))}</p>",
+        _command(line) if line else "",
     ]
     checks = record.texts("checks")
     if checks:
@@ -191,10 +270,14 @@ def _run(record: Record, label: str) -> str:
     if record.metrics:
         parts.append(_fold(f"evaluation, {record.split} split", _evaluation(record)))
     config = yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True)
-    parts.append(_fold("configuration", f"<pre>{escape(config)}</pre>"))
-    told = json.dumps(facts, indent=2, ensure_ascii=False, default=str)
-    parts.append(_fold("provenance", f"<pre>{escape(told)}</pre>"))
+    parts.append(_fold("configuration", _plain("configuration", config)))
+    told = json.dumps(facts, indent=1, ensure_ascii=False, default=str)
+    parts.append(_fold("provenance", _plain("provenance", told)))
     return f'<details class="run">{"".join(parts)}</details>'
+
+
+def _plain(title: str, text: str) -> str:
+    return f'<pre tabindex="0" role="region" aria-label="{title}">{escape(text)}</pre>'
 
 
 def _fold(title: str, content: str) -> str:
@@ -208,4 +291,4 @@ def _evaluation(record: Record) -> str:
             error: Any = record.metrics.get(f"{name}_se")
             shown = f'<span class="sd"> ± {error:.2g}</span>' if error is not None else ""
             rows.append(f"<tr><td>{escape(name)}</td><td>{value:.6g}{shown}</td></tr>")
-    return f"<table><tbody>{''.join(rows)}</tbody></table>"
+    return f"{_scrolled('evaluation')}<table><tbody>{''.join(rows)}</tbody></table></div>"

@@ -22,6 +22,7 @@ from lidcli.report.cells import (
     number,
     shared_decimals,
 )
+from lidcli.report.claims import answers, claims_table
 from lidcli.report.groups import Block, Group, Statistic, grid_text
 from lidcli.report.notes import Notes, block_notes, mark_group
 from lidcli.report.paper import PaperTable, alias, paper_table
@@ -242,8 +243,9 @@ def block_tables(block: Block) -> list[Table]:
         block: from `groups.blocks`.
 
     Returns:
-        The fit and the judged latent; the bound, any other latent and identifiability; and, where
-        the paper has the data, ours beside the paper's.
+        The claims by depth, where they can be answered; the fit and the judged latent; the bound,
+        any other latent and identifiability; and, where the paper has the data, ours beside the
+        paper's.
     """
     stem = f"{block.experiment}-{block.data}"
     judged = block.facts.judged
@@ -261,6 +263,9 @@ def block_tables(block: Block) -> list[Table]:
             block, f"{stem}-inside", f"{block.data}: {inside}", _inner_columns(block), False
         ),
     ]
+    claims = claims_table(block)
+    if claims is not None:
+        tables.insert(0, claims)
     paper = paper_table(block.data, judged)
     if paper is not None:
         tables.append(_paper_table(block, paper))
@@ -268,8 +273,9 @@ def block_tables(block: Block) -> list[Table]:
 
 
 def headline(blocks: Iterable[Block]) -> list[str]:
-    """One sentence a data set: how many runs of each method have which verdict."""
-    sentences = []
+    """The answer of each data set, and how many runs of each method have which verdict."""
+    blocks = list(blocks)
+    sentences = answers(blocks)
     for block in blocks:
         said = (_verdicts_of(block, method) for method in block.methods)
         parts = [text for text in said if text]

@@ -7,13 +7,19 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lidcli.report.cells import Table
+from lidcli.report.claims import answers
 from lidcli.report.collect import Collection, frame
+from lidcli.report.command import commands
 from lidcli.report.figures.draw import Picture, draw, draw_experiment, slug
 from lidcli.report.groups import blocks
-from lidcli.report.html import Section, commands, page
+from lidcli.report.html import GLANCE, Section, page
 from lidcli.report.tables import block_tables, headline
+
+if TYPE_CHECKING:
+    from lidcli.config.read import Experiments
 
 __all__ = ["FORMATS", "Report", "build", "text_of", "write"]
 
@@ -36,6 +42,19 @@ class Report:
     def headlines(self, experiment: str) -> list[str]:
         """The verdict of an experiment, a sentence for each data set."""
         return headline(section.block for section in self.experiments[experiment])
+
+    def answers(self) -> list[str]:
+        """What the runs of all experiments say to the question, with their numbers."""
+        return [
+            text
+            for sections in self.experiments.values()
+            for text in answers(section.block for section in sections)
+        ]
+
+    def glances(self) -> list[Path]:
+        """The pictures that show an answer, where they were drawn."""
+        pictures = (p for parts in self.experiments.values() for s in parts for p in s.pictures)
+        return [picture.png for picture in pictures if picture.name.endswith(GLANCE)]
 
     def tables(self, experiment: str) -> list[Table]:
         """The tables of an experiment."""
@@ -81,7 +100,13 @@ def text_of(report: Report, kind: str) -> str:
     return "\n".join(lines)
 
 
-def write(report: Report, folder: Path, kinds: Sequence[str], figures: bool) -> list[Path]:
+def write(
+    report: Report,
+    folder: Path,
+    kinds: Sequence[str],
+    figures: bool,
+    known: Experiments | None = None,
+) -> list[Path]:
     """Write a report's files.
 
     Args:
@@ -89,6 +114,7 @@ def write(report: Report, folder: Path, kinds: Sequence[str], figures: bool) -> 
         folder: takes the files; made if absent.
         kinds: of `FORMATS`.
         figures: whether to draw, into `figures/<experiment>` below the folder.
+        known: models and data, from which the page tells the command of a single run.
 
     Returns:
         The files, figures last.
@@ -113,7 +139,7 @@ def write(report: Report, folder: Path, kinds: Sequence[str], figures: bool) -> 
     for kind in kinds:
         if kind == "html":
             title = f"lid report: {', '.join(report.experiments)}"
-            text = page(report.experiments, report.warnings, title)
+            text = page(report.experiments, report.warnings, title, known)
         else:
             text = text_of(report, kind)
         files.append(folder / FORMATS[kind])

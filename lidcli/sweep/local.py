@@ -9,14 +9,14 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 from lidcli.store.index import Index
 from lidcli.sweep.pool import Pool, Worker
 from lidcli.sweep.queue import Job, Outcome, elsewhere, settled
+from lidcli.sweep.received import received
 
 __all__ = ["Watcher", "find_device", "run_local", "slots", "usable_cores"]
 
@@ -100,22 +100,6 @@ def slots(device: str, gpus: int, *, workers: int | None, threads: int, per_gpu:
         return ["cpu"] * (workers or max(1, usable_cores() // threads))
     devices = [device] if ":" in device else [f"cuda:{index}" for index in range(gpus)]
     return (devices * per_gpu)[:workers]
-
-
-@contextlib.contextmanager
-def _received() -> Iterator[list[int]]:
-    """The SIGINT and SIGTERM that came while the block ran."""
-    signals: list[int] = []
-
-    def note(signum: int, frame: FrameType | None) -> None:
-        signals.append(signum)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Sweep:
@@ -269,7 +253,7 @@ def run_local(
         The outcome of each job, in order, and the signal that ended the sweep, if one did.
     """
     pool = Pool(threads, experiment, results, restart)
-    with _received() as signals, contextlib.closing(pool):
+    with received() as signals, contextlib.closing(pool):
         sweep = _Sweep(
             jobs,
             devices,

@@ -15,17 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-import lidcli
-from lidcli.config.kinds import allowed
 from lidcli.sweep.memory import ADVICE, kills
+from lidcli.sweep.orders import THREAD_VARIABLES, environment, order
 from lidcli.sweep.queue import Job, Outcome, note_failure
 
 __all__ = ["THREAD_VARIABLES", "Pool", "Worker"]
 
 GRACE = 5.0
 WORKER = "lidcli.sweep.worker"
-ROOT = str(Path(lidcli.__file__).resolve().parents[1])
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 LOG = 1 << 16
 """Bytes that are read of what a run printed, the last ones."""
 
@@ -141,36 +138,31 @@ class Pool:
             device: of the slot.
             again: whether the sweep has begun the run before, so that nothing is discarded.
         """
-        config = job.config.document()
-        config["runtime"] |= {"device": device, "threads": self.threads}
-        order = {
-            "config": config,
-            "results": str(self.results),
-            "experiment": self.experiment,
-            "restart": self.restart and not again,
-            "allowed": allowed(),
-            "argv": sys.argv,
-        }
+        document = order(
+            job,
+            results=self.results,
+            experiment=self.experiment,
+            device=device,
+            threads=self.threads,
+            restart=self.restart and not again,
+        )
         kept = next((worker for worker in self.workers if worker.slot == slot), None)
-        if kept is not None and kept.begin(job, order):
+        if kept is not None and kept.begin(job, document):
             return
         if kept is not None:
             self._forget(kept)
             kept.errors.close()
-        self._spawn(slot).begin(job, order)
+        self._spawn(slot).begin(job, document)
 
     def _spawn(self, slot: int) -> Worker:
         """A worker in a session of its own, so that a terminal's Ctrl-C spares it."""
-        path = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
         errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with its worker)
         process = subprocess.Popen(
             [sys.executable, "-m", WORKER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=os.environ
-            | dict.fromkeys(THREAD_VARIABLES, str(self.threads))
-            | {"PYTHONPATH": path},
+            env=os.environ | environment(self.threads),
             start_new_session=True,
         )
         worker = Worker(slot, process, errors)

@@ -50,7 +50,7 @@ def test_experiments_count_what_is_done(lid: Lid, tmp_path: Path, repository: Pa
     made = Run.create(tmp_path / "results" / "demo" / config.run_id, config.document(), {})
     made.update(provenance={"status": "complete"})
     rows = json.loads(lid("list", "experiments", "--json").stdout)["experiments"]
-    assert {row["experiment"]: (row["runs"], row["done"]) for row in rows}["demo"] == (6, 1)
+    assert {row["experiment"]: (row["runs"], row["done"]) for row in rows}["demo"] == (14, 1)
 
 
 def test_runs_are_listed_with_their_verdict(lid: Lid, run: Any) -> None:

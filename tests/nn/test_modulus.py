@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lidcli.nn import MLP, BrenierMap, measured_modulus
+from lidcli.nn import MLP, BrenierMap, descended_modulus, measured_modulus
 
 
 def test_a_linear_map_gives_its_smallest_singular_value() -> None:
@@ -77,3 +77,39 @@ def test_a_decoder_that_is_not_finite_is_refused() -> None:
 def test_wrong_directions_are_named() -> None:
     with pytest.raises(ValueError, match=r"directions must be \(R, 3\), got \(1, 2\)"):
         measured_modulus(lambda u: u, torch.randn(4, 3), directions=torch.zeros(1, 2))
+
+
+def test_a_descent_finds_the_smallest_slope_between_the_draws() -> None:
+    torch.manual_seed(0)
+
+    def bent(u: torch.Tensor) -> torch.Tensor:
+        slow = u[..., :1] + 0.49 * torch.sin(2 * u[..., :1])
+        return torch.cat([slow, u[..., 1:], u[..., 1:] ** 2], dim=-1)
+
+    drawn = torch.randn(20, 2, dtype=torch.float64)
+    found = descended_modulus(bent, drawn)
+    assert found == pytest.approx(0.02, abs=1e-3)
+    assert found < measured_modulus(bent, drawn).singular_value / 1.5
+
+
+def test_a_descent_never_reads_higher_than_its_starts_nor_below_the_certificate() -> None:
+    torch.manual_seed(0)
+    for decoder in (BrenierMap(3, 16, layers=3).double(), MLP(3, 5, 16, layers=3).double()):
+        drawn = torch.randn(30, 3, dtype=torch.float64)
+        found = descended_modulus(decoder, drawn, steps=10)
+        assert found <= measured_modulus(decoder, drawn).singular_value * (1 + 1e-9)
+        if isinstance(decoder, BrenierMap):
+            assert found >= decoder.certificate().modulus
+
+
+def test_a_wide_map_has_modulus_zero_without_a_descent() -> None:
+    assert descended_modulus(lambda u: u[..., :1], torch.randn(4, 2)) == 0.0
+
+
+def test_a_descent_crosses_kinks() -> None:
+    def kinked(u: torch.Tensor) -> torch.Tensor:
+        return u - 0.9 * (u - 0.5).clamp(0, 0.05)
+
+    drawn = torch.linspace(-1, 1, 8, dtype=torch.float64)[:, None]
+    assert measured_modulus(kinked, drawn).singular_value == pytest.approx(1)
+    assert descended_modulus(kinked, drawn) == pytest.approx(0.1)

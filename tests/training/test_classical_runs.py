@@ -70,7 +70,11 @@ def test_a_ppca_run_stores_the_closed_forms(lid: Lid, tmp_path: Path) -> None:
     assert found["kl_unit/z/1"] == pytest.approx(kl[0], abs=1e-8)
     assert found["kl_unit/z/2"] == pytest.approx(kl[1], abs=1e-8)
     assert found["kl/z"] == found["kl/joint"] == pytest.approx(sum(kl), abs=1e-8)
-    assert found["mi/z"] == pytest.approx(sum(kl), abs=1e-8)
+    assert found["mi_gaussian/z"] == pytest.approx(sum(kl), abs=1e-8)
+    assert 0 < found["mi/z"] <= min(found["log_n"], sum(kl) + 4 * found["mi/z_se"])
+    for k, value in enumerate((first, second), start=1):
+        assert found[f"fisher/z/{k}"] == pytest.approx(value / 2.25 - 1, rel=1e-8)
+        assert found[f"allowed/variance/z/{k}"] == pytest.approx(1 - 2.25 / value, rel=1e-8)
     assert found["elbo"] == found["ll"]
     assert found["ll"] == pytest.approx(found["reconstruction"] - found["kl/joint"], abs=1e-8)
     assert found["au/z"] == 1.0

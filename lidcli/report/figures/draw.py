@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lidcli.report.collect import Record
-from lidcli.report.figures import classical, curves, latents
+from lidcli.report.figures import allowance as allowances
+from lidcli.report.figures import classical, curves, depth, latents
 from lidcli.report.figures import theorem1 as theorem
 from lidcli.report.figures.style import STYLE, Sketch
 from lidcli.report.groups import Block
@@ -60,6 +61,8 @@ class Drawing:
 
 
 BLOCK_FIGURES: dict[str, Callable[[Block, latents.Shown], Iterator[Sketch]]] = {
+    "glance": depth.glance_sketches,
+    "depth": depth.depth_sketches,
     "categories": latents.categories_sketches,
     "components": latents.components_sketches,
     "images": latents.images_sketches,
@@ -74,6 +77,7 @@ EXPERIMENT_FIGURES: dict[str, Drawing] = {
     "figure3": Drawing(PLANE, ("sigma", "posterior_variance/z/2"), classical.latents_sketches),
     "figure4": Drawing((), ("alpha/mean",), classical.weight_sketches),
     "theorem1": Drawing((), ("identifiability_exact",), theorem.theorem1_sketches),
+    "allowance": Drawing((), ("allowed/mi",), allowances.allowance_sketches),
 }
 """Figures across an experiment by name: what runs must hold, and how they are drawn."""
 
@@ -106,7 +110,8 @@ def experiment_sketches(records: Sequence[Record]) -> Iterator[Sketch]:
         records: of one experiment.
 
     Returns:
-        `likelihood-by-sigma` (Figure 2), `latents` (Figure 3), `weight` (Figure 4) and `theorem1`.
+        `likelihood-by-sigma` (Figure 2), `latents` (Figure 3), `weight` (Figure 4), `theorem1`
+        and `allowance`.
     """
     for drawing in EXPERIMENT_FIGURES.values():
         held = [record for record in records if drawing.holds(record)]

@@ -26,6 +26,7 @@ __all__ = [
     "images",
     "images_sketches",
     "matching",
+    "picture_row",
 ]
 
 Array = npt.NDArray[np.floating[Any]]
@@ -250,6 +251,11 @@ def _tile(images: Array, shape: tuple[int, int] | None, columns: int) -> Array:
         y, x = (i // columns) * (height + 1), (i % columns) * (width + 1)
         canvas[y : y + height, x : x + width] = image.reshape(height, width)
     return canvas
+
+
+def picture_row(group: Group, images: Array) -> Array:
+    """Images (N, D) of a group's data side by side, as one picture."""
+    return _tile(images, _shape(group), len(images))
 
 
 def images(group: Group, arrays: dict[str, Array]) -> Figure:

@@ -1,0 +1,84 @@
+"""The engine that `lid sweep` was asked for, and how it is put to work."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lidcli.config.plan import Plan
+
+if TYPE_CHECKING:
+    from lidcli.sweep.engines import Engine
+    from lidcli.sweep.queue import Job, Outcome
+
+__all__ = ["ENGINES", "choose_engine", "describe", "work"]
+
+ENGINES = ("local", "ray", "slurm")
+
+
+def choose_engine(
+    name: str,
+    plan: Plan,
+    jobs: Sequence[Job],
+    *,
+    memory: str | None,
+    **how: Any,
+) -> Engine:
+    """The engine of a name, with what this sweep wants of it.
+
+    Raises:
+        ConfigError: an option does nothing for it, or it cannot work here.
+    """
+    from lidcli.sweep.engines import Request, make_engine, parse_size
+
+    runtime = plan.runs[0].runtime if plan.runs else None
+    request = Request(
+        experiment=plan.experiment,
+        todo=sum(job.state in ("new", "partial") for job in jobs),
+        device=runtime.device if runtime else "cpu",
+        threads=(runtime.threads if runtime else None) or 1,
+        memory=None if memory is None else parse_size(memory),
+        **how,
+    )
+    own = ("address", "detach", "sbatch", "memory")
+    given = [f"--{option}" for option in own if getattr(request, option)]
+    return make_engine(name, request, [*given, *["--per-gpu"] * (request.per_gpu > 1)])
+
+
+def describe(plan: Plan, jobs: Sequence[Job], results: Path, engine: Engine) -> dict[str, Any]:
+    """Where and how the sweep will run."""
+    return {
+        "experiment": plan.experiment,
+        "folder": results / plan.experiment,
+        **engine.facts(),
+        "states": dict(Counter(job.state for job in jobs)),
+    }
+
+
+def work(
+    engine: Engine, jobs: Sequence[Job], wait: bool, silent: bool, until: float
+) -> tuple[list[Outcome], int | None]:
+    """Do the jobs, and then those that another process gave up meanwhile.
+
+    Returns:
+        The outcome of each job, in order, and the signal that ended the sweep, if one did.
+    """
+    from lidcli.cli.sweep_view import view
+    from lidcli.store.lease import Watch
+    from lidcli.sweep.queue import await_others
+
+    watch = Watch()
+    with view(len(jobs), silent) as watcher:
+        outcomes, ended = engine.run(jobs, watcher)
+    while ended is None:
+        left = [index for index, outcome in enumerate(outcomes) if outcome.status == "locked"]
+        others = [jobs[index] for index in left]
+        if not left or not await_others(others, wait, until=until, watch=watch):
+            break
+        with view(len(left), silent) as watcher:
+            more, ended = engine.run(others, watcher)
+        for index, outcome in zip(left, more, strict=True):
+            outcomes[index] = outcome
+    return outcomes, ended

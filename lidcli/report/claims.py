@@ -1,0 +1,242 @@
+"""The paper's claims, answered by runs: what collapses, what does not, which fits better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import stdev
+from typing import Literal
+
+from lidcli.metrics.quantities import NATS, QUANTITIES
+from lidcli.report.cells import NEAR, Cell, Row, Table, number
+from lidcli.report.groups import Block, Group, Statistic
+from lidcli.report.paper import alias
+
+__all__ = ["ALLOWED", "DEPTH", "Gap", "Pair", "answers", "claims_table", "paired", "pairs"]
+
+Said = Literal["yes", "no", "open"]
+DEPTH = "decoder.layers"
+ALLOWED = 0.5
+"""Nats by which a fit may be below the best and count as as good."""
+COLLAPSED_AU = 0.1
+"""AU below which the verdict is `collapsed`."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A mean difference and its standard error, from pairs of runs with the same seed."""
+
+    mean: float
+    se: float
+    n: int
+
+    def above(self, limit: float) -> Said:
+        """Whether it is above a limit, open within two standard errors.
+
+        Example:
+            >>> Gap(1.0, 0.1, 3).above(0.5), Gap(0.6, 0.1, 3).above(0.5)
+            ('yes', 'open')
+        """
+        if self.mean - NEAR * self.se > limit:
+            return "yes"
+        return "no" if self.mean + NEAR * self.se < limit else "open"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The classical and the identifiable model at one point of the grid, and all models there."""
+
+    classical: Group
+    identifiable: Group
+    all: tuple[Group, ...]
+
+    @property
+    def words(self) -> str:
+        """The point of the grid in words, empty without a grid."""
+        grid = self.classical.grid
+        return ", ".join(
+            f"{value} layers" if key == DEPTH else f"{key.rpartition('.')[2]} {value}"
+            for key, value in grid
+        )
+
+
+def paired(one: Statistic, other: Statistic) -> Gap:
+    """The difference of two means: by seed where both have the same, several seeds.
+
+    Args:
+        one: of which `other` is subtracted.
+        other: likewise.
+
+    Example:
+        >>> a = Statistic(2.0, 1.0, 0.7, 2, 1.0, {0: 1.0, 1: 3.0})
+        >>> b = Statistic(1.0, 1.0, 0.7, 2, 0.0, {0: 0.0, 1: 2.0})
+        >>> paired(a, b)
+        Gap(mean=1.0, se=0.0, n=2)
+    """
+    shared = one.by_seed.keys() & other.by_seed.keys()
+    if len(shared) > 1 and one.by_seed.keys() == other.by_seed.keys():
+        gaps = [one.by_seed[seed] - other.by_seed[seed] for seed in sorted(shared)]
+        return Gap(math.fsum(gaps) / len(gaps), stdev(gaps) / math.sqrt(len(gaps)), len(gaps))
+    return Gap(one.mean - other.mean, math.hypot(one.se, other.se), min(one.n, other.n))
+
+
+def pairs(block: Block) -> list[Pair]:
+    """Where a classical and an identifiable model were measured alike, in the order of the grid.
+
+    Args:
+        block: the runs of one experiment, data set and judged latent.
+    """
+    found = []
+    measured = [group for group in block.groups if group.used]
+    for group in measured:
+        if alias(group.method) != "vae":
+            continue
+        here = tuple(other for other in measured if other.grid == group.grid)
+        partner = next((other for other in here if alias(other.method) == "lidvae"), None)
+        if partner is not None:
+            found.append(Pair(group, partner, here))
+    return found
+
+
+def answers(blocks: Iterable[Block]) -> list[str]:
+    """What runs say to the question, a sentence with its numbers for each data set.
+
+    Args:
+        blocks: of one experiment.
+
+    Returns:
+        For each that has a classical and an identifiable model: how many of their runs collapsed
+        at the last point of the grid, and whose likelihood is higher.
+    """
+    sentences = []
+    for block in blocks:
+        found = pairs(block)
+        if found:
+            sentences.append(_answer(block, found[-1]))
+    return sentences
+
+
+def _answer(block: Block, pair: Pair) -> str:
+    place = f" at {pair.words}" if pair.words else ""
+    said = [
+        f"{group.method} collapsed in {group.verdicts().get('collapsed', 0)} of"
+        f" {len(group.used)} run{'s' if len(group.used) != 1 else ''}{_figures(block, group)}"
+        for group in (pair.classical, pair.identifiable)
+    ]
+    return f"{block.data}{place}: {said[0]}, the identifiable {said[1]}; {_fit(pair)}."
+
+
+def _figures(block: Block, group: Group) -> str:
+    """AU and MI of the judged latent in brackets."""
+    latent = block.facts.judged
+    parts = []
+    for key in ("au", "mi"):
+        found = group.statistic(QUANTITIES[key], latent)
+        if found is not None:
+            parts.append(f"{QUANTITIES[key].heading(latent)} {number(found.mean, 2)}")
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _fit(pair: Pair) -> str:
+    """Whose LL is higher, and by how much."""
+    own, other = (g.statistic(QUANTITIES["ll"]) for g in (pair.identifiable, pair.classical))
+    if own is None or other is None:
+        return "no likelihoods to compare"
+    gap = paired(own, other)
+    away = f"{number(abs(gap.mean), 2)} ± {number(gap.se, 2)} nats"
+    levels = f"{number(own.mean, 2)} against {number(other.mean, 2)}"
+    if gap.above(0.0) == "open":
+        return f"their LL are not told apart ({levels}, {away})"
+    higher = "higher" if gap.mean > 0 else "lower"
+    return f"{pair.identifiable.method}'s LL is {higher} by {away} ({levels})"
+
+
+def claims_table(block: Block) -> Table | None:
+    """The claims by depth, each answered yes, no or open; None without models by depth to compare.
+
+    Args:
+        block: the runs of one experiment, data set and judged latent.
+
+    Returns:
+        A row a depth and a last one for every depth. That the classical model collapses is claimed
+        of a flexible decoder, so that its last answer is the deepest one's.
+    """
+    found = pairs(block) if block.keys == (DEPTH,) else []
+    if len(found) < 2:
+        return None
+    rows, said = [], []
+    for pair in found:
+        cells, answer = _claims(block, pair)
+        rows.append(Row(str(pair.classical.grid[0][1]), tuple(cells)))
+        said.append(answer)
+    columns = list(zip(*said, strict=True))
+    over = [columns[0][-1], *(_every(column) for column in columns[1:])]
+    last = [Cell(), Cell(), Cell(over[0]), Cell(), Cell(over[1]), Cell(), Cell(over[2])]
+    rows.append(Row("every", (*last, Cell(), Cell(over[3]))))
+    classical, own = found[0].classical.method, found[0].identifiable.method
+    head = (
+        "layers",
+        "n",
+        f"AU {classical}",
+        "collapsed",
+        f"AU {own}",
+        "1.00",
+        "to best",
+        "near",
+        f"to {classical}",
+        "higher",
+    )
+    units = (
+        f"to best, to {classical}: {own}'s LL less the best of all models' and less {classical}'s,"
+        f" in {NATS}, ± the standard error over pairs of the same seed; AU of"
+        f" {block.facts.judged} ± sd over n seeds. collapsed: AU below {COLLAPSED_AU}, asked of the"
+        f" deepest in the last row; 1.00: in every run; near: at most {ALLOWED} below the best;"
+        f" higher: than {classical}'s. An answer is open within two standard errors of its limit."
+    )
+    title = f"{block.data}: does depth collapse {classical}, and not {own}?"
+    return Table(f"{block.experiment}-{block.data}-claims", title, head, tuple(rows), units, ())
+
+
+def _every(answers_: Sequence[Said]) -> Said:
+    """Yes where all are, no where one is."""
+    if "no" in answers_:
+        return "no"
+    return "open" if "open" in answers_ else "yes"
+
+
+def _claims(block: Block, pair: Pair) -> tuple[list[Cell], tuple[Said, Said, Said, Said]]:
+    """One row: numbers and answers."""
+    latent = block.facts.judged
+    au = [g.statistic(QUANTITIES["au"], latent) for g in (pair.classical, pair.identifiable)]
+    likelihoods = [s for g in pair.all if (s := g.statistic(QUANTITIES["ll"])) is not None]
+    own = pair.identifiable.statistic(QUANTITIES["ll"])
+    other = pair.classical.statistic(QUANTITIES["ll"])
+    open_: Said = "open"
+    collapsed, full, near, higher = open_, open_, open_, open_
+    cells = [Cell(str(len(pair.identifiable.used))), _au(au[0])]
+    if au[0] is not None:
+        left = Gap(COLLAPSED_AU - au[0].mean, au[0].se, au[0].n)
+        collapsed = left.above(0.0)
+    if au[1] is not None:
+        full = "yes" if au[1].lowest == 1.0 else "no"
+    cells += [Cell(collapsed), _au(au[1]), Cell(full)]
+    gaps: list[Cell] = [Cell(), Cell()]
+    if own is not None and likelihoods:
+        best = paired(own, max(likelihoods, key=lambda s: s.mean))
+        near, gaps[0] = best.above(-ALLOWED), _gap(best)
+    if own is not None and other is not None:
+        gap = paired(own, other)
+        higher, gaps[1] = gap.above(0.0), _gap(gap)
+    cells += [gaps[0], Cell(near), gaps[1], Cell(higher)]
+    return cells, (collapsed, full, near, higher)
+
+
+def _au(found: Statistic | None) -> Cell:
+    if found is None:
+        return Cell()
+    return Cell(number(found.mean, 2), "" if found.sd is None else number(found.sd, 2))
+
+
+def _gap(gap: Gap) -> Cell:
+    return Cell(number(gap.mean, 2), number(gap.se, 2))

@@ -1,0 +1,67 @@
+"""What a worker is told, whichever engine started it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import lidcli
+from lidcli.config.kinds import allowed
+from lidcli.store.run import Run
+from lidcli.sweep.queue import Job, state
+
+__all__ = ["THREAD_VARIABLES", "discard", "environment", "order"]
+
+ROOT = str(Path(lidcli.__file__).resolve().parents[1])
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def order(
+    job: Job, *, results: Path, experiment: str, device: str, threads: int, restart: bool = False
+) -> dict[str, Any]:
+    """The document from which `lidcli.sweep.worker` does a run.
+
+    Args:
+        job: the run.
+        results: folder of all runs.
+        experiment: folder of this one below it.
+        device: where it computes, in place of the configuration's.
+        threads: likewise.
+        restart: whether to discard what there is of it.
+    """
+    config = job.config.document()
+    config["runtime"] |= {"device": device, "threads": threads}
+    return {
+        "config": config,
+        "results": str(results),
+        "experiment": experiment,
+        "restart": restart,
+        "allowed": allowed(),
+        "argv": sys.argv,
+    }
+
+
+def environment(threads: int) -> dict[str, str]:
+    """The variables of a worker's process that differ from ours: this lid, and its threads.
+
+    Example:
+        >>> environment(2)["OMP_NUM_THREADS"]
+        '2'
+    """
+    path = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
+    return {**dict.fromkeys(THREAD_VARIABLES, str(threads)), "PYTHONPATH": path}
+
+
+def discard(job: Job) -> None:
+    """Delete what there is of a run.
+
+    Raises:
+        LockedError: another process is working on it.
+        StoreError: its folder is not writable.
+    """
+    if state(job.folder) != "new":
+        run = Run.create(job.folder, job.config.document(), {})
+        with run.lock():
+            run.discard()

@@ -1,0 +1,33 @@
+"""SIGINT and SIGTERM while a sweep goes on: noted, for the sweep to act on."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+__all__ = ["received"]
+
+
+@contextlib.contextmanager
+def received() -> Iterator[list[int]]:
+    """The SIGINT and SIGTERM that came while the block ran.
+
+    Example:
+        >>> with received() as signals:
+        ...     signal.raise_signal(signal.SIGTERM)
+        >>> signals == [signal.SIGTERM]
+        True
+    """
+    signals: list[int] = []
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        signals.append(signum)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

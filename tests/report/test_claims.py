@@ -1,0 +1,134 @@
+"""The claims are answered by paired differences, and left open within two standard errors."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lidcli.config.read import load_files
+from lidcli.report.claims import Gap, answers, claims_table, paired, pairs
+from lidcli.report.collect import collect, read_record
+from lidcli.report.command import train_command
+from lidcli.report.figures.allowance import Point, informations, variances
+from lidcli.report.figures.draw import block_sketches, experiment_sketches
+from lidcli.report.groups import Block, Statistic, blocks
+
+ROOT = Path(__file__).resolve().parents[2]
+SYNTHETIC = runpy.run_path(str(Path(__file__).parent / "synthetic.py"))
+add: Callable[..., Any] = SYNTHETIC["add"]
+PUBLISHED = ROOT / "results" / "published"
+
+
+def by_depth(results: Path, classical: float, own: dict[int, float]) -> Block:
+    """Two models by depth and seed: the classical one collapsed, with its LL; the other's LL."""
+    for layers, ll in own.items():
+        for seed in (0, 1, 2):
+            grid = (("decoder.layers", layers),)
+            add(results, "gmvae", ll=classical + seed, mi=0.0, seed=seed, settings=grid)
+            add(results, "lidgmvae", ll=ll + seed, seed=seed, settings=grid)
+    (block,) = blocks(collect(results).records)
+    return block
+
+
+def statistic(**by_seed: float) -> Statistic:
+    values = {int(name[1:]): value for name, value in by_seed.items()}
+    mean = sum(values.values()) / len(values)
+    return Statistic(mean, 1.0, 0.5, len(values), min(values.values()), values)
+
+
+def test_seeds_that_are_the_same_are_paired() -> None:
+    gap = paired(statistic(s0=1.0, s1=5.0), statistic(s0=0.0, s1=3.8))
+    assert (gap.mean, gap.n) == (pytest.approx(1.1), 2)
+    assert gap.se == pytest.approx(0.1)
+
+
+def test_other_seeds_add_their_errors() -> None:
+    gap = paired(statistic(s0=1.0, s1=5.0), statistic(s2=0.0, s3=3.8))
+    assert gap.se == pytest.approx(0.5**0.5)
+
+
+@pytest.mark.parametrize(
+    ("mean", "said"), [(0.8, "yes"), (0.6, "open"), (0.4, "open"), (0.2, "no")]
+)
+def test_an_answer_is_open_within_two_errors_of_the_limit(mean: float, said: str) -> None:
+    assert Gap(mean, 0.1, 3).above(0.5) == said
+
+
+def test_the_claims_are_answered_at_every_depth(tmp_path: Path) -> None:
+    block = by_depth(tmp_path, -3.0, {5: -3.6, 9: -2.0})
+    table = claims_table(block)
+    assert table is not None
+    rows = {row.label: [cell.text for cell in row.cells] for row in table.rows}
+    assert rows["5"] == ["3", "0.00", "yes", "1.00", "yes", "−0.60", "no", "−0.60", "no"]
+    assert rows["9"] == ["3", "0.00", "yes", "1.00", "yes", "0.00", "yes", "1.00", "yes"]
+    assert [rows["every"][i] for i in (2, 4, 6, 8)] == ["yes", "yes", "no", "no"]
+
+
+def test_the_answer_names_the_deepest_with_its_numbers(tmp_path: Path) -> None:
+    (sentence,) = answers([by_depth(tmp_path, -3.0, {5: -3.6, 9: -2.0})])
+    assert sentence == (
+        "pinwheel at 9 layers: gmvae collapsed in 3 of 3 runs (AU_c 0.00, MI_c 0.00), the"
+        " identifiable lidgmvae collapsed in 0 of 3 runs (AU_c 1.00, MI_c 1.60);"
+        " lidgmvae's LL is higher by 1.00 ± 0.00 nats (−1.00 against −2.00)."
+    )
+
+
+def test_without_both_models_there_is_no_claim(tmp_path: Path) -> None:
+    for layers in (5, 9):
+        add(tmp_path, "gmvae", settings=(("decoder.layers", layers),))
+    (block,) = blocks(collect(tmp_path).records)
+    assert pairs(block) == []
+    assert claims_table(block) is None
+    assert answers([block]) == []
+    assert "glance" not in {sketch.name for sketch in block_sketches(block)}
+
+
+def test_the_picture_has_lines_for_both_and_images_of_the_deepest(tmp_path: Path) -> None:
+    for layers in (5, 9):
+        for method in ("vae", "lidvae"):
+            add(tmp_path, method, "digits", settings=(("decoder.layers", layers),))
+    (block,) = blocks(collect(tmp_path).records)
+    (sketch,) = (sketch for sketch in block_sketches(block) if sketch.name == "glance")
+    lines, levels, *strips = sketch.make().axes
+    assert [line.get_label() for line in lines.lines] == ["vae", "lidvae"]
+    assert len(levels.lines) == 2
+    assert [len(strip.images) for strip in strips] == [1, 1, 1]
+
+
+def test_an_allowance_stands_beside_what_was_measured(tmp_path: Path) -> None:
+    allowed = {"allowed/variance/w/1": 0.5, "allowed/variance/w/2": 0.01, "allowed/mi": 3.0}
+    run = add(tmp_path, "gmvae", evaluation=allowed)
+    run.update(arrays={"w_variance": np.array([0.4, 0.02])})
+    records = [read_record(run.folder)]
+    found = variances(records)
+    assert [(p.allowed, pytest.approx(p.measured)) for p in found] == [(0.5, 0.4), (0.01, 0.02)]
+    assert [point.beyond for point in found] == [False, True]
+    assert informations(records) == [Point("gmvae", 3.0, 2.2)]
+    assert "allowance" in {sketch.name for sketch in experiment_sketches(records)}
+
+
+@pytest.mark.parametrize("experiment", ["digits-depth", "theorem1"])
+def test_a_published_run_has_a_command_of_its_own(experiment: str) -> None:
+    known = load_files([ROOT / "experiments.yaml"])
+    for folder in sorted((PUBLISHED / experiment).iterdir())[::6]:
+        record = read_record(folder)
+        line = train_command(record, known)
+        assert line.startswith(f"lid train -m {record.method} -d {record.data} --seed")
+        assert "evaluate.samples=100" in line or record.method == "ppca"
+        other = replace(record, config={**record.config, "method": "nobody"})
+        assert train_command(other, known) == f"lid sweep {experiment}"
+        assert train_command(record, None) == f"lid sweep {experiment}"
+
+
+def test_the_published_runs_by_depth_answer_the_claims() -> None:
+    records = collect(ROOT / "results", ["digits-depth"]).records
+    (block,) = blocks([record for record in records if record.published])
+    table = claims_table(block)
+    assert table is not None
+    assert [table.rows[-1].cells[i].text for i in (2, 4, 6, 8)] == ["yes"] * 4
