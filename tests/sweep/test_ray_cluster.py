@@ -28,7 +28,7 @@ Wait = Callable[..., None]
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers no lower in priority than the test, nothing sent to anybody, time to start."""
-    monkeypatch.setenv("RAY_worker_niceness", os.environ.get("RAY_worker_niceness", "0"))
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_agent_register_timeout_ms", "600000")
 
