@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import secrets
@@ -117,10 +118,27 @@ def connected(
             reason = " ".join(str(error).split())[:200].rstrip(".")
             raise LidError(f"Ray at {address or 'this machine'} failed: {reason}.") from error
     try:
-        yield ray
+        with _wordless(verbose):
+            yield ray
     finally:
         with _silent(verbose):
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _wordless(verbose: bool) -> Iterator[None]:
+    """Keep what Ray prints of nodes that die off stdout, for which it has no setting."""
+    worker = importlib.import_module("ray._private.worker")
+    name = "print_to_stdstream"
+    if verbose or not hasattr(worker, name):
+        yield
+        return
+    kept = getattr(worker, name)
+    setattr(worker, name, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        setattr(worker, name, kept)
 
 
 @contextlib.contextmanager

@@ -151,19 +151,14 @@ class _Following:
             LidError: Slurm refuses it.
             StoreError: its folder cannot be written.
         """
-        taken = {index for task in self.open for index in task.jobs.values()}
-        left = [i for i in range(len(self.jobs)) if i not in taken and i not in self.ended]
-        left = [i for i in left if self._prepared(i)]
+        left = [index for index in self._unsubmitted() if self._prepared(index)]
         if not left:
             return
         number = min(len(left), LARGEST)
         tasks = [shard(left, f"{i}/{number}") for i in range(1, number + 1)]
         array = Array(self.place / secrets.token_hex(4), own=True)
         try:
-            array.folder.mkdir(parents=True)
-            documents = [[self._order(i) for i in task] for task in tasks]
-            (array.folder / ORDERS).write_text(json.dumps(documents))
-            (array.folder / "array.sh").write_text(script(array.folder, self.request.threads))
+            self._write(array, tasks)
             identity = slurm.submit(self._words(array, number))
             (array.folder / "id").write_text(f"{identity}\n")
         except OSError as error:
@@ -174,6 +169,18 @@ class _Following:
         self.submitted = array
         for index, task in enumerate(tasks, 1):
             self._follow(array, index, [self.jobs[i].config.run_id for i in task])
+
+    def _unsubmitted(self) -> list[int]:
+        """The jobs that have not ended and are in no array."""
+        known = {index for task in self.open for index in task.jobs.values()} | self.ended.keys()
+        return [index for index in range(len(self.jobs)) if index not in known]
+
+    def _write(self, array: Array, tasks: Sequence[Sequence[int]]) -> None:
+        """Make an array's folder, with what each task is to do."""
+        array.folder.mkdir(parents=True)
+        documents = [[self._order(index) for index in task] for task in tasks]
+        (array.folder / ORDERS).write_text(json.dumps(documents))
+        (array.folder / "array.sh").write_text(script(array.folder, self.request.threads))
 
     def _prepared(self, index: int) -> bool:
         """Whether a run can be submitted; what is to be discarded of it is."""
