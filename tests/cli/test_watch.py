@@ -112,6 +112,7 @@ def test_ctrl_c_is_its_ordinary_end(tmp_path: Path, wait_for: Callable[..., None
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     first = process.stdout.readline()
