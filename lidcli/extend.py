@@ -39,7 +39,7 @@ from lidcli.config.sections import (
     Training,
 )
 from lidcli.metrics.own import metric
-from lidcli.metrics.quantities import Quantity
+from lidcli.metrics.quantity import Quantity
 
 __all__ = [
     "Amortized",

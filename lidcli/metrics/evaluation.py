@@ -15,7 +15,7 @@ from lidcli.metrics import clustering, information
 from lidcli.metrics.estimate import Estimate, mean
 from lidcli.metrics.invariants import broken_invariants
 from lidcli.metrics.likelihood import bounds
-from lidcli.metrics.quantities import Quantity
+from lidcli.metrics.quantity import Quantity
 from lidcli.metrics.verdict import Verdict, verdict
 from lidcli.models.batch import Batch
 from lidcli.models.latent import LatentModel

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from lidcli.metrics.quantities import Quantity, measured
+from lidcli.metrics.quantities import measured
+from lidcli.metrics.quantity import Quantity
 
 __all__ = ["ROUNDING", "SLACK", "broken_invariants"]
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lidcli.config.kinds import imported
 from lidcli.errors import ConfigError
 from lidcli.metrics.invariants import broken_invariants
-from lidcli.metrics.quantities import QUANTITIES, Quantity, declare
+from lidcli.metrics.quantities import QUANTITIES, declare
+from lidcli.metrics.quantity import Quantity
 
 if TYPE_CHECKING:
     import numpy as np

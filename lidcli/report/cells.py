@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import stdev
 
-from lidcli.metrics.quantities import FLOAT32_LOG10, Quantity
+from lidcli.metrics.quantity import FLOAT32_LOG10, Quantity
 from lidcli.report.groups import Group, Statistic
 
 __all__ = [

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from statistics import stdev
 from typing import Literal
 
-from lidcli.metrics.quantities import NATS, QUANTITIES
+from lidcli.metrics.quantities import QUANTITIES
+from lidcli.metrics.quantity import NATS
 from lidcli.report.cells import NEAR, Cell, Row, Table, number
 from lidcli.report.groups import Block, Group, Statistic
 from lidcli.report.paper import alias

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lidcli.metrics.quantities import QUANTITIES, Quantity
+from lidcli.metrics.quantities import QUANTITIES
+from lidcli.metrics.quantity import Quantity
 from lidcli.report.collect import Record, finite, varying
 from lidcli.report.facts import Facts
 from lidcli.report.paper import method_order

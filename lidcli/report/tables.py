@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from lidcli.metrics.quantities import NATS, QUANTITIES
+from lidcli.metrics.quantities import QUANTITIES
+from lidcli.metrics.quantity import NATS
 from lidcli.report.cells import (
     BOLD,
     DASH,

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from lidcli.metrics.invariants import broken_invariants
-from lidcli.metrics.quantities import QUANTITIES, Quantity, declare, headlines, measured
+from lidcli.metrics.quantities import QUANTITIES, declare, headlines, measured
+from lidcli.metrics.quantity import Quantity
 
 GOOD = {
     "elbo": -2.0,

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lidcli.metrics.quantities import QUANTITIES, Quantity, declare
+from lidcli.metrics.quantities import QUANTITIES, declare
+from lidcli.metrics.quantity import Quantity
 from lidcli.report.collect import collect
 from lidcli.report.figures.curves import by_key, curves
 from lidcli.report.figures.draw import Picture, block_sketches, draw, slug

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from lidcli.metrics.quantities import QUANTITIES, Quantity, declare
+from lidcli.metrics.quantities import QUANTITIES, declare
+from lidcli.metrics.quantity import Quantity
 from lidcli.report.cells import Row, Table
 from lidcli.report.collect import collect
 from lidcli.report.groups import Block, blocks

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lidcli.metrics.quantities import QUANTITIES, Quantity
+from lidcli.metrics.quantities import QUANTITIES
+from lidcli.metrics.quantity import Quantity
 from lidcli.report.facts import Facts
 from lidcli.report.figures.style import GREY, MARKERS, Sketch, colours, legend, new
 from lidcli.report.groups import Block, Group

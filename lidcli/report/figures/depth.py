@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from lidcli.metrics.quantities import QUANTITIES, Quantity
+from lidcli.metrics.quantities import QUANTITIES
+from lidcli.metrics.quantity import Quantity
 from lidcli.report.claims import DEPTH, Pair, pairs
 from lidcli.report.figures.latents import SEED, Shown, picture_row
 from lidcli.report.figures.style import MARKERS, Sketch, colours, legend, new
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["depth", "depth_sketches", "glance", "glance_sketches"]
+
+Curve: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 
 DRAWN = ("au", "active", "ll")
 LINES = ("-", "--", ":", "-.")
@@ -62,20 +65,12 @@ def depth(block: Block) -> Figure:
 
 
 def _lines(axes: Axes, block: Block, quantity: Quantity, methods: Sequence[str]) -> None:
-    latent = block.facts.judged
     shades = colours(len(block.methods))
     for method in methods:
         i = block.methods.index(method)
-        found = [
-            (dict(group.grid)[DEPTH], statistic)
-            for group in block.groups
-            if group.method == method and (statistic := group.statistic(quantity, latent))
-        ]
-        if not found:
+        x, mean, sd = _curve(block, quantity, method)
+        if not len(x):
             continue
-        x = np.array([layers for layers, _ in found], float)
-        mean = quantity.factor * np.array([s.mean for _, s in found])
-        sd = quantity.factor * np.array([s.sd or 0.0 for _, s in found])
         axes.fill_between(x, mean - sd, mean + sd, color=shades[i], alpha=0.2, linewidth=0)
         axes.plot(
             x,
@@ -87,11 +82,24 @@ def _lines(axes: Axes, block: Block, quantity: Quantity, methods: Sequence[str])
             label=method,
         )
     unit = " (nats)" if quantity.unit else ""
-    axes.set_title(f"{quantity.said(latent)}{unit}")
+    axes.set_title(f"{quantity.said(block.facts.judged)}{unit}")
     axes.set_xlabel("layers of the decoder")
     axes.set_xticks(sorted({dict(group.grid)[DEPTH] for group in block.groups}))
     if quantity.low == 0 and quantity.high == 1:
         axes.set_ylim(-0.05, 1.08)
+
+
+def _curve(block: Block, quantity: Quantity, method: str) -> tuple[Curve, Curve, Curve]:
+    """Layers, and mean and sd over seeds at each."""
+    found = [
+        (dict(group.grid)[DEPTH], statistic)
+        for group in block.groups
+        if group.method == method
+        and (statistic := group.statistic(quantity, block.facts.judged)) is not None
+    ]
+    x = np.array([layers for layers, _ in found], float)
+    mean = quantity.factor * np.array([s.mean for _, s in found])
+    return x, mean, quantity.factor * np.array([s.sd or 0.0 for _, s in found])
 
 
 def glance_sketches(block: Block, shown: Shown) -> Iterator[Sketch]:
