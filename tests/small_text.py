@@ -89,20 +89,26 @@ def first(n: int = 6, data: Any = None) -> TokenBatch:
     return batch.rows(slice(0, n * step, step))
 
 
-def grid(latent: int, nodes: int = 40) -> tuple[Tensor, Tensor]:
-    """Points (G, K) and log weights (G,) of Gauss–Hermite quadrature over N(0, I)."""
-    x, weight = np.polynomial.hermite_e.hermegauss(nodes)
-    points = torch.from_numpy(x)
-    log_weight = torch.from_numpy(np.log(weight / weight.sum()))
+def grid(latent: int, nodes: int = 161) -> tuple[Tensor, Tensor]:
+    """Points (G, K) and log weights (G,) of evenly spaced quadrature over N(0, I), to 8 sds.
+
+    Outputs with sharp potentials are far from polynomials, which Gauss–Hermite's 40 nodes are for:
+    its sums were 6% off.
+    """
+    points = torch.linspace(-8, 8, nodes)
+    log_weight = (-points.square() / 2).log_softmax(0)
     axes = torch.meshgrid(*[points] * latent, indexing="ij")
     weights = torch.meshgrid(*[log_weight] * latent, indexing="ij")
     return torch.stack(axes, -1).flatten(0, -2), sum(weights).flatten()  # type: ignore[union-attr]
 
 
-def exact(model: LatentModel, x: TokenBatch, nodes: int = 40) -> Tensor:
+@torch.no_grad()
+def exact(model: LatentModel, x: TokenBatch) -> Tensor:
     """log p(x_n), (N,), by quadrature over the latent; of a language model itself."""
     if not model.latent:
         return model.observation.log_prob(x, torch.zeros(len(x), 0))
-    points, log_weight = grid(model.latent, nodes)
-    z = points[:, None].expand(-1, len(x), -1)
-    return (model.observation.log_prob(x, z) + log_weight[:, None]).logsumexp(0)
+    points, log_weight = grid(model.latent)
+    log_prob = [
+        model.observation.log_prob(x, z[:, None].expand(-1, len(x), -1)) for z in points.split(2000)
+    ]
+    return (torch.cat(log_prob) + log_weight[:, None]).logsumexp(0)

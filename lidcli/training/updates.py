@@ -114,27 +114,12 @@ class Joint:
 
 
 class SemiAmortized(Joint):
-    """Amortized for some epochs, which are cheap, and refined from then on.
-
-    Args:
-        inference: amortized_epochs, beside the objective's settings.
-        training, model, batches, guard: as of `Joint`; the model's posterior is `Refined`.
-    """
-
-    def __init__(
-        self,
-        inference: sections.SemiAmortized,
-        training: Training,
-        model: LatentModel,
-        batches: int,
-        guard: Guard,
-    ) -> None:
-        super().__init__(inference, training, model, batches, guard)
-        self.amortized_steps = inference.amortized_epochs * batches
+    """Amortized for the first `amortized_epochs`, which are cheap, and refined from then on."""
 
     def step(self, x: Batch, step: int, more: Callable[[], Batch]) -> Objective:
         """A joint step, with or without refinements."""
-        if step >= self.amortized_steps:
+        settings = cast(sections.SemiAmortized, self.inference)
+        if step >= settings.amortized_epochs * self.batches:
             return super().step(x, step, more)
         with cast(Refined, self.model.posterior).unrefined():
             return super().step(x, step, more)

@@ -10,6 +10,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,13 @@ FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
     *("--no-first-run", "--hide-scrollbars", "--remote-debugging-pipe"),
 )
+PLACED = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.dup2(int(sys.argv[2]), 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Becomes the browser, its pipes where it looks for them; nothing of ours runs in a fork."""
 PATIENCE = 300
 """Seconds to wait for any one answer: the machine may be busy."""
 
@@ -115,14 +123,10 @@ def browser(profile: Path) -> Iterator[Browser]:
     for end in ends:
         os.close(end)
 
-    def places() -> None:
-        os.dup2(read, 3)
-        os.dup2(write, 4)
-
+    own = f"--user-data-dir={profile}"
     process = subprocess.Popen(
-        [name, *FLAGS, f"--user-data-dir={profile}"],
-        pass_fds=(3, 4),
-        preexec_fn=places,
+        [sys.executable, "-c", PLACED, str(read), str(write), name, *FLAGS, own],
+        pass_fds=(read, write),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -150,7 +150,11 @@ def test_refinement_raises_the_bound_of_a_posterior_that_is_far_off(double_preci
 
 def lagging(inner: int = 3, block: int = 10) -> tuple[LatentModel, Lagging, TokenSource]:
     config = configuration(
-        "lagging-vae", f"inference.inner={inner}", f"inference.block={block}", latent=2
+        "lagging-vae",
+        f"inference.inner={inner}",
+        f"inference.block={block}",
+        "inference.aggressive_epochs=null",
+        latent=2,
     )
     torch.manual_seed(0)
     data = documents()
