@@ -26,7 +26,7 @@ STUB = """
 import json, os, signal, sys, time
 place, kept = os.environ["STUB"], bool(os.environ.get("KEPT"))
 def say(event, **more):
-    print(json.dumps({"event": event, **more}), flush=True)
+    os.write(1, (json.dumps({"event": event, **more}) + "\\n").encode())
 def end(status, message="", **more):
     say("end", status=status, message=message, seconds=0.0, **more)
     if kept:
