@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ def double_backward() -> Iterator[None]:
 
 
 class LSTMEncoder(nn.Module):
-    """A sentence as the last layer's hidden state after its last token.
+    """A sentence as the last layer's hidden state: after the last token, or the mean over all.
 
     Args:
         vocabulary: V, number of tokens.
@@ -44,12 +45,14 @@ class LSTMEncoder(nn.Module):
         hidden: H.
         layers: LSTM layers.
         dropout: of embeddings, in [0, 1).
+        pooling: `last` or `mean`.
 
     Raises:
         ValueError: when a size is out of range.
 
     References:
         Hochreiter and Schmidhuber, "Long short-term memory" (Neural Computation, 1997).
+        Long et al., "Preventing posterior collapse in sequence VAEs with pooling" (2019).
 
     Example:
         >>> net = LSTMEncoder(10, 3, 4)
@@ -65,10 +68,11 @@ class LSTMEncoder(nn.Module):
         layers: int = 2,
         *,
         dropout: float = 0.0,
+        pooling: Literal["last", "mean"] = "last",
     ) -> None:
         super().__init__()
         _check_sizes(vocabulary, embedding, hidden, layers, dropout)
-        self.hidden = hidden
+        self.hidden, self.pooling = hidden, pooling
         self.embedding = _embedding(vocabulary, embedding)
         self.dropout = nn.Dropout(dropout)
         self.lstm = nn.LSTM(embedding, hidden, layers, batch_first=True)
@@ -79,8 +83,13 @@ class LSTMEncoder(nn.Module):
         if lengths.shape != tokens.shape[:1]:
             raise ValueError(f"expected {len(tokens)} lengths, got {tuple(lengths.shape)}")
         states, _ = self.lstm(self.dropout(self.embedding(tokens)))
-        last = (lengths.to(tokens.device) - 1).view(-1, 1, 1).expand(-1, 1, self.hidden)
-        found: Tensor = states.gather(1, last).squeeze(1)
+        counts = lengths.to(tokens.device).view(-1, 1, 1)
+        found: Tensor
+        if self.pooling == "mean":
+            inside = torch.arange(tokens.shape[1], device=tokens.device).view(1, -1, 1) < counts
+            found = (states * inside).sum(1) / counts[:, 0]
+        else:
+            found = states.gather(1, (counts - 1).expand(-1, 1, self.hidden)).squeeze(1)
         return found
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import yaml
 
@@ -42,9 +43,11 @@ class Section:
 
 COLOURS = 64
 """Of an embedded picture."""
+EMBEDDED = 1_000_000
+"""Bytes of pictures that a page takes; the largest are linked where there are more."""
 GLANCE = "-glance"
 """How the name of the picture ends that says the answer."""
-REPEATED = ("texts", "sessions", "facts")
+REPEATED = ("texts", "sessions", "facts", "status", "message", "verdict_reason")
 """Parts of the provenance that the page shows elsewhere, or that repeat the rest of it."""
 BOLD_TEXT = (
     "In tables bold marks the best mean of a column, and what is not told from it and within two of"
@@ -57,6 +60,7 @@ def page(
     experiments: Mapping[str, Sequence[Section]],
     warnings: Iterable[str],
     title: str,
+    folder: Path,
     known: Experiments | None = None,
 ) -> str:
     """The whole report as one page that needs nothing from anywhere.
@@ -65,6 +69,7 @@ def page(
         experiments: sections by name; the PNG files of their pictures are read here.
         warnings: sentences about what is left out.
         title: of the page.
+        folder: of the page, with the pictures below it.
         known: models and data, from which the command of a single run is told.
 
     Returns:
@@ -72,15 +77,18 @@ def page(
         in the page's own policy, sorts tables and copies commands, and nothing depends on it.
     """
     warned = "".join(f"<li>{escape(text)}</li>" for text in warnings)
+    figures = _Figures(
+        folder, [p for sections in experiments.values() for s in sections for p in s.pictures]
+    )
     body = [
         '<a class="skip" href="#report">To the report</a>',
         _contents(experiments),
         f'<main id="report"><h1>{escape(title)}</h1>',
-        _opening(experiments),
+        _opening(experiments, figures),
         f'<div class="warnings">Warnings<ul>{warned}</ul></div>' if warned else "",
     ]
     for name, sections in experiments.items():
-        body.append(_experiment(name, sections, known))
+        body.append(_experiment(name, sections, known, figures))
     script = _file("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     policy = (
@@ -117,26 +125,25 @@ def _contents(experiments: Mapping[str, Sequence[Section]]) -> str:
     )
 
 
-def _opening(experiments: Mapping[str, Sequence[Section]]) -> str:
+def _opening(experiments: Mapping[str, Sequence[Section]], figures: _Figures) -> str:
     """The question, the answers with their numbers, and the first picture that shows one."""
     said = [
         text for sections in experiments.values() for text in answers(s.block for s in sections)
     ]
-    pictures = [
-        picture for sections in experiments.values() for s in sections for picture in s.pictures
-    ]
-    glance = next((picture for picture in pictures if picture.name.endswith(GLANCE)), None)
+    glance = next((p for p in figures.pictures if p.name.endswith(GLANCE)), None)
     answer = "".join(f'<p class="verdict">{escape(text)}</p>' for text in said)
     return (
         '<p class="soft">Has the posterior collapsed, and would an identifiable decoder help?</p>'
         + answer
-        + (_figure(glance) if glance is not None else "")
+        + (figures.shown(glance) if glance is not None else "")
         + '<p class="soft">KL, MI, ELBO and LL are in nats per datum; AU is a fraction of units.'
         f" {escape(BOLD_TEXT)}</p>"
     )
 
 
-def _experiment(name: str, sections: Sequence[Section], known: Experiments | None) -> str:
+def _experiment(
+    name: str, sections: Sequence[Section], known: Experiments | None, figures: _Figures
+) -> str:
     """One experiment: its answers and verdicts, tables, figures, commands and runs."""
     blocks = [section.block for section in sections]
     here = slug(name)
@@ -148,7 +155,7 @@ def _experiment(name: str, sections: Sequence[Section], known: Experiments | Non
     drawn = [p for section in sections for p in section.pictures if not p.part]
     if drawn:
         body.append(f'<h3 id="{here}-figures">Figures</h3>')
-        body += map(_figure, drawn)
+        body += map(figures.shown, drawn)
     body += [_texts(block) for block in blocks]
     body += [_reproduce(blocks), _runs(blocks, here, known), "</section>"]
     return "\n".join(filter(None, body))
@@ -193,13 +200,40 @@ def _scrolled(title: str) -> str:
     return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">'
 
 
-def _figure(picture: Picture) -> str:
-    data = base64.b64encode(_small(picture.png)).decode("ascii")
-    caption = escape(picture.caption)
-    return (
-        f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
+class _Figures:
+    """The pictures of a page, embedded up to a total size; the largest are linked beyond it.
+
+    Args:
+        folder: of the page.
+        pictures: all of them.
+    """
+
+    def __init__(self, folder: Path, pictures: Sequence[Picture]) -> None:
+        self.folder, self.pictures = folder, pictures
+        whole = [picture for picture in pictures if not picture.part]
+        small = sorted(
+            ((p, _small(p.png)) for p in whole),
+            key=lambda pair: (not pair[0].name.endswith(GLANCE), len(pair[1])),
+        )
+        sizes = accumulate(len(content) for _, content in small)
+        self.embedded = {
+            p.png: content
+            for (p, content), size in zip(small, sizes, strict=True)
+            if size <= EMBEDDED
+        }
+
+    def shown(self, picture: Picture) -> str:
+        """A picture with its caption, or a link to its file."""
+        caption = escape(picture.caption)
+        content = self.embedded.get(picture.png)
+        if content is None:
+            file = escape(quote(picture.png.relative_to(self.folder).as_posix()))
+            return f'<p>A large figure in a file of its own: <a href="{file}">{caption}</a></p>'
+        data = base64.b64encode(content).decode("ascii")
+        return (
+            f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
+            f"<figcaption>{caption}</figcaption></figure>"
+        )
 
 
 def _small(png: Path) -> bytes:
@@ -255,40 +289,50 @@ def _run(record: Record, label: str, known: Experiments | None) -> str:
     said = record.verdict if record.complete else record.status
     shown = headlines(record.metrics)[:1]
     figure = "".join(f", {label} {number(record.metrics[key], 3)}" for label, key, _ in shown)
-    facts = {key: v for key, v in record.provenance.items() if key not in REPEATED}
+    told = record.provenance
+    facts = {key: v for key, v in told.items() if key not in REPEATED}
     line = train_command(record, known)
     parts = [
         f"<summary>{escape(label)}: {escape(said)}{figure}"
         f' <span class="soft">{escape(record.run_id)}</span></summary>',
-        f'<p class="soft">{escape(record.status)} {escape(str(facts.get("message") or ""))}'
-        f" {escape(str(facts.get('verdict_reason') or ''))}</p>",
+        f'<p class="soft">{escape(record.status)} {escape(str(told.get("message") or ""))}'
+        f" {escape(str(told.get('verdict_reason') or ''))}</p>",
         _command(line) if line else "",
     ]
     checks = record.texts("checks")
     if checks:
         parts.append(f'<p class="warnings">Invariants violated: {escape("; ".join(checks))}</p>')
     if record.metrics:
-        parts.append(_fold(f"evaluation, {record.split} split", _evaluation(record)))
-    config = yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True)
-    parts.append(_fold("configuration", _plain("configuration", config)))
-    told = json.dumps(facts, indent=1, ensure_ascii=False, default=str)
-    parts.append(_fold("provenance", _plain("provenance", told)))
+        parts.append(
+            _fold(
+                f"evaluation, {record.split} split",
+                _plain("evaluation", _evaluation(record.metrics)),
+            )
+        )
+    for title, content in (("configuration", record.config), ("provenance", facts)):
+        parts.append(_fold(title, _plain(title, _yaml(content))))
     return f'<details class="run">{"".join(parts)}</details>'
 
 
 def _plain(title: str, text: str) -> str:
-    return f'<pre tabindex="0" role="region" aria-label="{title}">{escape(text)}</pre>'
+    return f'<pre tabindex="0" role="region" aria-label="{title}">{escape(text, False)}</pre>'
+
+
+def _yaml(content: dict[str, Any]) -> str:
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
 
 
 def _fold(title: str, content: str) -> str:
     return f"<details><summary>{escape(title)}</summary>{content}</details>"
 
 
-def _evaluation(record: Record) -> str:
-    rows = []
-    for name, value in record.metrics.items():
-        if not name.endswith("_se"):
-            error: Any = record.metrics.get(f"{name}_se")
-            shown = f'<span class="sd"> ± {error:.2g}</span>' if error is not None else ""
-            rows.append(f"<tr><td>{escape(name)}</td><td>{value:.6g}{shown}</td></tr>")
-    return f"{_scrolled('evaluation')}<table><tbody>{''.join(rows)}</tbody></table></div>"
+def _evaluation(metrics: Mapping[str, float]) -> str:
+    """A line a quantity, with its standard error where there is one."""
+    errors = {
+        name: f" ± {metrics[f'{name}_se']:.2g}" for name in metrics if f"{name}_se" in metrics
+    }
+    return "\n".join(
+        f"{name}  {value:.6g}{errors.get(name, '')}"
+        for name, value in metrics.items()
+        if not name.endswith("_se")
+    )

@@ -139,7 +139,7 @@ def write(
     for kind in kinds:
         if kind == "html":
             title = f"lid report: {', '.join(report.experiments)}"
-            text = page(report.experiments, report.warnings, title, known)
+            text = page(report.experiments, report.warnings, title, folder, known)
         else:
             text = text_of(report, kind)
         files.append(folder / FORMATS[kind])

@@ -199,6 +199,7 @@ def lstm_encoder(
             settings.hidden,
             settings.layers,
             dropout=settings.dropout,
+            pooling=settings.pooling,
         )
         return TokenEncoder(network)
 

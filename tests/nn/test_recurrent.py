@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 import torch
@@ -30,10 +31,13 @@ def latents(*leading: int) -> Tensor:
     return torch.randn(*leading, COUNT, LATENT, dtype=torch.float64)
 
 
+@pytest.mark.parametrize("pooling", ["last", "mean"])
 @pytest.mark.parametrize("layers", [1, 2])
-def test_the_encoder_reads_the_sentence_and_not_its_padding(layers: int) -> None:
+def test_the_encoder_reads_the_sentence_and_not_its_padding(
+    layers: int, pooling: Literal["last", "mean"]
+) -> None:
     torch.manual_seed(0)
-    net = LSTMEncoder(VOCABULARY, 4, 5, layers).double()
+    net = LSTMEncoder(VOCABULARY, 4, 5, layers, pooling=pooling).double()
     tokens, lengths = sentences()
     found = net(tokens, lengths)
     for row, length, known in zip(tokens, lengths.tolist(), found, strict=True):
@@ -44,6 +48,16 @@ def test_the_encoder_reads_the_sentence_and_not_its_padding(layers: int) -> None
     assert torch.equal(net(changed, lengths)[1], found[1])
     changed[1, 0] = (changed[1, 0] + 1) % VOCABULARY
     assert not torch.equal(net(changed, lengths)[1], found[1])
+
+
+def test_pooled_features_are_the_mean_of_the_states_after_each_token() -> None:
+    torch.manual_seed(0)
+    net = LSTMEncoder(VOCABULARY, 4, 5).double()
+    tokens, _ = sentences()
+    states = [net(tokens, torch.full((COUNT,), count)) for count in range(1, LENGTH + 1)]
+    net.pooling = "mean"
+    found = net(tokens, torch.full((COUNT,), LENGTH))
+    torch.testing.assert_close(found, torch.stack(states).mean(0), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("latent", [0, LATENT])

@@ -206,6 +206,23 @@ def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(tmp_path: Path
     assert "@import" not in text
 
 
+def test_a_page_that_would_grow_too_large_links_its_largest_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for layers in (5, 9):
+        add(tmp_path, "lidgmvae", settings=(("decoder.layers", layers),))
+    whole = [a for tag, a in read_page(tmp_path, figures=True).seen if tag == "img"]
+    sizes = sorted(len(base64.b64decode((a["src"] or "").partition(",")[2])) for a in whole)
+    monkeypatch.setattr("lidcli.report.html.EMBEDDED", sum(sizes[:-2]))
+    page = read_page(tmp_path, figures=True)
+    links = [a["href"] or "" for tag, a in page.seen if tag == "a"]
+    files = [link for link in links if not link.startswith("#")]
+    assert len(files) == 2
+    assert all((tmp_path / "report" / link).is_file() for link in files)
+    assert len([tag for tag, _ in page.seen if tag == "img"]) == len(whole) - 2
+    assert page.open == []
+
+
 def test_the_page_answers_first_and_folds_the_rest(tmp_path: Path) -> None:
     fill(tmp_path, seeds=2)
     page = read_page(tmp_path)

@@ -74,7 +74,7 @@ class MLPEncoder(Encoder):
 
 
 class LSTMEncoder(Encoder):
-    """The last state of an LSTM over the tokens."""
+    """The states of an LSTM over the tokens."""
 
     forms = ("text",)
     code = "lidcli.training.text:lstm_encoder"
@@ -83,6 +83,7 @@ class LSTMEncoder(Encoder):
     hidden: int = Field(128, ge=1, description="units of the LSTM")
     layers: int = Field(2, ge=1, description="layers of the LSTM")
     dropout: float = Field(0.0, ge=0, lt=1, description="of embeddings")
+    pooling: Literal["last", "mean"] = Field("last", description="the last state, or their mean")
 
 
 ENCODERS = Kinds("encoder", "kind", Encoder, MLPEncoder, LSTMEncoder)
