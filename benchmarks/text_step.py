@@ -20,18 +20,20 @@ SENTENCES, LENGTH, LATENT, RANK, REFERENCE = 32, 20, 32, 32, 0
 SIZES = [(128, 5_000), (128, 20_000), (256, 5_000), (256, 20_000)]
 
 
-def decoder(kind: str, hidden: int, vocabulary: int, fused: bool = True) -> SequenceDecoder:
+def decoder(
+    kind: str, hidden: int, vocabulary: int, fused: bool = True, latent: int = LATENT
+) -> SequenceDecoder:
     """A decoder of `hidden` units and embeddings."""
     torch.manual_seed(0)
-    fed = LATENT if kind in ("svae", "skip") else 0
+    fed = latent if kind in ("svae", "skip") else 0
     history = History(vocabulary, hidden, hidden, latent=fed)
     p = torch.full((vocabulary - 1,), 1 / vocabulary)
-    columns, strengths = torch.randn(vocabulary - 1, LATENT), torch.full((LATENT,), 0.3)
+    columns, strengths = torch.randn(vocabulary - 1, latent), torch.full((latent,), 0.3)
     output: TokenOutput
     if kind == "conditional":
         output = ConditionalOutput(columns, p, strengths, hidden, reference=REFERENCE, width=RANK)
     elif kind == "joint":
-        output = JointOutput(vocabulary, LATENT, hidden, reference=REFERENCE, width=hidden)
+        output = JointOutput(vocabulary, latent, hidden, reference=REFERENCE, width=hidden)
     elif kind == "skip":
         output = SkipOutput(columns, strengths, hidden, reference=REFERENCE)
     else:
