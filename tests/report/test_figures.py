@@ -105,6 +105,21 @@ def test_a_quantity_of_a_user_is_drawn_against_the_grid(tmp_path: Path) -> None:
     assert titles == ["LL (nats)", "MI of c (nats)", "accuracy (%)", "FID"]
 
 
+def test_a_dial_over_decades_is_drawn_in_logarithms_with_what_is_allowed(tmp_path: Path) -> None:
+    for epsilon in (0.01, 0.1, 1.0):
+        grid = (("decoder.inverse_lipschitz", epsilon),)
+        measured = {"mi/z": 1.5, "allowed/mi": 2 + epsilon}
+        told = {"facts": {"symbol": "z", "judged": "z", "units": {"z": 2}}}
+        add(tmp_path, "lidvae", settings=grid, evaluation=measured, provenance=told)
+    (block,) = blocks(collect(tmp_path).records)
+    panels = {axes.get_title(): axes for axes in by_key(block, "decoder.inverse_lipschitz").axes}
+    mi = panels["MI of z (nats)"]
+    assert mi.get_xscale() == "log"
+    assert [text.get_text() for text in mi.get_xticklabels()] == ["0.01", "0.1", "1"]
+    (allowed,) = (line for line in mi.lines if line.get_label() == "lidvae, allowed")
+    assert [*allowed.get_ydata()] == [2.01, 2.1, 3.0]
+
+
 @pytest.mark.parametrize("count", [1, 10, 11, 50])
 def test_no_two_categories_have_one_colour(count: int) -> None:
     shades = {colour for colour, _ in palette(range(count)).values()}

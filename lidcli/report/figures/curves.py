@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -196,28 +196,50 @@ def _trends(axes: Axes, block: Block, key: str, quantity: Quantity) -> None:
     def others(group: Group) -> tuple[tuple[str, Any], ...]:
         return tuple(point for point in group.grid if point[0] != key)
 
-    latent = block.facts.judged
     lines: dict[str, list[Group]] = {}
     for group in block.groups:
         lines.setdefault(Group(group.method, others(group), ()).label, []).append(group)
     shades = colours(len(lines))
     for i, (label, groups) in enumerate(lines.items()):
-        points = [(dict(g.grid)[key], s) for g in groups if (s := g.statistic(quantity, latent))]
-        if points:
-            axes.errorbar(
-                [x for x, _ in points],
-                [quantity.factor * s.mean for _, s in points],
-                [quantity.factor * (s.sd or 0.0) for _, s in points],
-                color=shades[i],
-                marker=MARKERS[i % len(MARKERS)],
-                markersize=4,
-                capsize=3,
-                label=label,
-            )
+        style = {"color": shades[i], "marker": MARKERS[i % len(MARKERS)], "label": label}
+        _trend(axes, groups, key, quantity, block.facts, style)
     _ceiling(axes, block, quantity)
-    axes.set_title(_titled(quantity, latent))
+    axes.set_title(_titled(quantity, block.facts.judged))
     axes.set_xlabel(key)
-    axes.set_xticks(_apart(sorted({dict(g.grid)[key] for g in block.groups})))
+    _scale(axes, sorted({dict(g.grid)[key] for g in block.groups}))
+
+
+def _trend(
+    axes: Axes,
+    groups: Sequence[Group],
+    key: str,
+    quantity: Quantity,
+    facts: Facts,
+    style: dict[str, Any],
+) -> None:
+    """A line with its sds, and dotted above the latent's MI what its Fisher information allows."""
+    latent = facts.judged
+    points = [(dict(g.grid)[key], s) for g in groups if (s := g.statistic(quantity, latent))]
+    if points:
+        mean = [quantity.factor * s.mean for _, s in points]
+        sd = [quantity.factor * (s.sd or 0.0) for _, s in points]
+        axes.errorbar([x for x, _ in points], mean, sd, markersize=4, capsize=3, **style)
+    most = QUANTITIES["allowed/mi"]
+    allowed = [(dict(g.grid)[key], s.mean) for g in groups if (s := g.statistic(most, latent))]
+    if quantity.key == "mi" and allowed and latent == facts.symbol:
+        said = f"{style['label']}, allowed"
+        x, y = zip(*allowed, strict=True)
+        axes.plot(x, y, color=style["color"], linestyle=":", linewidth=1.2, label=said)
+
+
+def _scale(axes: Axes, values: list[float]) -> None:
+    """Ticks at the values of a grid key, evenly spaced where they span more than a decade."""
+    if values[0] > 0 and values[-1] > 10 * values[0]:
+        axes.set_xscale("log")
+        axes.minorticks_off()
+        axes.set_xticks(values, [f"{value:g}" for value in values])
+    else:
+        axes.set_xticks(_apart(values))
 
 
 def _ceiling(axes: Axes, block: Block, quantity: Quantity) -> None:
