@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -92,14 +93,18 @@ def columns(
     latent: int,
 ) -> Directions:
     """β's columns for a data set, orthonormal in Fisher's metric at the unigram distribution."""
-    ids, offsets, size = data.train.ids, data.train.offsets, len(data.vocabulary)
-    try:
-        found = cooccurrence_directions(ids, offsets, size, latent, excluded=SPECIAL)
-    except ValueError as error:
-        raise ConfigError(f"No β from the documents of {data.name}: {error}.") from None
+    found = _directions(data, latent)
     if settings.columns == "data":
         return found
     return replace(found, columns=random_directions(found.unigram, latent, excluded=SPECIAL))
+
+
+def _directions(data: TextDataset, count: int) -> Directions:
+    ids, offsets, size = data.train.ids, data.train.offsets, len(data.vocabulary)
+    try:
+        return cooccurrence_directions(ids, offsets, size, count, excluded=SPECIAL)
+    except ValueError as error:
+        raise ConfigError(f"No directions from the documents of {data.name}: {error}.") from None
 
 
 def _beta(found: Directions, c: float) -> dict[str, Any]:
@@ -174,23 +179,53 @@ def brenier_lstm(
 
 
 class TokenEncoder(nn.Module):
-    """An LSTM, as an encoder of batches."""
+    """An LSTM, as an encoder of batches, beside the document's scores along directions.
 
-    def __init__(self, network: LSTMEncoder) -> None:
+    Args:
+        network: of the tokens.
+        scores: (V, R) what each token adds to a document's scores, or None.
+    """
+
+    scores: Tensor | None
+
+    def __init__(self, network: LSTMEncoder, scores: Tensor | None = None) -> None:
         super().__init__()
         self.network = network
+        self.register_buffer("scores", scores)
 
     def forward(self, x: Batch) -> Tensor:
-        """Features (N, hidden)."""
+        """Features (N, hidden + R)."""
         assert isinstance(x, TokenBatch)
         out: Tensor = self.network(x.ids, x.lengths)
-        return out
+        if self.scores is None:
+            return out
+        counts = x.lengths.to(x.ids.device).unsqueeze(1)
+        inside = torch.arange(x.ids.shape[1], device=x.ids.device) < counts
+        total = (self.scores[x.ids] * inside.unsqueeze(2)).sum(1)
+        return torch.cat([out, total / counts.to(total.dtype).sqrt()], 1)
+
+
+def token_scores(data: TextDataset, count: int) -> Tensor:
+    """What each token adds to a document's scores (V, R).
+
+    A score is the sum along a direction in which documents of the training part differ, over the
+    square root of the length, with mean 0 and variance about 1: what the unigram model with a
+    linear path along the direction would infer the latent from.
+
+    Raises:
+        ConfigError: the documents have fewer such directions.
+    """
+    found = _directions(data, count)
+    centred = found.columns - found.unigram @ found.columns
+    sd = np.sqrt(1 + data.train.lengths.mean() * found.dispersion)
+    return torch.from_numpy(centred / sd).to(torch.get_default_dtype())
 
 
 def lstm_encoder(
     settings: sections.LSTMEncoder, data: TextDataset
 ) -> tuple[Callable[[], nn.Module], int]:
     """Makes LSTMs over the tokens, and says how many features they give."""
+    scores = token_scores(data, settings.scores) if settings.scores else None
 
     def make() -> nn.Module:
         network = LSTMEncoder(
@@ -201,6 +236,6 @@ def lstm_encoder(
             dropout=settings.dropout,
             pooling=settings.pooling,
         )
-        return TokenEncoder(network)
+        return TokenEncoder(network, scores)
 
-    return make, settings.hidden
+    return make, settings.hidden + settings.scores

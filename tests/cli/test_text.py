@@ -180,7 +180,7 @@ def test_a_file_that_is_no_documents_is_refused(lid, mine, content: bytes, words
 def test_documents_of_one_word_train_without_directions_alone(lid, mine) -> None:
     (mine / "mine.txt").write_text("\n".join("ab"[i % 2] for i in range(40)))
     assert lid(*arguments("svae", "--set", "train.epochs=1")).returncode == 0
-    refused(lid(*arguments("lidsvae")), "No β from the documents of mine", code=2)
+    refused(lid(*arguments("lidsvae")), "No directions from the documents of mine", code=2)
 
 
 @pytest.mark.slow

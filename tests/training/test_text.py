@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -272,6 +273,29 @@ def test_a_training_taken_up_from_any_checkpoint_ends_in_the_same_bits(
 @pytest.mark.parametrize("method", ["skip-svae", "lidsvae"])
 def test_documents_of_one_word_have_no_directions_and_say_so(method: str) -> None:
     data = documents(longest=1)
-    with pytest.raises(ConfigError, match="No β from the documents of small"):
+    with pytest.raises(ConfigError, match="No directions from the documents of small"):
         build(configuration(method), data)
     build(configuration("svae"), data)
+
+
+def test_scores_of_documents_are_centred_and_of_unit_variance_and_blind_to_padding() -> None:
+    rng = np.random.default_rng(1)
+    topics = rng.integers(2, size=400)
+    rows = [(2 + (rng.random(9) < 0.25 + 0.5 * t)).tolist() for t in topics]
+    train = documents_of(rows)
+    data = replace(documents(), train=train)
+    with doubles():
+        settings = configuration("lidsvae", "encoder.scores=1").encoder
+        assert settings is not None
+        make, count = settings.build(data)
+        torch.manual_seed(0)
+        net, batch = make(), split_of(data, "train").fixed()
+        found = net(batch)
+    assert found.shape == (400, count)
+    score = found[:, -1].detach()
+    assert abs(score.mean()) < 0.2
+    assert 0.7 < score.std() < 1.4
+    assert np.corrcoef(score.numpy(), topics)[0, 1] ** 2 > 0.4
+    some = TokenBatch(batch.ids[:5], batch.lengths[:5])
+    longer = torch.nn.functional.pad(some.ids, (0, 3), value=2)
+    torch.testing.assert_close(net(TokenBatch(longer, some.lengths)), net(some))

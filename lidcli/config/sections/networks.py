@@ -84,6 +84,7 @@ class LSTMEncoder(Encoder):
     layers: int = Field(2, ge=1, description="layers of the LSTM")
     dropout: float = Field(0.0, ge=0, lt=1, description="of embeddings")
     pooling: Literal["last", "mean"] = Field("last", description="the last state, or their mean")
+    scores: int = Field(0, ge=0, description="directions of the data, scores along which it gets")
 
 
 ENCODERS = Kinds("encoder", "kind", Encoder, MLPEncoder, LSTMEncoder)
