@@ -1,0 +1,59 @@
+"""Copies finished runs to results/published/, without weights and without a machine's paths.
+
+python -m benchmarks.publish results/digits-depth [--bare] [--into results/published]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from lidcli.store.run import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("-o", "--results")
+
+
+def portable(provenance: dict[str, Any]) -> dict[str, Any]:
+    """Provenance whose commands name no folder and no launcher of the machine they ran on."""
+    told = {**provenance, "argv": _command(provenance["argv"])}
+    if "sessions" in told:
+        told["sessions"] = [{**s, "argv": _command(s["argv"])} for s in told["sessions"]]
+    return told
+
+
+def _command(argv: list[str]) -> list[str]:
+    words = ["lid", *argv[1:]]
+    kept = zip(words, ["", *words], strict=False)
+    return [word for word, before in kept if not {word, before} & {*FOLDERS}]
+
+
+def publish(source: Path, into: Path, bare: bool) -> Path:
+    """Write one run's record below `into`; one that is there already stays."""
+    run = Run.open(source)
+    config = {**run.config, "data": {**run.config["data"], "root": "data"}}
+    copy = Run.create(into / source.parent.name / source.name, config, portable(run.provenance))
+    with copy.lock():
+        arrays = {} if bare else run.arrays
+        copy.update(curves=run.curves, arrays=arrays)
+        for split, figures in run.evaluation.items():
+            copy.update(evaluation=(split, figures))
+    (copy.folder / ".lock").unlink(missing_ok=True)
+    return copy.folder
+
+
+def main() -> None:
+    """Publish every complete run of an experiment's folder."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path, help="of an experiment's runs")
+    parser.add_argument("--into", type=Path, default=ROOT / "results" / "published")
+    parser.add_argument("--bare", action="store_true", help="without arrays for figures")
+    options = parser.parse_args()
+    for record in sorted(options.folder.glob("*/run.h5")):
+        if Run.open(record.parent).status == "complete":
+            print(publish(record.parent, options.into, options.bare))
+
+
+if __name__ == "__main__":
+    main()
