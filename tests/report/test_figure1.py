@@ -48,6 +48,7 @@ def test_figure_1_has_points_of_either_model_and_images_by_layers_beside_the_pap
     assert "fashion-mnist by layers" in sketch.caption
     a, b, c, d = sketch.make().axes
     titles = [axes.get_title(loc="left") for axes in (a, b, c, d)]
+    assert {axes.get_title() for axes in (a, b, c, d)} == {""}
     assert titles == ["a  vae", "b  lidvae", "c  accuracy (%)", "d  LL (nats)"]
     shades = [len({tuple(p.get_facecolor()[0]) for p in axes.collections}) for axes in (a, b)]
     assert shades == [1, 5], "one category of the classical model, five of the identifiable"

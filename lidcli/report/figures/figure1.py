@@ -77,15 +77,21 @@ def figure1(points: tuple[Held, Held], images: Block) -> Figure:
     panels = grid[0]
     for letter, axes, (group, arrays) in zip("ab", panels, points, strict=False):
         category_panel(axes, group, arrays)
-        axes.set_title(f"{letter}  {group.label}", loc="left")
+        _name(axes, letter, group.label)
     shown = (QUANTITIES["accuracy"], QUANTITIES["ll"])
     for letter, axes, quantity in zip("cd", panels[2:], shown, strict=True):
         trends(axes, images, DEPTH, quantity)
-        axes.set_title(f"{letter}  {axes.get_title()}", loc="left")
+        _name(axes, letter, axes.get_title())
         axes.set_xlabel("layers of the decoder")
     _papers(panels[3], images, shown[1])
     legend(figure, panels[2:])
     return figure
+
+
+def _name(axes: Axes, letter: str, title: str) -> None:
+    """Letter and title at the left, and no other."""
+    axes.set_title("")
+    axes.set_title(f"{letter}  {title}", loc="left")
 
 
 def _papers(axes: Axes, block: Block, quantity: Quantity) -> None:
