@@ -101,22 +101,27 @@ def _near(pair: Pair) -> tuple[Cell, Cell]:
     return _cells("LL", gap.mean, gap.se, _as_good(gap, best))
 
 
+def _fitting(pair: Pair) -> list[Group]:
+    """The methods that fit as well as the best."""
+    best = _best(pair.all)
+    measured = [(group, s) for group in pair.all if (s := _ll(group)) is not None]
+    return [
+        group
+        for group, own in measured
+        if best is not None and _as_good(paired(own, best), best) == "yes"
+    ]
+
+
 def _informed(pair: Pair) -> tuple[Cell, Cell]:
     """The MI less the highest of the others among the methods that fit as well as the best."""
-    best = _best(pair.all)
-    if best is None:
+    others = [group for group in _fitting(pair) if group is not pair.identifiable]
+    own = pair.identifiable.statistic(QUANTITIES["mi"], "c")
+    told = [s for group in others if (s := group.statistic(QUANTITIES["mi"], "c")) is not None]
+    if own is None:
         return Cell(DASH), Cell("open")
-    fits = {id(g): _as_good(paired(s, best), best) for g in pair.all if (s := _ll(g)) is not None}
-    mine = pair.identifiable.statistic(QUANTITIES["mi"], "c")
-    others = [
-        found
-        for group in pair.all
-        if group is not pair.identifiable and fits.get(id(group)) == "yes"
-        if (found := group.statistic(QUANTITIES["mi"], "c")) is not None
-    ]
-    if fits.get(id(pair.identifiable)) == "no":
+    if len(others) == len(_fitting(pair)):
         return Cell("it does not"), Cell("no")
-    if mine is None or not others:
-        return Cell("no other does" if mine is not None else DASH), Cell("yes" if mine else "open")
-    gap = paired(mine, max(others, key=lambda s: s.mean))
+    if not told:
+        return Cell("no other does"), Cell("yes")
+    gap = paired(own, max(told, key=lambda s: s.mean))
     return _cells("MI", gap.mean, gap.se, gap.above(0.0))
