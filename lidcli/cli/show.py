@@ -160,6 +160,7 @@ UNITS = {
     "certificate": "slope",
     "allowed/mi": "nats",
     "allowed/au": "fraction",
+    "anchor/purity": "fraction",
 }
 
 

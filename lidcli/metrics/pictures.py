@@ -80,11 +80,13 @@ def _images(model: LatentModel, x: Batch) -> Pictures:
     originals = x.rows(slice(0, _rows(RECONSTRUCTIONS, x.x.shape[1:])))
     samples = observation.mean(model.prior.sample(_rows(SAMPLES, x.x.shape[1:])))
     latent = marginal_draws(model.posterior(originals), 1)
-    return {
+    out = {
         "samples": _array(samples),
         "reconstructions": _array(observation.mean(latent)),
         "originals": _array(originals.x),
     }
+    means = model.prior.component_means()
+    return out if means is None else {**out, "components": _array(observation.mean(means))}
 
 
 PICTURES = {"points": _points, "image": _images}

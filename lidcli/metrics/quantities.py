@@ -191,6 +191,7 @@ declare(
         footnote="acc.: one-to-one matching of categories and labels",
     ),
     _fraction("purity", "purity", error=True, table=""),
+    _fraction("anchor/purity", "purity of the anchor", error=True, table=""),
     _fraction("nmi", "NMI", table=""),
     _fraction(
         "probe",

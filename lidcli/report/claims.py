@@ -14,7 +14,17 @@ from lidcli.report.cells import NEAR, Cell, Row, Table, number
 from lidcli.report.groups import Block, Group, Statistic
 from lidcli.report.paper import alias
 
-__all__ = ["ALLOWED", "DEPTH", "Gap", "Pair", "answers", "claims_table", "paired", "pairs"]
+__all__ = [
+    "ALLOWED",
+    "DEPTH",
+    "Gap",
+    "Pair",
+    "Said",
+    "answers",
+    "claims_table",
+    "paired",
+    "pairs",
+]
 
 Said = Literal["yes", "no", "open"]
 DEPTH = "decoder.layers"

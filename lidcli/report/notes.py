@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lidcli.metrics.quantities import QUANTITIES
+from lidcli.report.cells import number
 from lidcli.report.collect import Record, finite, varying
 from lidcli.report.groups import Block, Group
 
@@ -80,6 +81,7 @@ def block_notes(block: Block, notes: Notes) -> bool:
         number = next(iter(samples))
         notes.remark(f"{ll}: importance-weighted bound with S = {number} samples, {where} split.")
     _ceilings(block, notes)
+    _anchor(block, notes)
     differing = _incomparable(used)
     for what in differing:
         notes.remark(f"The runs were measured on different {what}: {ll} and ELBO not compared.")
@@ -129,6 +131,29 @@ def _ceilings(block: Block, notes: Notes) -> None:
             "generator: entropy, and mutual information with its latent, of the distribution that"
             " drew the data, ± standard error; nothing holds a model to that information."
         )
+
+
+def _anchor(block: Block, notes: Notes) -> None:
+    """Purity of models whose components are clusters of the data, and of the clusters alone."""
+    alone = QUANTITIES["anchor/purity"]
+    found = [s for group in block.groups if (s := group.statistic(alone)) is not None]
+    if found:
+        notes.remark(
+            "Purity, the share of data whose label is the commonest of their category:"
+            f" {_purities(block)}; of the clusters that gave the components' means, without a"
+            f" model, {number(100 * found[0].mean, 1)} %."
+        )
+
+
+def _purities(block: Block) -> str:
+    own = [(group, group.statistic(QUANTITIES["purity"])) for group in block.groups]
+    return ", ".join(
+        f"{group.label} {number(100 * s.mean, 1)}"
+        + (f"±{number(100 * s.sd, 1)}" if s.sd is not None else "")
+        + " %"
+        for group, s in own
+        if s is not None
+    )
 
 
 def _incomparable(used: Sequence[Record]) -> list[str]:

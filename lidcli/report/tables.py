@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from lidcli.metrics.quantities import QUANTITIES
 from lidcli.metrics.quantity import NATS
+from lidcli.report.category import category_table
 from lidcli.report.cells import (
     BOLD,
     DASH,
@@ -245,8 +246,8 @@ def block_tables(block: Block) -> list[Table]:
 
     Returns:
         The claims by depth, where they can be answered; the fit and the judged latent; the bound,
-        any other latent and identifiability; and, where the paper has the data, ours beside the
-        paper's.
+        any other latent and identifiability; where the paper has the data, ours beside the paper's;
+        and the claims about a category, where several methods were compared.
     """
     stem = f"{block.experiment}-{block.data}"
     judged = block.facts.judged
@@ -270,6 +271,9 @@ def block_tables(block: Block) -> list[Table]:
     paper = paper_table(block.data, judged)
     if paper is not None:
         tables.append(_paper_table(block, paper))
+    category = category_table(block)
+    if category is not None:
+        tables.append(category)
     return tables
 
 

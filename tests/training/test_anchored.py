@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lidcli.cli.progress import Silent
+from lidcli.config.plan import plan_experiment
 from lidcli.config.read import load_files, parse_override
 from lidcli.config.resolve import resolve
 from lidcli.config.run import RunConfig
@@ -19,6 +20,8 @@ from lidcli.data.dataset import Dataset, Split, fingerprint
 from lidcli.data.registry import load
 from lidcli.errors import ConfigError, DataError
 from lidcli.metrics.clustering import purity
+from lidcli.metrics.evaluation import Evaluation
+from lidcli.metrics.pictures import pictures
 from lidcli.models.batch import DenseBatch
 from lidcli.models.latent import LatentModel
 from lidcli.models.priors import GaussianMixture
@@ -193,6 +196,59 @@ def test_a_run_stores_the_clusters_own_purity_and_resumes_without_a_new_start(
     again = execute(config, tmp_path, "train", Silent())
     assert (again.status, len(started)) == ("complete", 1)
     assert again.evaluation["test"]["elbo"] == scalars["elbo"]
+
+
+def test_a_model_of_images_keeps_what_the_means_of_its_components_decode_to() -> None:
+    settings = (DATA, "model.latent=8", "data.train=300")
+    model, data = built(configuration(*settings, data="digits"))
+    x = DenseBatch(torch.from_numpy(data.test.x[:20]))
+    arrays = pictures(model.eval(), x, None, Evaluation(), "image")
+    with torch.no_grad():
+        decoded = model.observation.mean(model.prior.component_means())
+    np.testing.assert_array_equal(arrays["components"], decoded.numpy())
+    assert arrays["components"].shape == (10, 64)
+    assert (arrays["components"] > 0).all()
+    assert (arrays["components"] < 1).all()
+    plain, _ = built(configuration("model.family=continuous", model="vae", data="digits"))
+    assert "components" not in pictures(plain.eval(), x, None, Evaluation(), "image")
+
+
+IMAGES = ("mnist", "fashion-mnist", "omniglot")
+CONTINUOUS = ("images-depth", "images-ramp", "epsilon-dial")
+
+
+@pytest.mark.parametrize("data", IMAGES)
+@pytest.mark.parametrize("method", ["vae", "skip-vae", "beta-vae", "lidvae", "lidgmvae"])
+def test_on_images_components_are_clusters_and_categories_learn_slowly(
+    method: str, data: str
+) -> None:
+    config = resolve(SHIPPED, model=method, data=data)
+    assert (config.model.means, config.model.learn_scale) == ("data", False)
+    assert (config.train.category_rate, config.inference.categorical) == (0.1, "sampled")
+
+
+@pytest.mark.parametrize("experiment", CONTINUOUS)
+def test_what_is_of_a_category_says_nothing_of_a_continuous_latent(experiment: str) -> None:
+    for run in plan_experiment(SHIPPED, experiment).runs:
+        assert run.model.family == "continuous"
+        assert (run.train.category_rate, run.inference.categorical) == (1.0, "explicit")
+
+
+@pytest.mark.parametrize("experiment", ["table1-images", "table2", "figure1"])
+def test_tables_have_a_laptops_scale_and_the_papers(experiment: str) -> None:
+    usual = plan_experiment(SHIPPED, experiment)
+    laptop = plan_experiment(SHIPPED, experiment, profile="laptop")
+    paper = plan_experiment(SHIPPED, experiment, profile="paper", seeds="0-9")
+    assert {run.run_id for run in laptop.runs} == {run.run_id for run in usual.runs}
+    for plan, hidden, samples in ((laptop, 128, 50), (paper, 512, 500)):
+        images = [run for run in plan.runs if run.data.name in IMAGES]
+        assert {run.decoder.hidden for run in images} == {hidden}
+        assert {run.encoder.hidden for run in images} == {hidden}
+        assert {run.evaluate.samples for run in images} == {samples}
+        assert {run.model.latent for run in images} == {64}
+        assert {run.data.train for run in images} == {20_000}
+        assert {run.decoder.hidden for run in plan.runs if run.data.name == "pinwheel"} <= {64}
+    assert {run.data.test for run in paper.runs if run.data.name in IMAGES} == {None}
 
 
 def test_labels_are_looked_at_by_the_purity_alone() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["by_key", "by_key_sketches", "curves", "curves_sketches"]
+__all__ = ["by_key", "by_key_sketches", "curves", "curves_sketches", "trends"]
 
 Array = npt.NDArray[np.floating[Any]]
 Line = tuple[Array, Array]
@@ -185,12 +185,12 @@ def by_key(block: Block, key: str) -> Figure:
     quantities = _judged(block)
     figure, grid = new(len(quantities), 1, 2.7, 2.6)
     for axes, quantity in zip(grid[0], quantities, strict=True):
-        _trends(axes, block, key, quantity)
+        trends(axes, block, key, quantity)
     legend(figure, grid[0])
     return figure
 
 
-def _trends(axes: Axes, block: Block, key: str, quantity: Quantity) -> None:
+def trends(axes: Axes, block: Block, key: str, quantity: Quantity) -> None:
     """One quantity against a grid key, a line for each method and rest of the grid."""
 
     def others(group: Group) -> tuple[tuple[str, Any], ...]:

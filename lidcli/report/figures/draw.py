@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lidcli.report.collect import Record
 from lidcli.report.figures import allowance as allowances
-from lidcli.report.figures import classical, curves, depth, latents
+from lidcli.report.figures import classical, curves, depth, figure1, latents
 from lidcli.report.figures import theorem1 as theorem
 from lidcli.report.figures.style import STYLE, Sketch
 from lidcli.report.groups import Block
@@ -73,6 +73,7 @@ BLOCK_FIGURES: dict[str, Callable[[Block, latents.Shown], Iterator[Sketch]]] = {
 
 PLANE = ("shown_datum", "shown_mean", "weight", "eigenvalues")
 EXPERIMENT_FIGURES: dict[str, Drawing] = {
+    "figure1": Drawing((), ("mi/c",), figure1.figure1_sketches),
     "figure2": Drawing(PLANE, ("sigma", "posterior_variance/z/2"), classical.by_sigma_sketches),
     "figure3": Drawing(PLANE, ("sigma", "posterior_variance/z/2"), classical.latents_sketches),
     "figure4": Drawing((), ("alpha/mean",), classical.weight_sketches),
@@ -110,8 +111,8 @@ def experiment_sketches(records: Sequence[Record]) -> Iterator[Sketch]:
         records: of one experiment.
 
     Returns:
-        `likelihood-by-sigma` (Figure 2), `latents` (Figure 3), `weight` (Figure 4), `theorem1`
-        and `allowance`.
+        `figure1`, `likelihood-by-sigma` (Figure 2), `latents` (Figure 3), `weight` (Figure 4),
+        `theorem1` and `allowance`.
     """
     for drawing in EXPERIMENT_FIGURES.values():
         held = [record for record in records if drawing.holds(record)]

@@ -21,6 +21,7 @@ __all__ = [
     "Shown",
     "categories",
     "categories_sketches",
+    "category_panel",
     "components",
     "components_sketches",
     "images",
@@ -78,13 +79,14 @@ def components_sketches(block: Block, shown: Shown) -> Iterator[Sketch]:
 
 
 def images_sketches(block: Block, shown: Shown) -> Iterator[Sketch]:
-    """Samples and reconstructions of each model of images."""
+    """Samples, reconstructions and decoded components of each model of images."""
     for group, arrays in shown if block.facts.data_form == "image" else []:
         if "samples" in arrays:
+            means = ", and the mean of every component, decoded" if "components" in arrays else ""
             yield Sketch(
                 f"images-{group.label}",
                 f"{block.data}, {group.label}: samples, and test images above their"
-                f" reconstructions ({SEED}).",
+                f" reconstructions{means} ({SEED}).",
                 partial(images, group, arrays),
             )
 
@@ -169,6 +171,25 @@ def categories(shown: Shown) -> Figure:
             _scatter(below, arrays["samples"], drawn, style)
             below.set_title("samples")
     return figure
+
+
+def category_panel(axes: Axes, group: Group, arrays: Mapping[str, Array]) -> None:
+    """Points of the plane by the likeliest category of one model, its accuracy below.
+
+    Args:
+        axes: taken without spines.
+        group: for its accuracy.
+        arrays: of its representative run; holds `x` and `category`.
+    """
+    own, _ = _named(arrays)
+    _scatter(axes, arrays["x"], own, _palette(own, arrays.get("labels")))
+    axes.set_aspect("equal")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    record = group.representative
+    accuracy = record.metrics.get("accuracy") if record else None
+    if accuracy is not None:
+        axes.set_xlabel(f"accuracy {100 * accuracy:.1f} %")
 
 
 def _named(arrays: Mapping[str, Array]) -> tuple[Array | None, Array | None]:
@@ -258,16 +279,42 @@ def picture_row(group: Group, images: Array) -> Array:
     return _tile(images, _shape(group), len(images))
 
 
+USED = 1e-3
+"""Share of the data from which a component counts as used."""
+
+
+def _shares(arrays: Mapping[str, Array]) -> Array:
+    """The mean of q(c | x) over the data that are kept, (C,)."""
+    q_c = arrays.get("q_c")
+    count = len(arrays["components"])
+    fits = q_c is not None and q_c.shape[1:] == (count,)
+    return q_c.mean(0) if q_c is not None and fits else np.zeros(count)
+
+
+def _by_use(arrays: Mapping[str, Array]) -> Array:
+    """The decoded means, the commonest first."""
+    return arrays["components"][np.argsort(-_shares(arrays), kind="stable")]
+
+
+def _used(arrays: Mapping[str, Array]) -> str:
+    shares = _shares(arrays)
+    if not shares.any():
+        return "means of the components"
+    return f"components, the commonest first: {(shares > USED).sum()} of {len(shares)} in use"
+
+
 def images(group: Group, arrays: dict[str, Array]) -> Figure:
-    """A grid of samples, and test images above their reconstructions."""
+    """A grid of samples, test images above their reconstructions, and the components' means."""
     shape, title = _shape(group), group.label
-    figure, grid = new(2 if "reconstructions" in arrays else 1, 1, 3.2, 3.4)
     panels = [(f"{title}: samples", _tile(arrays["samples"][:64], shape, 8))]
     if "reconstructions" in arrays:
         originals, rebuilt = arrays["originals"], arrays["reconstructions"]
         count = min(len(originals), len(rebuilt), 32) // 8 * 8 or min(len(originals), len(rebuilt))
         pairs = [part[i : i + 8] for i in range(0, count, 8) for part in (originals, rebuilt)]
         panels.append(("originals above reconstructions", _tile(np.concatenate(pairs), shape, 8)))
+    if "components" in arrays:
+        panels.append((_used(arrays), _tile(_by_use(arrays), shape, 8)))
+    figure, grid = new(len(panels), 1, 3.2, 3.4)
     for axes, (text, canvas) in zip(grid[0], panels, strict=True):
         axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
         axes.set_title(text)
