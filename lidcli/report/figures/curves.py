@@ -218,18 +218,27 @@ def _trend(
     style: dict[str, Any],
 ) -> None:
     """A line with its sds, and dotted above the latent's MI what its Fisher information allows."""
-    latent = facts.judged
-    points = [(dict(g.grid)[key], s) for g in groups if (s := g.statistic(quantity, latent))]
-    if points:
-        mean = [quantity.factor * s.mean for _, s in points]
-        sd = [quantity.factor * (s.sd or 0.0) for _, s in points]
-        axes.errorbar([x for x, _ in points], mean, sd, markersize=4, capsize=3, **style)
-    most = QUANTITIES["allowed/mi"]
-    allowed = [(dict(g.grid)[key], s.mean) for g in groups if (s := g.statistic(most, latent))]
-    if quantity.key == "mi" and allowed and latent == facts.symbol:
+    x, mean, sd = _points(groups, key, quantity, facts.judged)
+    if x:
+        axes.errorbar(x, mean, sd, markersize=4, capsize=3, **style)
+    if quantity.key == "mi" and facts.judged == facts.symbol:
+        x, mean, _ = _points(groups, key, QUANTITIES["allowed/mi"], facts.judged)
         said = f"{style['label']}, allowed"
-        x, y = zip(*allowed, strict=True)
-        axes.plot(x, y, color=style["color"], linestyle=":", linewidth=1.2, label=said)
+        if x:
+            axes.plot(x, mean, color=style["color"], linestyle=":", linewidth=1.2, label=said)
+
+
+def _points(
+    groups: Sequence[Group], key: str, quantity: Quantity, latent: str
+) -> tuple[list[float], list[float], list[float]]:
+    """Values of a grid key, and a quantity's mean and sd at each that has it."""
+    found = [(dict(g.grid)[key], s) for g in groups if (s := g.statistic(quantity, latent))]
+    factor = quantity.factor
+    return (
+        [x for x, _ in found],
+        [factor * s.mean for _, s in found],
+        [factor * (s.sd or 0.0) for _, s in found],
+    )
 
 
 def _scale(axes: Axes, values: list[float]) -> None:
