@@ -70,14 +70,14 @@ def work(
     from lidcli.sweep.queue import await_others
 
     watch = Watch()
-    with view(len(jobs), silent) as watcher:
+    with view(jobs, silent) as watcher:
         outcomes, ended = engine.run(jobs, watcher)
     while ended is None:
         left = [index for index, outcome in enumerate(outcomes) if outcome.status == "locked"]
         others = [jobs[index] for index in left]
         if not left or not await_others(others, wait, until=until, watch=watch):
             break
-        with view(len(left), silent) as watcher:
+        with view(others, silent) as watcher:
             more, ended = engine.run(others, watcher)
         for index, outcome in zip(left, more, strict=True):
             outcomes[index] = outcome
