@@ -22,6 +22,7 @@ __all__ = [
     "dry_run_option",
     "experiments",
     "json_option",
+    "log_option",
     "overrides",
     "print_json",
     "profile_option",
@@ -102,6 +103,15 @@ def json_option(command: F) -> F:
     """`--json`."""
     return click.option(
         "--json", "as_json", is_flag=True, help="Print one versioned JSON document to stdout."
+    )(command)
+
+
+def log_option(command: F) -> F:
+    """`--log`."""
+    return click.option(
+        "--log",
+        type=click.Choice(["tensorboard"]),
+        help="Write curves for TensorBoard too, into RESULTS/.tensorboard.",
     )(command)
 
 

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -188,14 +189,20 @@ def test_twenty_kills_at_random_moments_end_in_the_bits_of_a_run_never_killed(
     assert contents(only_run(killed)) == contents(only_run(whole))
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("signals", "code"),
+    [([signal.SIGINT], 130), ([signal.SIGTERM], 143), ([signal.SIGTERM, signal.SIGTERM], 143)],
+    ids=["Ctrl-C", "SIGTERM", "SIGTERM as Slurm sends it, twice"],
+)
 def test_a_signal_saves_exits_with_its_code_and_the_next_call_goes_on(
-    lid, wait_for, patience, tmp_path, signum: int, code: int
+    lid, wait_for, patience, tmp_path, signals: list[int], code: int
 ) -> None:
     child = start(tmp_path, "results", "--set", "train.epochs=100000")
     wait_for(lambda: list((tmp_path / "results").rglob("checkpoint.h5")), child)
     folder = only_run(tmp_path / "results")
-    child.send_signal(signum)
+    for signum in signals:
+        child.send_signal(signum)
+        time.sleep(0.05)
     _, said = child.communicate(timeout=patience)
     assert child.returncode == code
     assert "Traceback" not in said
