@@ -137,13 +137,15 @@ class Events:
 
     def _history(self, last: float) -> None:
         """What the record says: settings, curves up to a step, figures of a complete run."""
+        import numpy as np
+
         from lidcli.store.run import Run
 
         run = Run.open(self.run)
         began = _began(run)
         self._settings(began, _settings(run.config))
         curves = run.curves
-        steps, seconds = curves.get("step", []), curves.get("seconds", [])
+        steps, seconds = (curves.get(name, np.zeros(0)) for name in ("step", "seconds"))
         step = 0.0
         for index, (step, spent) in enumerate(zip(steps, seconds, strict=False)):
             if step > last:

@@ -29,6 +29,7 @@ __all__ = [
     "quiet_option",
     "refuse_unread",
     "results_option",
+    "say_wait",
     "set_option",
     "verbose_option",
 ]
@@ -168,6 +169,25 @@ def refuse_unread(sentences: Sequence[str]) -> None:
     if sentences:
         runs = "1 run was" if len(sentences) == 1 else f"{len(sentences)} runs were"
         raise PartialError(f"{runs} left out, see the warnings; everything else is shown.")
+
+
+def say_wait(folders: Sequence[Path]) -> None:
+    """Say that it takes a while to see whether other machines still work on runs, if it does.
+
+    Args:
+        folders: of the runs.
+    """
+    from lidcli.store.lease import foreign
+
+    held = [found for folder in folders if (found := foreign(folder)) is not None]
+    if held:
+        which = "1 run is" if len(held) == 1 else f"{len(held)} runs are"
+        names = ", ".join(sorted({str(found) for found in held})[:3])
+        most = max(found.seconds for found in held)
+        click.echo(
+            f"{which} held by {names}; looking, for up to {most:.0f} s, whether that still works",
+            err=True,
+        )
 
 
 def print_json(command: str, content: dict[str, Any]) -> None:

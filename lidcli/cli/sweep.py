@@ -215,6 +215,7 @@ def sweep(
       lid sweep pinwheel-depth --engine ray --address auto
       lid sweep pinwheel-depth --engine slurm --detach --sbatch --time=4:00:00
     """
+    from lidcli.store.lock import check_place
     from lidcli.sweep import queue
 
     check_log(log)
@@ -258,6 +259,8 @@ def sweep(
     if dry_run:
         print_plan(facts, chosen.text(), jobs, as_json)
         return
+    if any(job.state in ("new", "partial") for job in jobs):
+        check_place(results / plan.experiment)
     if not (quiet or as_json):
         click.echo(plan_text(facts, chosen.text(), jobs), err=True)
     place = results / plan.experiment if log else None

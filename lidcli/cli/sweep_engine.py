@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lidcli.cli import options
 from lidcli.config.plan import Plan
 
 if TYPE_CHECKING:
@@ -90,9 +91,13 @@ def work(
     watch = Watch()
     with watching(jobs) as watcher:
         outcomes, ended = engine.run(jobs, watcher)
+    said = silent
     while ended is None:
         left = [index for index, outcome in enumerate(outcomes) if outcome.status == "locked"]
         others = [jobs[index] for index in left]
+        if left and not said:
+            options.say_wait([job.folder for job in others])
+            said = True
         if not left or not await_others(others, wait, until=until, watch=watch):
             break
         with watching(others) as watcher:

@@ -108,8 +108,10 @@ def work(
     from lidcli.cli.events import Events
     from lidcli.cli.logged import Logged
     from lidcli.cli.progress import observer
-    from lidcli.training.lifecycle import execute
+    from lidcli.training.lifecycle import execute, run_folder
 
+    if not silent:
+        options.say_wait([run_folder(results, folder, config)])
     watcher = observer(silent)
     with Logged(watcher) if log else watcher as hearing:
         run = execute(config, results, folder, hearing, restart=restart)

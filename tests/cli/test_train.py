@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 import pytest
 
+from lidcli.store.lease import Lease
 from lidcli.store.run import Run
 
 QUICK = [
@@ -227,6 +228,19 @@ def test_two_processes_on_one_run_do_not_race(wait_for, patience, tmp_path) -> N
     assert second.returncode == 1
     assert str(first.pid) in said
     assert "Traceback" not in said
+
+
+def test_a_run_of_another_machine_says_at_once_that_it_may_take_a_while(lid, tmp_path) -> None:
+    words = ["train", "-m", "vae", "-d", "pinwheel", *QUICK]
+    folder = tmp_path / json.loads(lid(*words, "-n", "--json").stdout)["folder"]
+    folder.mkdir(parents=True)
+    dead = Lease("them", 7, "node7", "node7/boot", 2.0)
+    (folder / ".lease").write_bytes(dead.bytes())
+    done = lid(*words)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(
+        "1 run is held by process 7 on node7; looking, for up to 2 s, whether that still works\n"
+    )
 
 
 def damage(path: Path, at: float) -> None:
