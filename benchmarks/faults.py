@@ -1,11 +1,14 @@
 """A sweep under fire: workers, runs and the sweep itself are killed again and again.
 
 python -m benchmarks.faults [--runs 24] [--every 2] [--kills 60] [--sweeps 5] [--folder DIR]
+    [--raylets 2]
 
 The same runs are made twice: undisturbed, and with a SIGKILL of a random process below the sweep
 every few seconds and of the sweep itself some times, given the same command until it ends well.
-Then every run is complete, its numbers are bit for bit those of the undisturbed one, and none was
-trained to its end twice; otherwise the exit code is 1.
+With --raylets the second time is on a Ray cluster of processes, a head that runs nothing and two
+nodes of one CPU: the processes that are killed are its tasks, and so many times a whole node is,
+for which a new one comes. Then every run is complete, its numbers are bit for bit those of the
+undisturbed one, and none was trained to its end twice; otherwise the exit code is 1.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +31,11 @@ import psutil
 
 from lidcli.errors import StoreError
 from lidcli.store.run import Run, find_runs
+from lidcli.sweep.ray_cluster import find_ray
 
 ROOT = Path(__file__).parents[1]
+NICENESS = "RAY_worker_niceness"
+"""Ray's workers are otherwise lower in priority than what starts them."""
 SETTINGS = (
     "decoder.hidden=16",
     "encoder.hidden=16",
@@ -57,6 +65,56 @@ def numbers(folder: Path) -> dict[str, Any]:
     return {"weights": weights, "curves": curves, "arrays": arrays, "figures": run.evaluation}
 
 
+def below(pid: int) -> list[psutil.Process]:
+    """What a process started, and what that did."""
+    return psutil.Process(pid).children(recursive=True)
+
+
+class Nodes:
+    """A Ray cluster of processes on this machine, whose nodes die by SIGKILL.
+
+    Args:
+        kills: of a whole node.
+        random: which.
+    """
+
+    def __init__(self, cluster: Any, kills: int, chance: random.Random) -> None:
+        self.cluster, self.kills, self.random, self.killed = cluster, kills, chance, 0
+        self.nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+
+    def tasks(self, pid: int) -> list[psutil.Process]:
+        """The processes that do runs, whichever sweep gave them."""
+        raylets = [started for node in self.nodes for started in node.all_processes["raylet"]]
+        found = [process for raylet in raylets for process in below(raylet.process.pid)]
+        return [process for process in found if process.cmdline()[:1] == ["ray::do"]]
+
+    def strike(self) -> bool:
+        """Kill a node and let another come, unless it was often enough."""
+        if self.killed == self.kills:
+            return False
+        self.killed += 1
+        victim = self.nodes.pop(self.random.randrange(2))
+        self.cluster.remove_node(victim, allow_graceful=False)
+        self.nodes.append(self.cluster.add_node(num_cpus=1))
+        return True
+
+
+@contextlib.contextmanager
+def ray_nodes(kills: int, chance: random.Random) -> Iterator[Nodes]:
+    """A cluster as long as the block runs."""
+    find_ray()
+    os.environ[NICENESS] = "0"
+    warnings.simplefilter("ignore")
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 0, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        yield Nodes(cluster, kills, chance)
+    finally:
+        cluster.shutdown()
+
+
 class Attack:
     """Kills a sweep and what it started, and starts it again.
 
@@ -66,7 +124,9 @@ class Attack:
         every: seconds between two kills of a process below the sweep.
         kills: of such processes at most, so that it ends on a slow machine too.
         sweeps: kills of the sweep itself.
-        seed: of what is killed.
+        chance: what is killed, and when.
+        victims: processes that do the runs of the sweep with this process id.
+        strike: kills something else in place of one of them, if it likes.
     """
 
     def __init__(
@@ -77,10 +137,12 @@ class Attack:
         every: float,
         kills: int,
         sweeps: int,
-        seed: int,
+        chance: random.Random,
+        victims: Callable[[int], list[psutil.Process]] = below,
+        strike: Callable[[], bool] = lambda: False,
     ) -> None:
         self.words, self.results, self.every, self.kills = words, results, every, kills
-        self.sweeps, self.random = sweeps, random.Random(seed)
+        self.sweeps, self.random, self.victims, self.strike = sweeps, chance, victims, strike
         self.workers_killed = self.sweeps_killed = self.started = 0
         self.finished: dict[str, int] = {}
         self.twice: set[str] = set()
@@ -110,12 +172,14 @@ class Attack:
                     return process.returncode
                 time.sleep(0.05)
             with contextlib.suppress(psutil.Error, ProcessLookupError):
-                below = psutil.Process(process.pid).children(recursive=True)
+                found = self.victims(process.pid)
                 if kills >= 2 and self.sweeps_killed < self.sweeps:
                     process.kill()
                     self.sweeps_killed += 1
-                elif below and self.workers_killed < self.kills:
-                    os.kill(self.random.choice(below).pid, signal.SIGKILL)
+                elif found and self.strike():
+                    kills += 1
+                elif found and self.workers_killed < self.kills:
+                    os.kill(self.random.choice(found).pid, signal.SIGKILL)
                     self.workers_killed += 1
                     kills += 1
 
@@ -141,23 +205,31 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--raylets", type=int, help="on Ray, with so many kills of a node")
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        place = chosen.folder or Path(temporary)
+    chance = random.Random(chosen.seed)
+    with contextlib.ExitStack() as open_things:
+        place = chosen.folder or Path(open_things.enter_context(tempfile.TemporaryDirectory()))
         peace, fire = place / "peace", place / "fire"
         subprocess.run(command(peace, chosen.runs, chosen.epochs), cwd=ROOT, check=True)
         words = command(fire, chosen.runs, chosen.epochs)
-        how = {"every": chosen.every, "kills": chosen.kills, "sweeps": chosen.sweeps}
-        attack = Attack(words, fire, **how, seed=chosen.seed)
+        how: dict[str, Any] = {"every": chosen.every, "kills": chosen.kills}
+        nodes = None
+        if chosen.raylets is not None:
+            nodes = open_things.enter_context(ray_nodes(chosen.raylets, chance))
+            words += ["--engine", "ray", "--address", nodes.cluster.address]
+            how |= {"victims": nodes.tasks, "strike": nodes.strike}
+        attack = Attack(words, fire, sweeps=chosen.sweeps, chance=chance, **how)
         attack.run()
         attack._look()
         expected = {folder.name: numbers(folder) for folder in find_runs(peace)}
         found = {folder.name: numbers(folder) for folder in find_runs(fire)}
     same = [name for name in expected if found.get(name) == expected[name]]
+    raylets = f", {nodes.killed} of a node" if nodes is not None else ""
     print(
-        f"{attack.workers_killed} kills of workers and runs, {attack.sweeps_killed} of the sweep,"
-        f" {attack.started} sweeps: {len(found)} of {chosen.runs} runs complete, {len(same)} bit"
-        f" for bit as undisturbed, {len(attack.twice)} trained twice"
+        f"{attack.workers_killed} kills of workers and runs{raylets}, {attack.sweeps_killed} of"
+        f" the sweep, {attack.started} sweeps: {len(found)} of {chosen.runs} runs complete,"
+        f" {len(same)} bit for bit as undisturbed, {len(attack.twice)} trained twice"
     )
     sys.exit(len(same) != chosen.runs or len(found) != chosen.runs or bool(attack.twice))
 

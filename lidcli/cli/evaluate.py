@@ -71,6 +71,7 @@ def evaluate(
         again = stored(run).replaced(**changes)
         measured = again.evaluate.split
         if not quiet and not as_json:
+            options.say_wait([folder])
             click.echo(f"evaluating {folder.name} on the {measured} split", err=True)
         evaluate_run(run, again)
         if as_json:

@@ -22,12 +22,14 @@ __all__ = [
     "dry_run_option",
     "experiments",
     "json_option",
+    "log_option",
     "overrides",
     "print_json",
     "profile_option",
     "quiet_option",
     "refuse_unread",
     "results_option",
+    "say_wait",
     "set_option",
     "verbose_option",
 ]
@@ -105,6 +107,15 @@ def json_option(command: F) -> F:
     )(command)
 
 
+def log_option(command: F) -> F:
+    """`--log`."""
+    return click.option(
+        "--log",
+        type=click.Choice(["tensorboard"]),
+        help="Write curves for TensorBoard too, into RESULTS/.tensorboard.",
+    )(command)
+
+
 def dry_run_option(command: F) -> F:
     """`-n/--dry-run`."""
     return click.option("-n", "--dry-run", is_flag=True, help="Print the plan and stop.")(command)
@@ -158,6 +169,25 @@ def refuse_unread(sentences: Sequence[str]) -> None:
     if sentences:
         runs = "1 run was" if len(sentences) == 1 else f"{len(sentences)} runs were"
         raise PartialError(f"{runs} left out, see the warnings; everything else is shown.")
+
+
+def say_wait(folders: Sequence[Path]) -> None:
+    """Say that it takes a while to see whether other machines still work on runs, if it does.
+
+    Args:
+        folders: of the runs.
+    """
+    from lidcli.store.lease import foreign
+
+    held = [found for folder in folders if (found := foreign(folder)) is not None]
+    if held:
+        which = "1 run is" if len(held) == 1 else f"{len(held)} runs are"
+        names = ", ".join(sorted({str(found) for found in held})[:3])
+        most = max(found.seconds for found in held)
+        click.echo(
+            f"{which} held by {names}; looking, for up to {most:.0f} s, whether that still works",
+            err=True,
+        )
 
 
 def print_json(command: str, content: dict[str, Any]) -> None:

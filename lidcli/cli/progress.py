@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -15,23 +16,48 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["LogLines", "Silent", "TerminalBar", "observer", "summary_text"]
+__all__ = [
+    "LogLines",
+    "Silent",
+    "TerminalBar",
+    "figures",
+    "figures_text",
+    "observer",
+]
 
 REFRESH = 0.1
 LOG_SECONDS = 10.0
 
 
-def summary_text(record: dict[str, float]) -> str:
-    """One epoch's ELBO, KL, MI and AU of validation, in few characters."""
-    parts = [f"ELBO {record['valid/elbo']:.3f}"]
+def figures(record: Mapping[str, float]) -> dict[str, float]:
+    """One epoch's ELBO, KL, MI and AU of validation, those that there are.
+
+    Example:
+        >>> figures({"valid/elbo": -2.5, "valid/kl/joint": 1.0, "epoch": 3.0})
+        {'ELBO': -2.5}
+    """
+    if "valid/elbo" not in record:
+        return {}
+    found = {"ELBO": record["valid/elbo"]}
     unit = next((key.rpartition("/")[2] for key in record if key.startswith("valid/au/")), None)
     if unit is not None:
-        kl = record.get(f"valid/kl/{unit}", record["valid/kl/joint"])
-        parts.append(f"KL {kl:.2f}")
-        if f"valid/mi/{unit}" in record:
-            parts.append(f"MI {record[f'valid/mi/{unit}']:.2f}")
-        parts.append(f"AU {record[f'valid/au/{unit}']:.2f}")
-    return "  ".join(parts)
+        kl = f"valid/kl/{unit}" if f"valid/kl/{unit}" in record else "valid/kl/joint"
+        pairs = (("KL", kl), ("MI", f"valid/mi/{unit}"))
+        found |= {name: record[key] for name, key in pairs if key in record}
+        found["AU"] = record[f"valid/au/{unit}"]
+    return found
+
+
+def figures_text(found: Mapping[str, float]) -> str:
+    """Figures in few characters.
+
+    Example:
+        >>> figures_text({"ELBO": -2.5, "AU": 0.8})
+        'ELBO -2.500  AU 0.80'
+    """
+    return "  ".join(
+        f"{name} {value:.{3 if name == 'ELBO' else 2}f}" for name, value in found.items()
+    )
 
 
 class Silent:
@@ -71,7 +97,7 @@ class LogLines(Silent):
         now = time.monotonic()
         if now - self._last >= LOG_SECONDS:
             self._last = now
-            print(f"epoch {record['epoch']:.0f}  {summary_text(record)}", file=sys.stderr)
+            print(f"epoch {record['epoch']:.0f}  {figures_text(figures(record))}", file=sys.stderr)
 
     def evaluating(self, split: str) -> None:
         """Say that training is over."""
@@ -127,7 +153,7 @@ class TerminalBar(Silent):
 
     def epoch(self, record: dict[str, float]) -> None:
         """Show the newest validation."""
-        self._progress.update(self._task, description=summary_text(record))
+        self._progress.update(self._task, description=figures_text(figures(record)))
 
     def evaluating(self, split: str) -> None:
         """Say that training is over."""

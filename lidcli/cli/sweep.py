@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lidcli.cli import options
+from lidcli.cli.events import check_log
 from lidcli.cli.sweep_engine import ENGINES, choose_engine, describe, work
 from lidcli.cli.sweep_text import entry, plan_text, print_outcomes, print_plan
 from lidcli.config.kinds import allow
@@ -155,6 +156,7 @@ def _listed(text: str) -> list[str]:
 @options.set_option
 @options.profile_option
 @options.device_option
+@options.log_option
 @options.json_option
 @options.dry_run_option
 @options.quiet_option
@@ -185,6 +187,7 @@ def sweep(
     settings: tuple[str, ...],
     profile: str | None,
     device: str | None,
+    log: str | None,
     as_json: bool,
     dry_run: bool,
     quiet: bool,
@@ -206,13 +209,16 @@ def sweep(
     \b
       lid sweep demo
       lid sweep pinwheel-depth --seeds 0-9 --workers 4
+      lid sweep pinwheel-depth --log tensorboard
       lid sweep -m gmvae,lidgmvae -d pinwheel --grid decoder.layers=5,7,9 --seeds 0-2
       lid sweep pinwheel-depth --shard 2/8       the second of eight machines
       lid sweep pinwheel-depth --engine ray --address auto
       lid sweep pinwheel-depth --engine slurm --detach --sbatch --time=4:00:00
     """
+    from lidcli.store.lock import check_place
     from lidcli.sweep import queue
 
+    check_log(log)
     until = math.inf
     if max_time is not None:
         until = time.monotonic() + queue.parse_duration(max_time)
@@ -253,9 +259,12 @@ def sweep(
     if dry_run:
         print_plan(facts, chosen.text(), jobs, as_json)
         return
+    if any(job.state in ("new", "partial") for job in jobs):
+        check_place(results / plan.experiment)
     if not (quiet or as_json):
         click.echo(plan_text(facts, chosen.text(), jobs), err=True)
-    outcomes, ended = work(chosen, jobs, wait, quiet or as_json, until)
+    place = results / plan.experiment if log else None
+    outcomes, ended = work(chosen, jobs, wait, quiet or as_json, until, place)
     show(plan.experiment, facts, outcomes, command, as_json, quiet=quiet, verbose=verbose)
     raise_for(outcomes, ended, time.monotonic() >= until)
 

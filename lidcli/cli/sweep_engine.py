@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lidcli.cli import options
 from lidcli.config.plan import Plan
 
 if TYPE_CHECKING:
@@ -58,26 +59,48 @@ def describe(plan: Plan, jobs: Sequence[Job], results: Path, engine: Engine) -> 
 
 
 def work(
-    engine: Engine, jobs: Sequence[Job], wait: bool, silent: bool, until: float
+    engine: Engine,
+    jobs: Sequence[Job],
+    wait: bool,
+    silent: bool,
+    until: float,
+    logged: Path | None = None,
 ) -> tuple[list[Outcome], int | None]:
     """Do the jobs, and then those that another process gave up meanwhile.
+
+    Args:
+        engine: that does them.
+        jobs: all of them.
+        wait: whether to wait for runs in other hands.
+        silent: whether to say nothing meanwhile.
+        until: when to give up waiting, by `time.monotonic`.
+        logged: folder of the runs, where their curves are to be logged.
 
     Returns:
         The outcome of each job, in order, and the signal that ended the sweep, if one did.
     """
-    from lidcli.cli.sweep_view import view
+    from lidcli.cli.logged import LoggedSweep
+    from lidcli.cli.sweep_view import SilentSweep, view
     from lidcli.store.lease import Watch
     from lidcli.sweep.queue import await_others
 
+    def watching(those: Sequence[Job]) -> SilentSweep:
+        shown = view(those, silent)
+        return shown if logged is None else LoggedSweep(shown, logged)
+
     watch = Watch()
-    with view(len(jobs), silent) as watcher:
+    with watching(jobs) as watcher:
         outcomes, ended = engine.run(jobs, watcher)
+    said = silent
     while ended is None:
         left = [index for index, outcome in enumerate(outcomes) if outcome.status == "locked"]
         others = [jobs[index] for index in left]
+        if left and not said:
+            options.say_wait([job.folder for job in others])
+            said = True
         if not left or not await_others(others, wait, until=until, watch=watch):
             break
-        with view(len(left), silent) as watcher:
+        with watching(others) as watcher:
             more, ended = engine.run(others, watcher)
         for index, outcome in zip(left, more, strict=True):
             outcomes[index] = outcome

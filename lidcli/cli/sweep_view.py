@@ -1,21 +1,25 @@
-"""How a sweep shows itself: bars on a terminal, log lines elsewhere."""
+"""How a sweep shows itself: one table that lives on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.console import Console, Group
+from rich.live import Live
 
-from lidcli.cli.progress import summary_text
+from lidcli.cli.run_table import table
+from lidcli.cli.sweep_course import Course
 
 if TYPE_CHECKING:
     from lidcli.sweep.queue import Job, Outcome
 
-__all__ = ["SilentSweep", "SweepBars", "SweepLog", "view"]
+__all__ = ["SilentSweep", "SweepLog", "SweepTable", "view"]
 
 LOG_SECONDS = 30.0
 
@@ -69,64 +73,66 @@ class SilentSweep:
 
 
 class SweepLog(SilentSweep):
-    """A line for every start and end, and every half minute one for each running worker."""
+    """A line for every start and end, and every half minute one for each running run."""
 
-    def __init__(self, total: int) -> None:
-        self._total, self._done = total, 0
-        self._last: dict[int, float] = {}
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.course = Course(jobs)
+        self._last: dict[Path, float] = {}
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Print a line."""
         print(text, file=sys.stderr, flush=True)
 
     def started(self, job: Job, slot: int) -> None:
         """Say that a run begins."""
-        self._last[slot] = time.monotonic()
-        self._say(f"started     {job.label}")
+        self._last[job.folder] = time.monotonic()
+        self.course.begin(job)
+        self.say(f"started     {job.label}")
 
     def event(self, job: Job, slot: int, event: dict[str, Any]) -> None:
         """Say how far a run is, and every warning at once."""
         for warning in event.get("warnings", ()):
-            self._say(f"warning     {job.label}: {warning}")
+            self.say(f"warning     {job.label}: {warning}")
+        self.course.hear(job, event)
         now = time.monotonic()
-        if event["event"] == "epoch" and now - self._last[slot] >= LOG_SECONDS:
-            self._last[slot] = now
-            self._say(f"epoch {event['epoch']:<5.0f} {job.label}: {summary_text(event)}")
+        if event["event"] == "epoch" and now - self._last[job.folder] >= LOG_SECONDS:
+            self._last[job.folder] = now
+            self.say(self.course.row(job, job.label).line())
 
     def finished(self, outcome: Outcome, slot: int | None) -> None:
         """Say how a run ended."""
-        self._done += 1
+        self.course.end(outcome)
         if slot is not None:
-            self._say(f"{ending(outcome)} [{self._done}/{self._total}]")
+            self.say(f"{ending(outcome)} [{self.course.done}/{self.course.total}]")
 
     def again(self, outcome: Outcome, slot: int) -> None:
         """Say that a run will be tried again."""
-        self._say(f"try again   {outcome.job.label}: {outcome.message}")
+        self.course.leave(outcome.job)
+        self.say(f"try again   {outcome.job.label}: {outcome.message}")
 
     def stopping(self, running: int) -> None:
         """Say that workers are stopping."""
-        self._say(f"stopping: {running} workers write their checkpoints (again: at once)")
+        self.say(f"stopping: {running} workers write their checkpoints (again: at once)")
 
 
-class SweepBars(SilentSweep):
-    """A bar for the sweep, and one for each worker with the run's ELBO, KL, MI and AU."""
+class SweepTable(SweepLog):
+    """A table of the running runs that stays below the lines on starts and ends.
 
-    def __init__(self, total: int) -> None:
-        self._bars = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[note]}", markup=False),
-            TimeRemainingColumn(compact=True),
-            console=Console(stderr=True),
+    It begins with the first run. What it writes goes to the terminal itself, also while an
+    engine keeps stderr silent.
+    """
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        super().__init__(jobs)
+        self._file = os.fdopen(os.dup(sys.stderr.fileno()), "w", errors=sys.stderr.errors)
+        self._console = Console(file=self._file)
+        self._live = Live(
+            console=self._console,
+            get_renderable=self._table,
+            redirect_stdout=False,
             transient=True,
+            vertical_overflow="crop",
         )
-        self._all = self._bars.add_task("all runs", total=total, note=f"0/{total}")
-        self._total, self._done = total, 0
-        self._tasks: dict[int, TaskID] = {}
-        self._shares: dict[int, float] = {}
-
-    def __enter__(self) -> SweepBars:
-        self._bars.start()
-        return self
 
     def __exit__(
         self,
@@ -134,60 +140,30 @@ class SweepBars(SilentSweep):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bars.stop()
+        self._live.stop()
+        self._file.close()
 
-    def _move(self) -> None:
-        done = self._done + sum(self._shares.values())
-        self._bars.update(self._all, completed=done, note=f"{self._done}/{self._total}")
+    def _table(self) -> Group:
+        return table(self.course.rows(), self.course.totals(), self._console.height - 3)
 
-    def _say(self, text: str) -> None:
-        self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+    def say(self, text: str) -> None:
+        """Print a line above the table."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def started(self, job: Job, slot: int) -> None:
-        """Show a bar for the run."""
-        self._tasks[slot] = self._bars.add_task(job.label, total=None, note="starting")
-        self._shares[slot] = 0.0
+        """Show the run's row."""
+        self.course.begin(job)
+        self._live.start()
 
     def event(self, job: Job, slot: int, event: dict[str, Any]) -> None:
-        """Move the run's bar."""
-        task = self._tasks[slot]
-        if event["event"] == "start":
-            for warning in event["warnings"]:
-                self._say(f"warning     {job.label}: {warning}")
-            self._bars.update(task, total=event["steps"], completed=event["step"], note="training")
-        elif event["event"] == "step":
-            self._bars.update(task, completed=event["done"])
-            self._shares[slot] = event["done"] / event["total"]
-            self._move()
-        elif event["event"] == "epoch":
-            note = f"epoch {event['epoch']:.0f}  {summary_text(event)}"
-            self._bars.update(task, note=note)
-        else:
-            self._bars.update(task, note=f"evaluating ({event['split']})")
-
-    def finished(self, outcome: Outcome, slot: int | None) -> None:
-        """Replace the run's bar by a line."""
-        self._done += 1
-        if slot is not None:
-            self._bars.remove_task(self._tasks.pop(slot))
-            self._shares.pop(slot)
-            self._say(ending(outcome))
-        self._move()
-
-    def again(self, outcome: Outcome, slot: int) -> None:
-        """Take the run's bar away until it is tried again."""
-        self._bars.remove_task(self._tasks.pop(slot))
-        self._shares.pop(slot)
-        self._say(f"try again   {outcome.job.label}: {outcome.message}")
-        self._move()
-
-    def stopping(self, running: int) -> None:
-        """Say that workers are stopping."""
-        self._say(f"stopping: {running} workers write their checkpoints (again: at once)")
+        """Take note for the run's row, and say every warning."""
+        for warning in event.get("warnings", ()):
+            self.say(f"warning     {job.label}: {warning}")
+        self.course.hear(job, event)
 
 
-def view(total: int, quiet: bool) -> SilentSweep:
+def view(jobs: Sequence[Job], quiet: bool) -> SilentSweep:
     """The display that suits where stderr goes."""
     if quiet:
         return SilentSweep()
-    return SweepBars(total) if sys.stderr.isatty() else SweepLog(total)
+    return SweepTable(jobs) if sys.stderr.isatty() else SweepLog(jobs)

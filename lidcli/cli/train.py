@@ -33,6 +33,7 @@ __all__ = ["print_result", "result_document", "train"]
 @options.set_option
 @options.profile_option
 @options.device_option
+@options.log_option
 @options.json_option
 @options.dry_run_option
 @options.quiet_option
@@ -49,6 +50,7 @@ def train(
     settings: tuple[str, ...],
     profile: str | None,
     device: str | None,
+    log: str | None,
     as_json: bool,
     dry_run: bool,
     quiet: bool,
@@ -63,6 +65,7 @@ def train(
     \b
       lid train -m lidvae -d pinwheel
       lid train -m gmvae -d digits --seed 1 --set decoder.layers=13
+      lid train -m lidvae -d mnist --log tensorboard
     """
     known = options.experiments(config)
     resolved = resolve(
@@ -74,8 +77,10 @@ def train(
         overrides=options.overrides(settings, device),
         seed=seed,
     )
+    from lidcli.cli.events import check_log
     from lidcli.store.find import standing
 
+    check_log(log)
     folder = experiment or "train"
     found = standing(results, folder, identities(resolved), again=again or restart)
     if dry_run:
@@ -88,16 +93,33 @@ def train(
         if not (quiet or as_json):
             click.echo("published with the repository; --again trains it here", err=True)
     else:
-        from lidcli.cli.progress import observer
-        from lidcli.training.lifecycle import execute
-
-        with observer(quiet or as_json) as watcher:
-            run = execute(resolved, results, folder, watcher, restart=restart)
+        run = work(resolved, results, folder, restart, log, quiet or as_json)
     if as_json:
         content = {"state": found.state, **result_document(run, resolved.evaluate.split)}
         options.print_json("train", content)
     else:
         print_result(run, resolved.evaluate.split)
+
+
+def work(
+    config: RunConfig, results: Path, folder: str, restart: bool, log: str | None, silent: bool
+) -> Run:
+    """Train and evaluate, with a word now and then, and with a log where one is wanted."""
+    from lidcli.cli.events import Events
+    from lidcli.cli.logged import Logged
+    from lidcli.cli.progress import observer
+    from lidcli.training.lifecycle import execute, run_folder
+
+    if not silent:
+        options.say_wait([run_folder(results, folder, config)])
+    watcher = observer(silent)
+    with Logged(watcher) if log else watcher as hearing:
+        run = execute(config, results, folder, hearing, restart=restart)
+    if log:
+        events = Events(run.folder)
+        events.begin()
+        events.close()
+    return run
 
 
 def print_plan(config: RunConfig, found: Standing, as_json: bool) -> None:

@@ -7,74 +7,25 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
-from lidcli.cli.progress import summary_text
+from lidcli.cli.progress import figures
+from lidcli.cli.run_table import Row, duration, table
 from lidcli.errors import StoreError
 from lidcli.report.collect import clean
 
 if TYPE_CHECKING:
     from lidcli.store.run import Run
 
-__all__ = ["Row", "Watched", "duration", "follow", "totals"]
+__all__ = ["Watched", "follow", "totals"]
 
 SECONDS = 2.0
 ORDER = ("running", "silent", "stopped", "interrupted", "failed", "diverged", "complete")
-COLUMNS = ("run", "model", "data", "state", "epoch", "figures", "steps/s", "left")
-
-
-@dataclass(frozen=True)
-class Row:
-    """Where one run stands, as of its last checkpoint."""
-
-    run: str
-    model: str
-    data: str
-    state: str
-    where: str
-    epoch: str
-    figures: str
-    rate: float | None
-    left: float | None
-
-    def cells(self) -> list[str]:
-        """Text for each of `COLUMNS`."""
-        rate = "" if self.rate is None else f"{self.rate:.3g}"
-        state = f"{self.state} on {self.where}" if self.where else self.state
-        cells = [self.run, self.model, self.data, state, self.epoch, self.figures, rate]
-        return [*cells, "" if self.left is None else duration(self.left)]
-
-    def line(self) -> str:
-        """All of it, for a log."""
-        _, model, data, state, epoch, figures, rate, left = self.cells()
-        parts = [f"{state:<11} {self.run} {model} {data}"]
-        parts += [f"epoch {epoch}"] if epoch else []
-        parts += [figures] if figures else []
-        parts += [f"{rate} steps/s"] if rate else []
-        return ", ".join(parts + ([f"{left} left"] if left else []))
-
-
-def duration(seconds: float) -> str:
-    """A time in two units at most.
-
-    Example:
-        >>> duration(5400.0), duration(75.0), duration(9.0)
-        ('1h30m', '1m15s', '9s')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
 def totals(rows: Sequence[Row]) -> str:
@@ -113,7 +64,7 @@ class Watched:
                 state, where = self._hands(folder, facts.pop("status"))
                 rows.append(Row(state=state, where=where, **facts))
         known = {state: rank for rank, state in enumerate(ORDER)}
-        return sorted(rows, key=lambda row: (known.get(row.state, 0), row.run))
+        return sorted(rows, key=lambda row: (known.get(row.state, 0), row.name))
 
     def _facts(self, folder: Path) -> dict[str, Any] | None:
         """What a record says; None where it cannot be read, which is noted."""
@@ -157,15 +108,13 @@ def _facts(run: Run) -> dict[str, Any]:
     config, told = clean(run.config), clean(run.provenance)
     last = {name: float(curve[-1]) for name, curve in run.curves.items() if len(curve)}
     done, epochs = told.get("epochs_done"), (config.get("train") or {}).get("epochs")
-    figures = summary_text(last) if {"valid/elbo", "valid/kl/joint"} <= set(last) else ""
+    place = clean(f"{run.folder.parent.name}/{run.folder.name}")
     rate, left = _pace(told, epochs) if run.status == "running" else (None, None)
     return {
-        "run": clean(f"{run.folder.parent.name}/{run.folder.name}"),
-        "model": str(config["method"]),
-        "data": str(config["data"]["name"]),
+        "name": f"{place} {config['method']} {config['data']['name']}",
         "status": str(told["status"]),
         "epoch": f"{done}/{epochs}" if done is not None and epochs is not None else "",
-        "figures": figures,
+        "figures": figures(last),
         "rate": rate,
         "left": left,
     }
@@ -216,7 +165,7 @@ def _display() -> Iterator[Any]:
         return
     console = Console()
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
-        yield lambda rows: live.update(_table(rows, console.height - 4), refresh=True)
+        yield lambda rows: live.update(table(rows, totals(rows), console.height - 3), refresh=True)
 
 
 class _Lines:
@@ -229,21 +178,11 @@ class _Lines:
         changed = False
         for row in rows:
             line = row.line()
-            if self._shown.get(row.run) != line and (self._shown or row.state != "complete"):
+            if self._shown.get(row.name) != line and (self._shown or row.state != "complete"):
                 click.echo(line)
                 changed = True
-            self._shown[row.run] = line
+            self._shown[row.name] = line
         if changed or not self._shown:
             click.echo(totals(rows))
             sys.stdout.flush()
         self._shown.setdefault("", "")
-
-
-def _table(rows: Sequence[Row], most: int) -> Table:
-    """The first rows, and a line on all."""
-    table = Table(box=None, padding=(0, 1), caption=totals(rows), caption_justify="left")
-    for name in COLUMNS:
-        table.add_column(name, no_wrap=True, justify="right" if name == "steps/s" else "left")
-    for row in rows[: max(1, most)]:
-        table.add_row(*(Text(cell) for cell in row.cells()))
-    return table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from lidcli.metrics.quantities import QUANTITIES
@@ -48,7 +49,7 @@ class Group:
     grid: tuple[tuple[str, Any], ...]
     records: tuple[Record, ...]
 
-    @property
+    @cached_property
     def used(self) -> list[Record]:
         """The complete runs, which enter the means: of one seed the newest alone."""
         newest: dict[int, Record] = {}
@@ -107,12 +108,12 @@ class Block:
     keys: tuple[str, ...]
     groups: tuple[Group, ...]
 
-    @property
+    @cached_property
     def records(self) -> list[Record]:
         """All of its runs."""
         return [record for group in self.groups for record in group.records]
 
-    @property
+    @cached_property
     def facts(self) -> Facts:
         """What its runs say of their latents and data, the measured ones first."""
         ordered = sorted(self.records, key=lambda r: not (r.complete and r.facts.judged))
@@ -128,7 +129,7 @@ class Block:
         """Its methods, in order."""
         return tuple(dict.fromkeys(group.method for group in self.groups))
 
-    @property
+    @cached_property
     def entropy(self) -> float | None:
         """The data's own entropy in nats per datum, where all runs know the same."""
         stored = [
@@ -137,13 +138,13 @@ class Block:
         found = {float(v) for v in stored if isinstance(v, int | float) and finite(v)}
         return found.pop() if len(found) == 1 else None
 
-    @property
+    @cached_property
     def categories(self) -> int | None:
         """C, where all runs share it."""
         found = {r.facts.categories for r in self.records if r.facts.judged}
         return found.pop() if len(found) == 1 else None
 
-    @property
+    @cached_property
     def generator(self) -> Mapping[str, float] | None:
         """Entropy and information of the distribution that drew the data, and their errors."""
         stored = [r.provenance.get("ceiling") for r in self.records]

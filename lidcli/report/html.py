@@ -54,6 +54,8 @@ BOLD_TEXT = (
     " the best's standard errors; ~ marks what is only too noisy to tell. Every ± is of the runs"
     " below."
 )
+DETAILED = 200
+"""Of an experiment, the settings of so many runs are part of the page."""
 
 
 def page(
@@ -276,25 +278,35 @@ def _command(line: str) -> str:
 
 
 def _runs(blocks: Sequence[Block], here: str, known: Experiments | None) -> str:
-    rows = [
-        _run(record, f"{block.data}, {group.label}, seed {record.seed}", known)
+    runs = [
+        (record, f"{block.data}, {group.label}, seed {record.seed}")
         for block in blocks
         for group in block.groups
         for record in group.records
     ]
-    return f'<h3 id="{here}-runs">Runs</h3>' + _fold(f"{len(rows)} runs", "".join(rows))
+    rows = [_run(record, label, known) for record, label in runs[:DETAILED]]
+    if len(runs) > DETAILED:
+        rows.append('<p class="soft">The settings of the others are shown by lid show RUN.</p>')
+        rows += [f"<div>{_headline(record, label)}</div>" for record, label in runs[DETAILED:]]
+    return f'<h3 id="{here}-runs">Runs</h3>' + _fold(f"{len(runs)} runs", "".join(rows))
+
+
+def _headline(record: Record, label: str) -> str:
+    """One line on a run."""
+    said = record.verdict if record.complete else record.status
+    shown = headlines(record.metrics)[:1]
+    figure = "".join(f", {name} {number(record.metrics[key], 3)}" for name, key, _ in shown)
+    return (
+        f'{escape(label)}: {escape(said)}{figure} <span class="soft">{escape(record.run_id)}</span>'
+    )
 
 
 def _run(record: Record, label: str, known: Experiments | None) -> str:
-    said = record.verdict if record.complete else record.status
-    shown = headlines(record.metrics)[:1]
-    figure = "".join(f", {label} {number(record.metrics[key], 3)}" for label, key, _ in shown)
     told = record.provenance
     facts = {key: v for key, v in told.items() if key not in REPEATED}
     line = train_command(record, known)
     parts = [
-        f"<summary>{escape(label)}: {escape(said)}{figure}"
-        f' <span class="soft">{escape(record.run_id)}</span></summary>',
+        f"<summary>{_headline(record, label)}</summary>",
         f'<p class="soft">{escape(record.status)} {escape(str(told.get("message") or ""))}'
         f" {escape(str(told.get('verdict_reason') or ''))}</p>",
         _command(line) if line else "",

@@ -216,8 +216,8 @@ def _left_out(group: Group) -> list[str]:
         f" ({_seeds(records)}), not in the means."
         for status, records in sorted(left.items())
     ]
-    used = group.used
-    twice = {r.seed for r in group.records if r.complete and r not in used}
+    used = {id(record) for record in group.used}
+    twice = {r.seed for r in group.records if r.complete and id(r) not in used}
     if twice:
         said.append(
             f"{group.label}: runs of other settings or versions that no column tells apart"

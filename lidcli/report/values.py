@@ -40,13 +40,14 @@ def check_values(config: Mapping[str, Any], provenance: Mapping[str, Any]) -> No
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    """Everything inside mappings and lists; the store bounds their depth."""
-    if isinstance(value, Mapping):
-        yield from value
-        for inner in value.values():
-            yield from _leaves(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _leaves(inner)
-    else:
-        yield value
+    """Everything inside mappings and lists."""
+    waiting = [value]
+    while waiting:
+        inner = waiting.pop()
+        if isinstance(inner, dict):
+            yield from inner
+            waiting.extend(inner.values())
+        elif isinstance(inner, list):
+            waiting.extend(inner)
+        else:
+            yield inner

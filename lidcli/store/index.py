@@ -28,14 +28,16 @@ __all__ = ["MANY", "Index", "Summary"]
 
 MANY = 200
 """Fewer runs than these are read without an index."""
-NAME = "records-1.sqlite"
+NAME = "records-2.sqlite"
+FEW = 256
+"""An array of so many numbers at most is kept with its contents."""
 MOST = 200_000
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A record without the contents of its arrays, of which it keeps the shapes."""
+    """A record without the contents of its larger arrays, of which it keeps the shapes."""
 
     config: dict[str, Any]
     provenance: dict[str, Any]
@@ -43,6 +45,7 @@ class Summary:
     evaluation: dict[str, Scalars]
     curves: dict[str, Array]
     shapes: dict[str, tuple[int, ...]]
+    few: dict[str, Array]
 
     @property
     def status(self) -> str:
@@ -53,27 +56,39 @@ class Summary:
     def of(cls, run: Run) -> Summary:
         """What a run's record says."""
         shapes = {name: array.shape for name, array in run.arrays.items()}
-        return cls(run.config, run.provenance, run.identity, run.evaluation, run.curves, shapes)
+        few = {name: array for name, array in run.arrays.items() if array.size <= FEW}
+        told = run.config, run.provenance, run.identity, run.evaluation
+        return cls(*told, run.curves, shapes, few)
 
     def pack(self) -> bytes:
         """As it is kept."""
-        curves = {
-            name: [str(curve.dtype), curve.shape, base64.b64encode(curve.tobytes()).decode()]
-            for name, curve in self.curves.items()
-        }
-        content = {**vars(self), "curves": curves}
+        content = {**vars(self), "curves": _written(self.curves), "few": _written(self.few)}
         return zlib.compress(json.dumps(content).encode(), 1)
 
     @classmethod
     def unpack(cls, kept: bytes) -> Summary:
         """From what `pack` gave."""
         content = json.loads(zlib.decompress(kept))
-        content["curves"] = {
-            name: np.frombuffer(base64.b64decode(raw), dtype).reshape(shape)
-            for name, (dtype, shape, raw) in content["curves"].items()
-        }
+        for name in ("curves", "few"):
+            content[name] = _read(content[name])
         content["shapes"] = {name: tuple(shape) for name, shape in content["shapes"].items()}
         return cls(**content)
+
+
+def _written(arrays: dict[str, Array]) -> dict[str, Any]:
+    """Arrays as JSON."""
+    return {
+        name: [str(array.dtype), array.shape, base64.b64encode(array.tobytes()).decode()]
+        for name, array in arrays.items()
+    }
+
+
+def _read(arrays: dict[str, Any]) -> dict[str, Array]:
+    """Arrays from what `_written` gave."""
+    return {
+        name: np.frombuffer(base64.b64decode(raw), dtype).reshape(shape)
+        for name, (dtype, shape, raw) in arrays.items()
+    }
 
 
 def cache_folder() -> Path:

@@ -25,7 +25,18 @@ from typing import Literal
 from lidcli.errors import ConfigError, LockedError
 from lidcli.store.files import open_plain, unwritable
 
-__all__ = ["Lease", "State", "Watch", "check", "displace", "here", "hold", "patience", "read"]
+__all__ = [
+    "Lease",
+    "State",
+    "Watch",
+    "check",
+    "displace",
+    "foreign",
+    "here",
+    "hold",
+    "patience",
+    "read",
+]
 
 NAME = ".lease"
 SECONDS = 120.0
@@ -96,6 +107,20 @@ def read(folder: Path) -> Lease | None:
     finally:
         os.close(descriptor)
     return _parse(raw)
+
+
+def foreign(folder: Path) -> Lease | None:
+    """The lease in a run's folder where it is another machine's, which may be dead.
+
+    Raises:
+        StoreError: it is no plain file.
+
+    Example:
+        >>> foreign(Path("nowhere")) is None
+        True
+    """
+    found = read(folder)
+    return None if found is None or found.machine == here() else found
 
 
 def _parse(raw: bytes) -> Lease:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import platform
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from lidcli.errors import LockedError, StoreError
 from lidcli.store import lease
 from lidcli.store.files import open_plain, unwritable
 
-__all__ = ["check_held", "exclusive", "held_here", "held_on_this_machine"]
+__all__ = ["check_held", "check_place", "exclusive", "held_here", "held_on_this_machine"]
 
 TRIES, PAUSE = 3, 0.02
 """Of a lock that another may only be looking at."""
@@ -53,6 +54,31 @@ def held_on_this_machine(folder: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def check_place(folder: Path) -> None:
+    """Make sure, before any work, that files can be made and locked in a folder; it is made too.
+
+    Raises:
+        StoreError: they cannot.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as results:
+        ...     check_place(Path(results, "demo"))
+    """
+    path = folder / f".probe-{secrets.token_hex(8)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    try:
+        _take(folder, descriptor)
+    finally:
+        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def check_held(folder: Path) -> None:

@@ -202,9 +202,13 @@ class _Sweep:
             self.watcher.stopping(len(self.pool.busy))
 
     def pass_on(self) -> None:
-        """Send the workers the signals that came since the last call, the third as a kill."""
+        """Send the workers the signals that came since the last call.
+
+        The second goes as SIGINT, which is never taken for the first again, the third as a kill.
+        """
         while self.passed_on < len(self.signals):
-            self.pool.send(self.signals[self.passed_on] if self.passed_on < 2 else signal.SIGKILL)
+            rank = min(self.passed_on, 2)
+            self.pool.send((self.signals[0], signal.SIGINT, signal.SIGKILL)[rank])
             self.passed_on += 1
             self.watcher.stopping(len(self.pool.busy))
 

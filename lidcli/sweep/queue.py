@@ -164,10 +164,10 @@ def is_locked(job: Job) -> bool:
 def elsewhere(job: Job) -> Outcome | None:
     """The outcome of a run that another machine has, or had when it died; `await_others` tells."""
     try:
-        held = lease.read(job.folder)
+        held = lease.foreign(job.folder)
     except StoreError:
         return None
-    if held is None or held.machine == lease.here():
+    if held is None:
         return None
     return Outcome(job, "locked", f"Run {job.folder.name} is being worked on by {held}.")
 

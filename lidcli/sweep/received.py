@@ -7,12 +7,14 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
+from lidcli.training.signals import Echo
+
 __all__ = ["received"]
 
 
 @contextlib.contextmanager
 def received() -> Iterator[list[int]]:
-    """The SIGINT and SIGTERM that came while the block ran.
+    """The SIGINT and SIGTERM that came while the block ran, one sent twice at once as one.
 
     Example:
         >>> with received() as signals:
@@ -21,9 +23,11 @@ def received() -> Iterator[list[int]]:
         True
     """
     signals: list[int] = []
+    echo = Echo()
 
     def note(signum: int, frame: FrameType | None) -> None:
-        signals.append(signum)
+        if not echo(signum):
+            signals.append(signum)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

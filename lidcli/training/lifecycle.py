@@ -99,7 +99,8 @@ def execute(
             made = settle(config, run, made, make)
             _fit_and_measure(config, run, made, data, observer)
         except Interrupted:
-            _close(run, "interrupted", "stopped by a signal")
+            if run.status == "running":
+                _close(run, "interrupted", "stopped by a signal")
             raise
         except DivergedError as error:
             _close(run, "diverged", str(error))
@@ -142,6 +143,16 @@ def _finished(folder: Path) -> Run | None:
     return run if run.status == "complete" else None
 
 
+@contextmanager
+def _noting(run: Run) -> Iterator[None]:
+    """Note that a signal stopped a run while signals are still heard."""
+    try:
+        yield
+    except Interrupted:
+        _close(run, "interrupted", "stopped by a signal")
+        raise
+
+
 def _close(run: Run, status: str, message: str) -> None:
     """Note how a run ended, if its folder can still be written."""
     try:
@@ -174,7 +185,7 @@ def _fit_and_measure(
             "runtime": config.runtime.model_dump(mode="json"),
         }
     )
-    with StopRequest() as stop:
+    with StopRequest() as stop, _noting(run):
         seconds = made.fit(Job(run, observer, stop))
         stop.immediate = True
         if stop.signum is not None:

@@ -3,18 +3,47 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 
 from lidcli.errors import Interrupted
 
-__all__ = ["StopRequest"]
+__all__ = ["Echo", "StopRequest"]
+
+ECHO_SECONDS = 2.0
+
+
+class Echo:
+    """Tells a SIGTERM that a scheduler sends again, at once, from one that is meant.
+
+    Example:
+        >>> echo = Echo()
+        >>> [echo(number) for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT)]
+        [False, True, False]
+    """
+
+    def __init__(self) -> None:
+        self._since = -math.inf
+
+    def __call__(self, signum: int) -> bool:
+        """Whether a signal that comes now only repeats a SIGTERM of less than two seconds ago."""
+        now = time.monotonic()
+        if signum != signal.SIGTERM:
+            return False
+        if now - self._since < ECHO_SECONDS:
+            return True
+        self._since = now
+        return False
 
 
 class StopRequest:
     """A context in which the first signal is noted and the second one ends the process.
+
+    A SIGTERM that follows another within two seconds is no second one, see `Echo`.
 
     Example:
         >>> with StopRequest() as stop:
@@ -25,6 +54,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.signum: int | None = None
         self.immediate = False
+        self._echo = Echo()
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> StopRequest:
@@ -58,6 +88,8 @@ class StopRequest:
             self.immediate = False
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if self._echo(signum):
+            return
         if self.signum is not None or self.immediate:
             self.signum = signum
             raise Interrupted(signum)

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import pytest
 
+from lidcli.store import hdf5
 from lidcli.store.hdf5 import write_atomic
 
 Lid = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -72,6 +73,9 @@ def spoil(demo: Path, good: Path) -> set[str]:
     }.items():
         write_atomic(folder(name), forged(text))
     write_atomic(folder("many-s0"), forged(words, metrics=20_000))
+    with pytest.MonkeyPatch.context() as later:
+        later.setattr(hdf5, "SCHEMA_VERSION", 99)
+        write_atomic(folder("newer-s0"), forged(words))
     return set(folders)
 
 

@@ -229,3 +229,16 @@ def test_wrong_words_are_one_sentence_before_any_work(
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "results").exists()
+
+
+def test_a_folder_in_which_nothing_can_be_written_is_one_sentence_before_any_work(
+    lid: Lid, tmp_path: Path
+) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "train").write_text("no folder")
+    done = lid("sweep", "-m", "vae", "-d", "pinwheel", *SMALL)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith("lid: ")
+    assert "results/train" in sentence

@@ -10,12 +10,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from lidcli.store.lease import Lease
 from lidcli.store.run import Run
 
 QUICK = [
@@ -188,14 +190,20 @@ def test_twenty_kills_at_random_moments_end_in_the_bits_of_a_run_never_killed(
     assert contents(only_run(killed)) == contents(only_run(whole))
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("signals", "code"),
+    [([signal.SIGINT], 130), ([signal.SIGTERM], 143), ([signal.SIGTERM, signal.SIGTERM], 143)],
+    ids=["Ctrl-C", "SIGTERM", "SIGTERM as Slurm sends it, twice"],
+)
 def test_a_signal_saves_exits_with_its_code_and_the_next_call_goes_on(
-    lid, wait_for, patience, tmp_path, signum: int, code: int
+    lid, wait_for, patience, tmp_path, signals: list[int], code: int
 ) -> None:
     child = start(tmp_path, "results", "--set", "train.epochs=100000")
     wait_for(lambda: list((tmp_path / "results").rglob("checkpoint.h5")), child)
     folder = only_run(tmp_path / "results")
-    child.send_signal(signum)
+    for signum in signals:
+        child.send_signal(signum)
+        time.sleep(0.05)
     _, said = child.communicate(timeout=patience)
     assert child.returncode == code
     assert "Traceback" not in said
@@ -220,6 +228,19 @@ def test_two_processes_on_one_run_do_not_race(wait_for, patience, tmp_path) -> N
     assert second.returncode == 1
     assert str(first.pid) in said
     assert "Traceback" not in said
+
+
+def test_a_run_of_another_machine_says_at_once_that_it_may_take_a_while(lid, tmp_path) -> None:
+    words = ["train", "-m", "vae", "-d", "pinwheel", *QUICK]
+    folder = tmp_path / json.loads(lid(*words, "-n", "--json").stdout)["folder"]
+    folder.mkdir(parents=True)
+    dead = Lease("them", 7, "node7", "node7/boot", 2.0)
+    (folder / ".lease").write_bytes(dead.bytes())
+    done = lid(*words)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(
+        "1 run is held by process 7 on node7; looking, for up to 2 s, whether that still works\n"
+    )
 
 
 def damage(path: Path, at: float) -> None:

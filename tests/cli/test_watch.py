@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from lidcli.cli.watch import Row, Watched, _Lines, _table, totals
+from lidcli.cli.run_table import Row, table
+from lidcli.cli.watch import Watched, _Lines, totals
 from lidcli.config.read import load_files
 from lidcli.config.resolve import resolve
 from lidcli.store.lease import Lease
@@ -41,7 +42,7 @@ def test_a_running_run_shows_its_epoch_figures_rate_and_time_left(tmp_path: Path
         (row,) = Watched(tmp_path, None).look()
     assert (row.state, row.where) == ("running", "")
     assert row.epoch == f"2/{epochs(run)}"
-    assert row.figures == "ELBO -2.500  KL 1.00  MI 0.90  AU 0.80"
+    assert row.figures == {"ELBO": -2.5, "KL": 1.0, "MI": 0.9, "AU": 0.8}
     assert row.rate == 2.0
     assert row.left == (epochs(run) - 2) * 25.0
 
@@ -79,7 +80,8 @@ def test_a_record_is_read_again_when_it_changes_and_named_when_it_is_damaged(
 
 
 def row(state: str, left: float | None = None) -> Row:
-    return Row("demo/a", "vae", "digits", state, "", "1/9", "ELBO [red]", 2.0, left)
+    figures = {"ELBO": -2.5, "AU": 0.8}
+    return Row("demo/a [red] digits", state, epoch="1/9", figures=figures, rate=2.0, left=left)
 
 
 def test_the_totals_count_states_and_tell_the_longest_time(capsys) -> None:  # type: ignore[no-untyped-def]
@@ -89,7 +91,9 @@ def test_the_totals_count_states_and_tell_the_longest_time(capsys) -> None:  # t
     for shown in (rows[1:2], rows[1:2], rows[:1]):
         lines.show(shown)
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "running     demo/a vae digits, epoch 1/9, ELBO [red], 2 steps/s, 1m30s left"
+    assert said[0] == (
+        "running     demo/a [red] digits, epoch 1/9, ELBO -2.500  AU 0.80, 2 steps/s, 1m30s left"
+    )
     assert [line.split()[0] for line in said] == ["running", "1", "complete", "1"]
 
 
@@ -97,9 +101,10 @@ def test_the_table_shows_what_fits_and_takes_no_text_for_markup() -> None:
     from rich.console import Console
 
     console = Console(width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    console.print(_table([row("running", 9.0)] * 30, 5))
+    rows = [row("running", 9.0)] * 30
+    console.print(table(rows, totals(rows), 5))
     text = console.export_text()
-    assert text.count("ELBO [red]") == 5
+    assert text.count("demo/a [red] digits") == 5
     assert "30 runs: 30 running" in text
 
 

@@ -92,6 +92,21 @@ def test_curves_of_a_mixture_have_four_panels(tmp_path: Path) -> None:
     assert all(one.lines for one in axes)
 
 
+def test_of_many_runs_some_have_a_line_and_the_mean_is_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(4):
+        add(tmp_path, "gmvae", seed=seed)
+    (block,) = blocks(collect(tmp_path).records)
+    whole = curves(block).axes[0].lines
+    monkeypatch.setattr("lidcli.report.figures.curves.THIN", 2)
+    some = curves(block).axes[0].lines
+    assert len(some) < len(whole)
+    means = [[y for line in lines if line.get_linewidth() == 1.6 for y in line.get_ydata()]
+             for lines in (whole, some)]  # fmt: skip
+    assert means[0] == means[1]
+
+
 def test_a_quantity_of_a_user_is_drawn_against_the_grid(tmp_path: Path) -> None:
     for layers in (5, 9):
         grid = (("decoder.layers", layers),)

@@ -234,6 +234,18 @@ def test_the_page_answers_first_and_folds_the_rest(tmp_path: Path) -> None:
         assert word in page.text
 
 
+def test_of_very_many_runs_the_page_has_the_settings_of_the_first_and_a_line_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lidcli.report.html.DETAILED", 1)
+    names = [add(tmp_path, "gmvae", seed=seed).folder.name for seed in range(3)]
+    page = read_page(tmp_path)
+    runs = [a for tag, a in page.seen if tag == "details" and a.get("class") == "run"]
+    assert len(runs) == 1
+    assert all(name in page.text for name in names)
+    assert "The settings of the others are shown by lid show RUN." in page.text
+
+
 def test_a_run_of_a_stranger_injects_no_markup(tmp_path: Path) -> None:
     payload = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
     facts = dict.fromkeys(("message", "verdict", "verdict_reason", "device"), payload)

@@ -23,18 +23,23 @@ def run(tmp_path: Path) -> Run:
         provenance={"notes": ["ü", None, 1.5]},
         curves={"valid/elbo": [-3.0, float("nan"), 0.1 + 0.2]},
         evaluation=("test", {"ll": -1.25, "bad": float("inf")}),
-        arrays={"points": np.zeros((3, 2))},
+        arrays={"points": np.zeros((3, 2)), "pictures": np.zeros((300, 2))},
     )
     return run
 
 
 def same(a: Summary, b: Summary) -> bool:
-    curves = a.curves.keys() == b.curves.keys() and all(
-        a.curves[k].dtype == b.curves[k].dtype and a.curves[k].tobytes() == b.curves[k].tobytes()
-        for k in a.curves
-    )
-    rest = [{k: v for k, v in vars(one).items() if k != "curves"} for one in (a, b)]
-    return curves and rest[0] == rest[1]
+    arrays = ("curves", "few")
+    told = [
+        {key: value for key, value in vars(one).items() if key not in arrays}
+        | {
+            (key, name): (array.dtype, array.shape, array.tobytes())
+            for key in arrays
+            for name, array in vars(one)[key].items()
+        }
+        for one in (a, b)
+    ]
+    return bool(told[0] == told[1])
 
 
 def unread(folder: Path) -> None:
@@ -49,6 +54,7 @@ def test_what_is_kept_is_what_the_record_says(
     first = index.summary(run.folder)
     monkeypatch.setattr(module.Run, "open", unread)
     assert same(first, plain)
+    assert (first.few.keys(), first.shapes["pictures"]) == ({"points"}, (300, 2))
     assert same(index.summary(run.folder), plain)
     assert same(Index(tmp_path / "cache" / "index").summary(run.folder), plain)
     assert index.status(run.folder) == "running"

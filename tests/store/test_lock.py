@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lidcli.errors import StoreError
+from lidcli.store.lock import check_place
 from lidcli.store.run import Run
 
 
@@ -83,3 +85,18 @@ def test_the_store_is_importable_where_there_is_no_fcntl(run: Run) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "no file locks" in done.stdout
+
+
+def test_a_file_system_without_locks_is_known_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    check_place(tmp_path / "demo")
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(StoreError, match="put the results on a file system with locks"):
+        check_place(tmp_path / "demo")
+    assert list((tmp_path / "demo").iterdir()) == []

@@ -188,12 +188,15 @@ def test_runs_of_nodes_that_do_not_see_the_results_folder_are_collected(
     assert weights(results) == weights(tmp_path / "alone")
 
 
-def test_two_engines_on_one_folder_do_every_run_once(patience: float, tmp_path: Path) -> None:
-    words = [*sweep_words(20, "0-3"), "--wait", "-w", "1"]
-    sweeps = [start_lid(tmp_path, *words, "--engine", name) for name in ("ray", "local")]
+def test_four_sweeps_of_two_engines_on_one_folder_do_every_run_once(
+    patience: float, tmp_path: Path
+) -> None:
+    words = [*sweep_words(20, "0-5"), "--wait", "-w", "1"]
+    engines = ("ray", "local", "ray", "local")
+    sweeps = [start_lid(tmp_path, *words, "--engine", name) for name in engines]
     for sweep in sweeps:
         output, errors = sweep.communicate(timeout=patience)
         assert sweep.returncode == 0, errors
-        assert output == "train: 4 runs, 4 complete\n"
+        assert output == "train: 6 runs, 6 complete\n"
     runs = [Run.open(folder) for folder in find_runs(tmp_path / "results")]
-    assert [len(run.provenance["sessions"]) for run in runs] == [1] * 4
+    assert [len(run.provenance["sessions"]) for run in runs] == [1] * 6

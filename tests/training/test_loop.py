@@ -25,6 +25,7 @@ from lidcli.metrics.information import continuous_mi
 from lidcli.metrics.likelihood import bounds
 from lidcli.models.batch import Batch, DenseBatch
 from lidcli.models.latent import LatentModel
+from lidcli.sweep.received import received
 from lidcli.training.build import build
 from lidcli.training.device import pick_device
 from lidcli.training.lifecycle import execute
@@ -224,6 +225,24 @@ def test_the_second_signal_does_not_wait() -> None:
         with pytest.raises(Interrupted) as caught:
             os.kill(os.getpid(), signal.SIGINT)
     assert caught.value.exit_code == 130
+
+
+def test_a_sigterm_that_a_scheduler_sends_twice_is_one_and_a_later_one_is_meant(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [50.0]
+    monkeypatch.setattr("lidcli.training.signals.time.monotonic", lambda: now[0])
+    with received() as noted:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert noted == [signal.SIGTERM]
+    with StopRequest() as stop:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.signum == signal.SIGTERM
+        now[0] += 2.5
+        with pytest.raises(Interrupted):
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_grey_images_are_binarised_afresh_each_epoch_and_reproducibly() -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from lidcli.report.collect import Array
+
 __all__ = ["Point", "allowance", "allowance_sketches", "informations", "variances"]
 
 SHOWN = 1e-6
@@ -62,10 +64,17 @@ def variances(records: Sequence[Record]) -> list[Point]:
         allowed: list[float] = []
         while (name := f"allowed/variance/{symbol}/{len(allowed) + 1}") in record.metrics:
             allowed.append(record.metrics[name])
-        held = record.arrays().get(f"{symbol}_variance") if allowed else None
+        held = _held(record, f"{symbol}_variance") if allowed else None
         if held is not None and held.shape == (len(allowed),):
             out += [Point(record.method, a, float(m)) for a, m in zip(allowed, held, strict=True)]
     return out
+
+
+def _held(record: Record, name: str) -> Array | None:
+    """An array of a record, of finite numbers; its file is read only where it is no small one."""
+    if name not in record.few:
+        return record.arrays().get(name) if name in record.held else None
+    return record.few[name] if np.isfinite(record.few[name]).all() else None
 
 
 def informations(records: Sequence[Record]) -> list[Point]:

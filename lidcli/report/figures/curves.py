@@ -24,6 +24,8 @@ __all__ = ["by_key", "by_key_sketches", "curves", "curves_sketches", "trends"]
 Array = npt.NDArray[np.floating[Any]]
 Line = tuple[Array, Array]
 STYLES = ("-", "--", ":", "-.")
+THIN = 50
+"""Of a group of more runs, so many have a line."""
 
 
 class _Panel(NamedTuple):
@@ -38,9 +40,11 @@ class _Panel(NamedTuple):
 def curves_sketches(block: Block, shown: Any) -> Iterator[Sketch]:
     """The course of training, where runs have one."""
     if _panels(block):
+        most = max(len(group.records) for group in block.groups)
+        some = f" (of the first {THIN} of a group)" if most > THIN else ""
         yield Sketch(
             "curves",
-            f"{block.data}: validation by epoch; one thin line a run, thick their mean.",
+            f"{block.data}: validation by epoch; one thin line a run{some}, thick the mean of all.",
             partial(curves, block),
         )
 
@@ -103,7 +107,7 @@ def _courses(axes: Axes, block: Block, panel: _Panel) -> None:
         line: dict[str, Any] = {"color": shades[group.method]}
         line["linestyle"] = STYLES[points.index(group.grid) % len(STYLES)]
         found = [curve for r in group.records if (curve := _line(r.curves, panel.valid))]
-        for x, y in found:
+        for x, y in found[:THIN]:
             axes.plot(x, y, linewidth=0.5, alpha=0.4, **line)
             lowest.append(float(np.nanpercentile(y, 10)))
         length = min((len(y) for _, y in found), default=0)
@@ -111,7 +115,7 @@ def _courses(axes: Axes, block: Block, panel: _Panel) -> None:
             mean = np.mean([y[:length] for _, y in found], axis=0)
             axes.plot(found[0][0][:length], mean, linewidth=1.6, label=group.label, **line)
         dotted = line | {"linestyle": (0, (1, 2)), "linewidth": 0.8, "alpha": 0.6}
-        for x, y in filter(None, (_line(r.curves, panel.train) for r in group.records)):
+        for x, y in filter(None, (_line(r.curves, panel.train) for r in group.records[:THIN])):
             axes.plot(x, y, **dotted)
     axes.set_title(panel.title)
     _limits(axes, panel.quantity, lowest)
