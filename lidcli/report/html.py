@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import yaml
 
@@ -21,6 +18,7 @@ from lidcli.report.cells import Cell, Row, Table, number
 from lidcli.report.claims import answers
 from lidcli.report.collect import Record
 from lidcli.report.command import commands, train_command
+from lidcli.report.embedded import GLANCE, Figures
 from lidcli.report.figures.draw import Picture, slug
 from lidcli.report.groups import Block
 from lidcli.report.tables import headline
@@ -41,12 +39,6 @@ class Section:
     pictures: list[Picture] = field(default_factory=list)
 
 
-COLOURS = 64
-"""Of an embedded picture."""
-EMBEDDED = 1_000_000
-"""Bytes of pictures that a page takes; the largest are linked where there are more."""
-GLANCE = "-glance"
-"""How the name of the picture ends that says the answer."""
 REPEATED = ("texts", "sessions", "facts", "status", "message", "verdict_reason")
 """Parts of the provenance that the page shows elsewhere, or that repeat the rest of it."""
 BOLD_TEXT = (
@@ -79,7 +71,7 @@ def page(
         in the page's own policy, sorts tables and copies commands, and nothing depends on it.
     """
     warned = "".join(f"<li>{escape(text)}</li>" for text in warnings)
-    figures = _Figures(
+    figures = Figures(
         folder, [p for sections in experiments.values() for s in sections for p in s.pictures]
     )
     body = [
@@ -127,7 +119,7 @@ def _contents(experiments: Mapping[str, Sequence[Section]]) -> str:
     )
 
 
-def _opening(experiments: Mapping[str, Sequence[Section]], figures: _Figures) -> str:
+def _opening(experiments: Mapping[str, Sequence[Section]], figures: Figures) -> str:
     """The question, the answers with their numbers, and the first picture that shows one."""
     said = [
         text for sections in experiments.values() for text in answers(s.block for s in sections)
@@ -144,7 +136,7 @@ def _opening(experiments: Mapping[str, Sequence[Section]], figures: _Figures) ->
 
 
 def _experiment(
-    name: str, sections: Sequence[Section], known: Experiments | None, figures: _Figures
+    name: str, sections: Sequence[Section], known: Experiments | None, figures: Figures
 ) -> str:
     """One experiment: its answers and verdicts, tables, figures, commands and runs."""
     blocks = [section.block for section in sections]
@@ -200,54 +192,6 @@ def _table(table: Table) -> str:
 def _scrolled(title: str) -> str:
     """The opening tag of a part that scrolls by itself, by keyboard too."""
     return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">'
-
-
-class _Figures:
-    """The pictures of a page, embedded up to a total size; the largest are linked beyond it.
-
-    Args:
-        folder: of the page.
-        pictures: all of them.
-    """
-
-    def __init__(self, folder: Path, pictures: Sequence[Picture]) -> None:
-        self.folder, self.pictures = folder, pictures
-        whole = [picture for picture in pictures if not picture.part]
-        small = sorted(
-            ((p, _small(p.png)) for p in whole),
-            key=lambda pair: (not pair[0].name.endswith(GLANCE), len(pair[1])),
-        )
-        sizes = accumulate(len(content) for _, content in small)
-        self.embedded = {
-            p.png: content
-            for (p, content), size in zip(small, sizes, strict=True)
-            if size <= EMBEDDED
-        }
-
-    def shown(self, picture: Picture) -> str:
-        """A picture with its caption, or a link to its file."""
-        caption = escape(picture.caption)
-        content = self.embedded.get(picture.png)
-        if content is None:
-            file = escape(quote(picture.png.relative_to(self.folder).as_posix()))
-            return f'<p>A large figure in a file of its own: <a href="{file}">{caption}</a></p>'
-        data = base64.b64encode(content).decode("ascii")
-        return (
-            f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
-            f"<figcaption>{caption}</figcaption></figure>"
-        )
-
-
-def _small(png: Path) -> bytes:
-    """A drawing in few colours, or as it is where that is no smaller."""
-    from PIL import Image
-
-    content, out = png.read_bytes(), io.BytesIO()
-    with Image.open(io.BytesIO(content)) as image:
-        image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(
-            out, "png", optimize=True
-        )
-    return min(content, out.getvalue(), key=len)
 
 
 def _texts(block: Block) -> str:

@@ -13,9 +13,10 @@ from lidcli.report.cells import Table
 from lidcli.report.claims import answers
 from lidcli.report.collect import Collection, frame
 from lidcli.report.command import commands
+from lidcli.report.embedded import GLANCE
 from lidcli.report.figures.draw import Picture, draw, draw_experiment, slug
 from lidcli.report.groups import blocks
-from lidcli.report.html import GLANCE, Section, page
+from lidcli.report.html import Section, page
 from lidcli.report.tables import block_tables, headline
 
 if TYPE_CHECKING:

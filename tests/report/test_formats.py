@@ -213,7 +213,7 @@ def test_a_page_that_would_grow_too_large_links_its_largest_pictures(
         add(tmp_path, "lidgmvae", settings=(("decoder.layers", layers),))
     whole = [a for tag, a in read_page(tmp_path, figures=True).seen if tag == "img"]
     sizes = sorted(len(base64.b64decode((a["src"] or "").partition(",")[2])) for a in whole)
-    monkeypatch.setattr("lidcli.report.html.EMBEDDED", sum(sizes[:-2]))
+    monkeypatch.setattr("lidcli.report.embedded.EMBEDDED", sum(sizes[:-2]))
     page = read_page(tmp_path, figures=True)
     links = [a["href"] or "" for tag, a in page.seen if tag == "a"]
     files = [link for link in links if not link.startswith("#")]
