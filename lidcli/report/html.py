@@ -51,6 +51,7 @@ BOLD_TEXT = (
     " the best's standard errors; ~ marks what is only too noisy to tell. Every ± is of the runs"
     " below."
 )
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 DETAILED = 200
 """Of an experiment, the settings of so many runs are part of the page."""
 
@@ -281,7 +282,7 @@ def _run(record: Record, label: str, known: Experiments | None) -> str:
         parts.append(f'<p class="warnings">Invariants violated: {escape("; ".join(checks))}</p>')
     if record.metrics:
         parts.append(_fold(f"evaluation, {record.split} split", _evaluation(record)))
-    config = yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True)
+    config = yaml.dump(record.config, Dumper=DUMPER, sort_keys=False, allow_unicode=True)
     parts.append(_fold("configuration", _plain("configuration", config)))
     told = json.dumps(facts, indent=1, ensure_ascii=False, default=str)
     parts.append(_fold("provenance", _plain("provenance", told)))
