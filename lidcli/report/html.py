@@ -46,6 +46,7 @@ BOLD_TEXT = (
     " the best's standard errors; ~ marks what is only too noisy to tell. Every ± is of the runs"
     " below."
 )
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 DETAILED = 200
 """Of an experiment, the settings of so many runs are part of the page."""
 
@@ -275,7 +276,10 @@ def _plain(title: str, text: str) -> str:
 
 
 def _yaml(content: dict[str, Any]) -> str:
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    text: str = yaml.dump(
+        content, Dumper=DUMPER, sort_keys=False, allow_unicode=True, default_flow_style=None
+    )
+    return text
 
 
 def _fold(title: str, content: str) -> str:
