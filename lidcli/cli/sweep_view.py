@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -73,14 +74,14 @@ class SweepLog(SilentSweep):
 
     def __init__(self, total: int) -> None:
         self._total, self._done = total, 0
-        self._last: dict[int, float] = {}
+        self._last: dict[Path, float] = {}
 
     def _say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
     def started(self, job: Job, slot: int) -> None:
         """Say that a run begins."""
-        self._last[slot] = time.monotonic()
+        self._last[job.folder] = time.monotonic()
         self._say(f"started     {job.label}")
 
     def event(self, job: Job, slot: int, event: dict[str, Any]) -> None:
@@ -88,8 +89,8 @@ class SweepLog(SilentSweep):
         for warning in event.get("warnings", ()):
             self._say(f"warning     {job.label}: {warning}")
         now = time.monotonic()
-        if event["event"] == "epoch" and now - self._last[slot] >= LOG_SECONDS:
-            self._last[slot] = now
+        if event["event"] == "epoch" and now - self._last[job.folder] >= LOG_SECONDS:
+            self._last[job.folder] = now
             self._say(f"epoch {event['epoch']:<5.0f} {job.label}: {summary_text(event)}")
 
     def finished(self, outcome: Outcome, slot: int | None) -> None:
@@ -121,8 +122,8 @@ class SweepBars(SilentSweep):
         )
         self._all = self._bars.add_task("all runs", total=total, note=f"0/{total}")
         self._total, self._done = total, 0
-        self._tasks: dict[int, TaskID] = {}
-        self._shares: dict[int, float] = {}
+        self._tasks: dict[Path, TaskID] = {}
+        self._shares: dict[Path, float] = {}
 
     def __enter__(self) -> SweepBars:
         self._bars.start()
@@ -145,19 +146,19 @@ class SweepBars(SilentSweep):
 
     def started(self, job: Job, slot: int) -> None:
         """Show a bar for the run."""
-        self._tasks[slot] = self._bars.add_task(job.label, total=None, note="starting")
-        self._shares[slot] = 0.0
+        self._tasks[job.folder] = self._bars.add_task(job.label, total=None, note="starting")
+        self._shares[job.folder] = 0.0
 
     def event(self, job: Job, slot: int, event: dict[str, Any]) -> None:
         """Move the run's bar."""
-        task = self._tasks[slot]
+        task = self._tasks[job.folder]
         if event["event"] == "start":
             for warning in event["warnings"]:
                 self._say(f"warning     {job.label}: {warning}")
             self._bars.update(task, total=event["steps"], completed=event["step"], note="training")
         elif event["event"] == "step":
             self._bars.update(task, completed=event["done"])
-            self._shares[slot] = event["done"] / event["total"]
+            self._shares[job.folder] = event["done"] / event["total"]
             self._move()
         elif event["event"] == "epoch":
             note = f"epoch {event['epoch']:.0f}  {summary_text(event)}"
@@ -169,15 +170,15 @@ class SweepBars(SilentSweep):
         """Replace the run's bar by a line."""
         self._done += 1
         if slot is not None:
-            self._bars.remove_task(self._tasks.pop(slot))
-            self._shares.pop(slot)
+            self._bars.remove_task(self._tasks.pop(outcome.job.folder))
+            self._shares.pop(outcome.job.folder)
             self._say(ending(outcome))
         self._move()
 
     def again(self, outcome: Outcome, slot: int) -> None:
         """Take the run's bar away until it is tried again."""
-        self._bars.remove_task(self._tasks.pop(slot))
-        self._shares.pop(slot)
+        self._bars.remove_task(self._tasks.pop(outcome.job.folder))
+        self._shares.pop(outcome.job.folder)
         self._say(f"try again   {outcome.job.label}: {outcome.message}")
         self._move()
 
