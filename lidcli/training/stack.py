@@ -113,15 +113,15 @@ class Stack:
         self, parts: Sequence[Tensor], norm: Tensor, gradient: Tensor
     ) -> dict[int, DivergedError]:
         """What each run's guard says to its step: before it on a CPU, later on a GPU."""
-        if norm.device.type == "cpu":
-            bad = (~torch.isfinite(parts[0] + norm)).nonzero().flatten().tolist()
-        else:
-            bad = range(len(self.trainers))
+        here = norm.device.type == "cpu"
+        watched = list(range(len(self.trainers)))
+        if here:
+            watched = torch.isfinite(parts[0] + norm).logical_not().nonzero().flatten().tolist()
         errors: dict[int, DivergedError] = {}
-        for index in bad:
+        for index in watched:
             trainer = self.trainers[index]
             result = Objective(*(part[index] for part in parts))
-            if norm.device.type == "cpu":
+            if here:
                 self.rows.lend(gradient, index)
             try:
                 trainer.guard.watch(trainer.progress.step, result, norm[index], trainer.model)
