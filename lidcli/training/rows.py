@@ -48,6 +48,8 @@ class Rows:
             dtype=torch.float64,
             device=self.values.device,
         )
+        self._counts: list[Tensor] = []
+        """The steps of every parameter of every run, as its optimiser counts them."""
         self._hand_out()
         names = {id(p): name for name, p in models[0].named_parameters()}
         self.leaves = {
@@ -78,18 +80,13 @@ class Rows:
         """Let every model and optimiser hold views of its row."""
         for run, (optimiser, own) in enumerate(zip(self.optimisers, self.parameters, strict=True)):
             for p, bounds in zip(own, self.bounds, strict=True):
+                self._counts.append(self.steps[run].clone())
                 p.data, p.grad = self._place(self.values, p, bounds)[run], None
                 optimiser.state[p] = {
-                    "step": self.steps[run],
+                    "step": self._counts[-1],
                     "exp_avg": self._place(self.first, p, bounds)[run],
                     "exp_avg_sq": self._place(self.second, p, bounds)[run],
                 }
-
-    def release(self) -> None:
-        """Let every optimiser count for itself again; the numbers stay where they are."""
-        for optimiser, own in zip(self.optimisers, self.parameters, strict=True):
-            for p in own:
-                optimiser.state[p]["step"] = optimiser.state[p]["step"].clone()
 
     def gradient(self, total: Tensor) -> Tensor:
         """Gradients (R, P) of a sum over the runs of what each computed from its leaves."""
@@ -115,6 +112,7 @@ class Rows:
         if group["weight_decay"]:
             gradient.add_(self.values, alpha=group["weight_decay"])
         self.steps += 1
+        torch._foreach_add_(self._counts, 1)
         self.first.lerp_(gradient, 1 - beta1)
         self.second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         done = self.steps.double()

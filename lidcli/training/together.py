@@ -74,8 +74,6 @@ class _Together:
     def round(self, turn: list[Member]) -> None:
         """The next step of some of the members, whose batches are of one size."""
         if turn != self.turn:
-            if self.stack is not None:
-                self.stack.rows.release()
             trainers = [member.trainer for member in turn]
             self.stack = Stack(trainers, self.network) if len(turn) > 1 else None
             self.turn = turn
