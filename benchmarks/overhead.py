@@ -80,7 +80,7 @@ def main() -> None:
     bits = torch.bernoulli(train) if data.stochastic else train
 
     def runner() -> None:
-        trainer._epoch()
+        trainer.drive(trainer._epoch())
         trainer.progress.epoch += 1
         trainer.progress.batch = 0
 

@@ -136,6 +136,12 @@ def _listed(text: str) -> list[str]:
     multiple=True,
     help="slurm: an option of sbatch, like --partition=long; repeatable.",
 )
+@click.option(
+    "--stack",
+    type=click.Choice(["seeds"]),
+    envvar="LID_STACK",
+    help="local: train runs that differ in their seed alone as one batched model.",
+)
 @click.option("--shard", metavar="I/N", help="Only the i-th of n parts, for a batch scheduler.")
 @click.option("--print-commands", is_flag=True, help="Print a command for each run, and stop.")
 @click.option("--fail-fast", is_flag=True, help="Stop the others when a run fails.")
@@ -174,6 +180,7 @@ def sweep(
     memory: str | None,
     detach: bool,
     sbatch: tuple[str, ...],
+    stack: str | None,
     shard: str | None,
     print_commands: bool,
     fail_fast: bool,
@@ -203,7 +210,10 @@ def sweep(
     has stood still for two minutes (LID_LEASE, in seconds). --max-time stops every
     run after a checkpoint (exit code 124). --set and --grid have to do something
     for one model at least. Each run computes on one thread unless --set
-    runtime.threads says otherwise, so that workers do not fight for cores.
+    runtime.threads says otherwise, so that workers do not fight for cores. With
+    --stack seeds those that differ in their seed alone share their steps, which is
+    faster where nets are small; each keeps its own record and checkpoints, and its
+    results are the same but for rounding. Kinds that cannot are done one by one.
     Figures are in nats per datum, AU a fraction.
 
     \b
@@ -211,6 +221,7 @@ def sweep(
       lid sweep pinwheel-depth --seeds 0-9 --workers 4
       lid sweep pinwheel-depth --log tensorboard
       lid sweep -m gmvae,lidgmvae -d pinwheel --grid decoder.layers=5,7,9 --seeds 0-2
+      lid sweep pinwheel-depth --seeds 0-9 --stack seeds
       lid sweep pinwheel-depth --shard 2/8       the second of eight machines
       lid sweep pinwheel-depth --engine ray --address auto
       lid sweep pinwheel-depth --engine slurm --detach --sbatch --time=4:00:00
@@ -249,6 +260,7 @@ def sweep(
         memory=memory,
         detach=detach,
         sbatch=sbatch,
+        stack=stack,
         restart=restart,
         fail_fast=fail_fast,
         retries=retries,

@@ -43,17 +43,21 @@ def choose_engine(
         memory=None if memory is None else parse_size(memory),
         **how,
     )
-    own = ("address", "detach", "sbatch", "memory")
+    own = ("address", "detach", "sbatch", "memory", "stack")
     given = [f"--{option}" for option in own if getattr(request, option)]
     return make_engine(name, request, [*given, *["--per-gpu"] * (request.per_gpu > 1)])
 
 
 def describe(plan: Plan, jobs: Sequence[Job], results: Path, engine: Engine) -> dict[str, Any]:
     """Where and how the sweep will run."""
+    from lidcli.sweep.stacks import notes
+
+    facts = engine.facts()
     return {
         "experiment": plan.experiment,
         "folder": results / plan.experiment,
-        **engine.facts(),
+        **facts,
+        **({"alone": notes(jobs)} if "stack" in facts else {}),
         "states": dict(Counter(job.state for job in jobs)),
     }
 

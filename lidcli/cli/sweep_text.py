@@ -29,14 +29,16 @@ STATUSES = (
 
 
 def plan_text(facts: dict[str, Any], where: str, jobs: Sequence[Job]) -> str:
-    """What will be done, in three lines; `where` is the engine's."""
+    """What will be done, in three lines or more; `where` is the engine's."""
     from lidcli.sweep.queue import count
 
     states = count((job.state for job in jobs), STATES)
     note = "\npublished runs are not repeated; --again does them here"
+    alone = "".join(f"{sentence}\n" for sentence in facts.get("alone", ()))
     return (
         f"sweep {facts['experiment']}: {len(jobs)} run{'s' * (len(jobs) != 1)} ({states})\n"
         f"{where}\n"
+        f"{alone}"
         f"folder {facts['folder']}{note if 'published' in facts['states'] else ''}"
     )
 

@@ -45,16 +45,24 @@ class Flow:
     decodings = 1
     category_draws = CATEGORY_DRAWS
 
-    def _draw(self, samples: int) -> tuple[Tensor, Tensor]:
+    def _noise(self, samples: int) -> Tensor:
+        loc = self.loc
+        return torch.randn(samples, *loc.shape, device=loc.device, dtype=loc.dtype)
+
+    def _push(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents and their log q where the noise (S, *bases) has gone through the flow."""
         loc, log_scale = self.loc, self.log_scale
-        noise = torch.randn(samples, *loc.shape, device=loc.device, dtype=loc.dtype)
         w, log_det = self.flow(loc + log_scale.exp() * noise, self.context)
         zero = loc.new_zeros(())
         return w, normal_log_prob(noise, zero, zero) - log_scale.sum(-1) - log_det
 
     def draw(self, samples: int) -> Draws:
         """Reparametrised draws (S, N, M)."""
-        return Draws(*self._draw(samples))
+        return self.at(self._noise(samples))
+
+    def at(self, noise: Tensor) -> Draws:
+        """The draws that standard normal values, as `FlowPosterior.noise` gives them, become."""
+        return Draws(*self._push(noise))
 
     def _log_base(self, latent: Tensor) -> Tensor:
         """log q of latents (B, M) under each of the bases, (B, *bases)."""
@@ -127,7 +135,11 @@ class CategoryFlow(Flow):
         """Reparametrised draws (S, C, N, M), or of some categories only."""
         if self.likeliest is not None:
             return self._draw_some(samples, self.likeliest)
-        w, log_q = self._draw(samples)
+        return self.at(self._noise(samples))
+
+    def at(self, noise: Tensor) -> CategoryDraws:
+        """The draws of every category that standard normal values become."""
+        w, log_q = self._push(noise)
         return CategoryDraws(w.movedim(2, 1), log_q.movedim(2, 1), self._log_q_c())
 
     def _draw_some(self, samples: int, likeliest: int) -> SampledDraws:
@@ -138,7 +150,7 @@ class CategoryFlow(Flow):
         chosen = torch.cat([known, other], dim=1)
         loc, log_scale = _pick(self.loc, chosen), _pick(self.log_scale, chosen)
         some = Flow(loc, log_scale, _pick(self.context, chosen), self.flow)
-        w, log_q = some._draw(samples)
+        w, log_q = some._push(some._noise(samples))
         return SampledDraws(w.movedim(2, 1), log_q.movedim(2, 1), log_q_c, chosen)
 
     def log_prob(self, latent: Tensor) -> Tensor:
@@ -251,6 +263,11 @@ class FlowPosterior(_BasesPosterior):
         self.latent = latent
         self._make_bases(encoder, features, hidden, transforms)
 
+    def noise(self, n: int, samples: int) -> Tensor:
+        """What `draw` would draw of n data: standard normal values (S, n, M)."""
+        like = self.embedding
+        return torch.randn(samples, n, self.latent, device=like.device, dtype=like.dtype)
+
     def forward(self, x: Batch) -> Flow:
         """q(w | x) of data x."""
         loc, log_scale, context = self._bases(x)
@@ -288,6 +305,11 @@ class CategoryPosterior(_BasesPosterior):
     def category_network(self) -> nn.Module:
         """Encoder and head of q(c | x)."""
         return nn.Sequential(self.category, self.category_head)
+
+    def noise(self, n: int, samples: int) -> Tensor:
+        """What `draw` would draw of n data, all categories: standard normal (S, n, C, M)."""
+        like, shape = self.embedding, (samples, n, self.decodings, self.latent)
+        return torch.randn(*shape, device=like.device, dtype=like.dtype)
 
     def forward(self, x: Batch) -> CategoryFlow:
         """q(c | x) q(w | x, c) of data x."""

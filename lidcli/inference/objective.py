@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lidcli.models.batch import Batch
-from lidcli.models.latent import LatentModel
+from lidcli.models.latent import Draws, LatentModel
 
 __all__ = ["Objective", "Settings", "kl_weight", "objective"]
 
@@ -81,7 +81,13 @@ def kl_weight(config: Settings, epoch: float) -> float:
     return config.beta * min(1.0, position)
 
 
-def objective(model: LatentModel, x: Batch, config: Settings, weight: float) -> Objective:
+def objective(
+    model: LatentModel,
+    x: Batch,
+    config: Settings,
+    weight: float | Tensor,
+    draws: Draws | None = None,
+) -> Objective:
     """The loss of one batch.
 
     Args:
@@ -89,11 +95,13 @@ def objective(model: LatentModel, x: Batch, config: Settings, weight: float) -> 
         x: N data.
         config: `samples` and `free_bits` are read.
         weight: of the KL, from `kl_weight`.
+        draws: from the posterior of x; None: `samples` new ones.
 
     Returns:
         The loss -(reconstruction - weight max(KL, free bits)) and its parts, scalars.
     """
-    terms = model.terms(x, model.posterior(x).draw(config.samples))
+    draws = model.posterior(x).draw(config.samples) if draws is None else draws
+    terms = model.terms(x, draws)
     reconstruction, kl = terms.reconstruction.mean(), terms.kl.mean()
     penalised = torch.clamp(kl, min=config.free_bits) if config.free_bits > 0 else kl
     return Objective(weight * penalised - reconstruction, reconstruction, kl)

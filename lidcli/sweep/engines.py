@@ -22,6 +22,7 @@ OWN_OPTIONS = {
     "--sbatch": ("slurm",),
     "--memory": ("ray", "slurm"),
     "--per-gpu": ("local", "ray"),
+    "--stack": ("local",),
 }
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?B?)", re.IGNORECASE)
 
@@ -46,6 +47,7 @@ class Request:
         fail_fast: whether the first failure stops the others.
         retries: further attempts at a run that failed, or whose process was lost.
         until: when every run is stopped after a checkpoint, by `time.monotonic`.
+        stack: `seeds` where runs that differ in their seed alone are one batched model, else None.
         verbose: whether an engine's own log may be shown.
     """
 
@@ -64,6 +66,7 @@ class Request:
     fail_fast: bool = False
     retries: int = 0
     until: float = math.inf
+    stack: str | None = None
     verbose: bool = False
 
 
@@ -112,14 +115,17 @@ class Local:
 
     def facts(self) -> dict[str, Any]:
         """The device, and that of each worker."""
-        return {"device": self.device, "devices": self.devices, "threads": self.request.threads}
+        facts = {"device": self.device, "devices": self.devices, "threads": self.request.threads}
+        return facts if self.request.stack is None else {**facts, "stack": self.request.stack}
 
     def text(self) -> str:
         """The device and the number of workers."""
         workers, threads = len(self.devices), self.request.threads
+        alike = "; runs that differ in their seed alone are one model"
         return (
             f"device {self.device}, {workers} worker{'s' * (workers > 1)}"
             f" of {threads} thread{'s' * (threads > 1)}"
+            f"{alike * (self.request.stack is not None)}"
         )
 
     def run(self, jobs: Sequence[Job], watcher: Watcher) -> tuple[list[Outcome], int | None]:
@@ -135,6 +141,7 @@ class Local:
             fail_fast=self.request.fail_fast,
             retries=self.request.retries,
             until=self.request.until,
+            stacked=self.request.stack is not None,
         )
 
 

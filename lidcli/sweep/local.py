@@ -17,6 +17,7 @@ from lidcli.store.index import Index
 from lidcli.sweep.pool import Pool, Worker
 from lidcli.sweep.queue import Job, Outcome, elsewhere, settled
 from lidcli.sweep.received import received
+from lidcli.sweep.stacks import stacks
 
 __all__ = ["Watcher", "find_device", "run_local", "slots", "usable_cores"]
 
@@ -114,6 +115,7 @@ class _Sweep:
         fail_fast: whether the first failure stops the others.
         retries: further attempts at a run that failed.
         until: when the others are stopped, by `time.monotonic`.
+        stacked: whether runs that differ in their seed alone are trained as one model.
     """
 
     def __init__(
@@ -127,13 +129,15 @@ class _Sweep:
         fail_fast: bool,
         retries: int,
         until: float,
+        stacked: bool,
     ) -> None:
         self.jobs, self.devices, self.pool = jobs, devices, pool
         self.watcher, self.signals, self.fail_fast = watcher, signals, fail_fast
         self.retries, self.until = retries, until
         self.index = Index.of(len(jobs))
         self.begun: Counter[int] = Counter()
-        self.waiting = list(reversed(jobs))
+        parts = stacks(jobs, len(devices)) if stacked else [[job] for job in jobs]
+        self.waiting = list(reversed(parts))
         self.free = list(reversed(range(len(devices))))
         self.ended: dict[int, Outcome] = {}
         self.passed_on, self.given_up = 0, False
@@ -146,43 +150,51 @@ class _Sweep:
     def start(self) -> None:
         """Begin waiting jobs while slots are free; what is settled already needs none."""
         while self.waiting and self.free and not self.ending:
-            job = self.waiting.pop()
-            begun = self.begun[id(job)]
-            known = None if self.pool.restart and not begun else settled(job, self.index)
-            known = known or elsewhere(job)
-            if known is not None:
-                self._finish(known, None)
+            jobs = [job for job in self.waiting.pop() if not self._known(job)]
+            if not jobs:
                 continue
             slot = self.free.pop()
-            self.begun[id(job)] += 1
-            self.watcher.started(job, slot)
-            self.pool.start(job, slot, self.devices[slot], again=begun > 0)
+            again = self.begun[id(jobs[0])] > 0
+            for job in jobs:
+                self.begun[id(job)] += 1
+                self.watcher.started(job, slot)
+            self.pool.start(jobs, slot, self.devices[slot], again=again)
+
+    def _known(self, job: Job) -> bool:
+        """Whether a job needs no worker; its outcome is taken note of."""
+        restarted = self.pool.restart and not self.begun[id(job)]
+        known = (None if restarted else settled(job, self.index)) or elsewhere(job)
+        if known is not None:
+            self._finish(known, None)
+        return known is not None
 
     def hear(self, worker: Worker) -> None:
         """Tell the watcher what a worker says, and take leave of it after its last word."""
         said = worker.events()
         for event in said or ():
+            index = event.pop("job", 0)
             if event["event"] == "end":
-                worker.end = event
+                worker.ends[index] = event
             elif event["event"] == "over":
                 worker.over = event["code"]
-            elif worker.job is not None:
-                self.watcher.event(worker.job, worker.slot, event)
+            elif worker.jobs:
+                self.watcher.event(worker.jobs[index], worker.slot, event)
         if said is None:
-            outcome = self.pool.remove(worker, self.ending)
-        elif worker.job is not None and worker.over is not None:
-            outcome = self.pool.finish(worker, self.ending)
+            outcomes = self.pool.remove(worker, self.ending)
+        elif worker.jobs and worker.over is not None:
+            outcomes = self.pool.finish(worker, self.ending)
         else:
             return
-        if outcome is not None:
+        if outcomes:
             self.free.append(worker.slot)
+        for outcome in outcomes:
             self._end(outcome, worker.slot)
 
     def _end(self, outcome: Outcome, slot: int) -> None:
         """Take note of how an attempt at a run ended."""
         tried = self.begun[id(outcome.job)]
         if outcome.failed and not outcome.lasting and tried <= self.retries and not self.ending:
-            self.waiting.insert(0, outcome.job)
+            self.waiting.insert(0, [outcome.job])
             self.watcher.again(outcome, slot)
             return
         self._finish(outcome, slot)
@@ -233,6 +245,7 @@ def run_local(
     fail_fast: bool = False,
     retries: int = 0,
     until: float = math.inf,
+    stacked: bool = False,
 ) -> tuple[list[Outcome], int | None]:
     """Do the jobs, each in a process of its own, which a kept worker makes.
 
@@ -252,6 +265,8 @@ def run_local(
         retries: further attempts at a run that failed in a way that need not last, after the
             others; they go on from its checkpoint.
         until: when every run is stopped after a checkpoint, by `time.monotonic`.
+        stacked: whether runs that differ in their seed alone are trained as one batched model, in
+            one process; a run that failed there is tried again by itself.
 
     Returns:
         The outcome of each job, in order, and the signal that ended the sweep, if one did.
@@ -267,6 +282,7 @@ def run_local(
             fail_fast=fail_fast,
             retries=retries,
             until=until,
+            stacked=stacked,
         )
         while pool.busy or (sweep.waiting and not sweep.ending):
             sweep.look_at_the_clock()

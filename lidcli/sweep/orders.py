@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from lidcli.config.kinds import allowed
 from lidcli.store.run import Run
 from lidcli.sweep.queue import Job, state
 
-__all__ = ["THREAD_VARIABLES", "discard", "environment", "order"]
+__all__ = ["THREAD_VARIABLES", "discard", "environment", "order", "stacked_order"]
 
 ROOT = str(Path(lidcli.__file__).resolve().parents[1])
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -41,6 +42,17 @@ def order(
         "allowed": allowed(),
         "argv": sys.argv,
     }
+
+
+def stacked_order(jobs: Sequence[Job], **how: Any) -> dict[str, Any]:
+    """The document from which a worker does runs as one batched model, or one alone.
+
+    Args:
+        jobs: at least one; several differ in their seed alone.
+        how: as of `order`.
+    """
+    single = [order(job, **how) for job in jobs]
+    return single[0] if len(single) == 1 else {"argv": sys.argv, "stack": single}
 
 
 def environment(threads: int) -> dict[str, str]:

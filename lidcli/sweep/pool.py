@@ -11,12 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from lidcli.sweep.memory import ADVICE, kills
-from lidcli.sweep.orders import THREAD_VARIABLES, environment, order
+from lidcli.sweep.orders import THREAD_VARIABLES, environment, stacked_order
 from lidcli.sweep.queue import Job, Outcome, note_failure
 
 __all__ = ["THREAD_VARIABLES", "Pool", "Worker"]
@@ -29,25 +30,26 @@ LOG = 1 << 16
 
 @dataclass
 class Worker:
-    """One process, and the job that it does at present.
+    """One process, and the jobs that it does at present: one, or a stack of them.
 
-    `over` is the exit code of the job's own process, once that has ended.
+    `ends` is what was said of how each ended, by its index; `over` is the exit code of the jobs'
+    own process, once that has ended.
     """
 
     slot: int
     process: subprocess.Popen[bytes]
     errors: IO[bytes]
-    job: Job | None = None
+    jobs: tuple[Job, ...] = ()
     started: float = 0.0
     rest: bytes = b""
-    end: dict[str, Any] | None = None
+    ends: dict[int, dict[str, Any]] = field(default_factory=dict)
     over: int | None = None
     mark: int = 0
     killed: int = field(default_factory=kills)
 
-    def begin(self, job: Job, order: dict[str, Any]) -> bool:
-        """Give an order for a job; false where the process is gone."""
-        self.job, self.started, self.end, self.over = job, time.monotonic(), None, None
+    def begin(self, jobs: Sequence[Job], order: dict[str, Any]) -> bool:
+        """Give an order for jobs; false where the process is gone."""
+        self.jobs, self.started, self.ends, self.over = tuple(jobs), time.monotonic(), {}, None
         self.mark, self.killed = os.fstat(self.errors.fileno()).st_size, kills()
         assert self.process.stdin is not None
         try:
@@ -81,28 +83,40 @@ class Worker:
         self.process.stdout.close()
         return code
 
-    def outcome(self, code: int, stopped: bool) -> Outcome:
-        """How the job ended, which its process may not have been able to say.
+    def outcomes(self, code: int, stopped: bool) -> list[Outcome]:
+        """How each job ended, which its process may not have been able to say.
 
         Args:
-            code: of the process that did it.
+            code: of the process that did them.
             stopped: whether it was told to.
         """
-        assert self.job is not None
         size = os.fstat(self.errors.fileno()).st_size
         first = max(self.mark, size - LOG)
         details = os.pread(self.errors.fileno(), size - first, first)
         log = details.decode(errors="replace").strip()
         seconds = time.monotonic() - self.started
-        end = self.end
+        return [
+            self._outcome(job, self.ends.get(index), code, stopped, seconds, log)
+            for index, job in enumerate(self.jobs)
+        ]
+
+    def _outcome(
+        self,
+        job: Job,
+        end: dict[str, Any] | None,
+        code: int,
+        stopped: bool,
+        seconds: float,
+        log: str,
+    ) -> Outcome:
         if end is not None:
             last = bool(end.get("lasting"))
-            return Outcome(self.job, end["status"], end["message"], seconds, log, last)
+            return Outcome(job, end["status"], end["message"], seconds, log, last)
         if stopped:
-            return Outcome(self.job, "interrupted", "Stopped before it began.", seconds, log)
+            return Outcome(job, "interrupted", "Stopped before it began.", seconds, log)
         message = f"{self._lost(code, log)}; the same sweep takes the run up again."
-        note_failure(self.job.folder, message)
-        return Outcome(self.job, "failed", message, seconds, log)
+        note_failure(job.folder, message)
+        return Outcome(job, "failed", message, seconds, log)
 
     def _lost(self, code: int, log: str) -> str:
         """Why a process ended without a word."""
@@ -127,19 +141,19 @@ class Pool:
     @property
     def busy(self) -> list[Worker]:
         """Those at work."""
-        return [worker for worker in self.workers if worker.job is not None]
+        return [worker for worker in self.workers if worker.jobs]
 
-    def start(self, job: Job, slot: int, device: str, *, again: bool = False) -> None:
-        """Let the worker of a slot do a job, a new one where there is none.
+    def start(self, jobs: Sequence[Job], slot: int, device: str, *, again: bool = False) -> None:
+        """Let the worker of a slot do a job, or a stack of them, a new one where there is none.
 
         Args:
-            job: the run.
+            jobs: the run, or several that differ in their seed alone.
             slot: free.
             device: of the slot.
             again: whether the sweep has begun the run before, so that nothing is discarded.
         """
-        document = order(
-            job,
+        document = stacked_order(
+            jobs,
             results=self.results,
             experiment=self.experiment,
             device=device,
@@ -147,12 +161,12 @@ class Pool:
             restart=self.restart and not again,
         )
         kept = next((worker for worker in self.workers if worker.slot == slot), None)
-        if kept is not None and kept.begin(job, document):
+        if kept is not None and kept.begin(jobs, document):
             return
         if kept is not None:
             self._forget(kept)
             kept.errors.close()
-        self._spawn(slot).begin(job, document)
+        self._spawn(slot).begin(jobs, document)
 
     def _spawn(self, slot: int) -> Worker:
         """A worker in a session of its own, so that a terminal's Ctrl-C spares it."""
@@ -176,19 +190,19 @@ class Pool:
         for worker in self.busy:
             worker.signal(signum)
 
-    def finish(self, worker: Worker, stopped: bool) -> Outcome:
-        """The outcome of a job that is over; its worker waits for another."""
+    def finish(self, worker: Worker, stopped: bool) -> list[Outcome]:
+        """The outcomes of jobs that are over; their worker waits for others."""
         assert worker.over is not None
-        outcome = worker.outcome(worker.over, stopped)
-        worker.job = None
-        return outcome
+        outcomes = worker.outcomes(worker.over, stopped)
+        worker.jobs = ()
+        return outcomes
 
-    def remove(self, worker: Worker, stopped: bool) -> Outcome | None:
-        """Take leave of a worker that has said its last word; the outcome of its job, if any."""
+    def remove(self, worker: Worker, stopped: bool) -> list[Outcome]:
+        """Take leave of a worker that has said its last word; the outcomes of its jobs."""
         code = self._forget(worker)
-        outcome = worker.outcome(code, stopped) if worker.job is not None else None
+        outcomes = worker.outcomes(code, stopped)
         worker.errors.close()
-        return outcome
+        return outcomes
 
     def _forget(self, worker: Worker) -> int:
         self.pipes.unregister(worker.process.stdout)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -40,6 +40,7 @@ KEPT = sys.platform == "linux"
 NEEDED = (
     "lidcli.training.lifecycle",
     "lidcli.training.gradient",
+    "lidcli.training.several",
     "lidcli.data.registry",
     "sklearn.metrics",
     "torch._decomp.decompositions_for_jvp",
@@ -47,6 +48,8 @@ NEEDED = (
 )
 """What most runs import sooner or later."""
 STOPS = (signal.SIGINT, signal.SIGTERM)
+ENDS = {Interrupted: "interrupted", LockedError: "locked", DivergedError: "diverged"}
+"""Status of a run that one of these ended."""
 
 
 class Reporter:
@@ -54,16 +57,21 @@ class Reporter:
 
     Where nobody listens any more the sweep is gone, and the run asks itself to stop after a
     checkpoint.
+
+    Args:
+        pipe: to the sweep.
+        job: index of the run in a stack, which every event then names.
     """
 
-    def __init__(self, pipe: int) -> None:
+    def __init__(self, pipe: int, job: int | None = None) -> None:
         self._pipe = pipe
+        self._whose = {} if job is None else {"job": job}
         self._last = 0.0
         self._heard = True
 
     def say(self, event: str, **content: Any) -> None:
         """Send one event."""
-        line = json.dumps({"event": event, **content}) + "\n"
+        line = json.dumps({"event": event, **self._whose, **content}) + "\n"
         try:
             if self._heard:
                 os.write(self._pipe, line.encode())
@@ -95,11 +103,6 @@ class Reporter:
 def work(job: dict[str, Any], reporter: Reporter) -> None:
     """Do one job and report its end, and whether another attempt would end the same way."""
     started = time.monotonic()
-
-    def end(status: str, message: str = "", lasting: bool = False) -> None:
-        seconds = time.monotonic() - started
-        reporter.say("end", status=status, message=message, seconds=seconds, lasting=lasting)
-
     try:
         from lidcli.training.lifecycle import execute
 
@@ -111,22 +114,48 @@ def work(job: dict[str, Any], reporter: Reporter) -> None:
             reporter,
             restart=job["restart"],
         )
-    except Interrupted as error:
-        end("interrupted", str(error))
-    except LockedError as error:
-        end("locked", str(error))
-    except DivergedError as error:
-        end("diverged", str(error), lasting=True)
-    except LidError as error:
-        end("failed", str(error), lasting=isinstance(error, ConfigError | DataError))
     except Exception as error:
-        traceback.print_exc()
-        if isinstance(error, MemoryError) or "memory" in str(error).lower():
-            end("failed", f"Out of memory; {ADVICE}.")
-        else:
-            end("failed", f"{type(error).__name__}: {error}")
+        _report(error, reporter, started)
     else:
-        end("complete")
+        _report(None, reporter, started)
+
+
+def work_together(jobs: Sequence[dict[str, Any]], reporters: Sequence[Reporter]) -> None:
+    """Do jobs that differ in their seed alone as one batched model, and report the end of each."""
+    started = time.monotonic()
+    first = jobs[0]
+    ends: list[Any]
+    try:
+        from lidcli.training.several import execute_together
+
+        allow(first["allowed"])
+        ends = execute_together(
+            [RunConfig.of(job["config"]) for job in jobs],
+            Path(first["results"]),
+            first["experiment"],
+            reporters,
+            restart=first["restart"],
+        )
+    except Exception as error:
+        ends = [error] * len(jobs)
+    for end, reporter in zip(ends, reporters, strict=True):
+        _report(end if isinstance(end, Exception) else None, reporter, started)
+
+
+def _report(error: Exception | None, reporter: Reporter, started: float) -> None:
+    """Say how a job ended, with what ended it before its time."""
+    status, message, lasting = "complete", "", False
+    if isinstance(error, LidError):
+        message = str(error)
+        status = next((word for kind, word in ENDS.items() if isinstance(error, kind)), "failed")
+        lasting = isinstance(error, DivergedError | ConfigError | DataError)
+    elif error is not None:
+        traceback.print_exception(error)
+        status, message = "failed", f"{type(error).__name__}: {error}"
+        if isinstance(error, MemoryError) or "memory" in str(error).lower():
+            message = f"Out of memory; {ADVICE}."
+    seconds = time.monotonic() - started
+    reporter.say("end", status=status, message=message, seconds=seconds, lasting=lasting)
 
 
 @contextlib.contextmanager
@@ -167,12 +196,21 @@ def _alone(job: dict[str, Any], pipe: int) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
+def _do(job: dict[str, Any], pipe: int) -> None:
+    """Do what an order says: one run, or a stack."""
+    if "stack" in job:
+        reporters = [Reporter(pipe, index) for index in range(len(job["stack"]))]
+        work_together(job["stack"], reporters)
+    else:
+        work(job, Reporter(pipe))
+
+
 def _leave(job: dict[str, Any], pipe: int) -> None:
     """Do a job as a run's own process, and end it without the worker's cleaning up."""
     code = 1
     try:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        work(job, Reporter(pipe))
+        _do(job, pipe)
         code = 0
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT
@@ -195,7 +233,7 @@ def main() -> None:
         job = json.loads(line)
         sys.argv = job["argv"]
         if not KEPT:
-            work(job, Reporter(pipe))
+            _do(job, pipe)
             return
         Reporter(pipe).say("over", code=_alone(job, pipe))
     os._exit(0)

@@ -73,6 +73,12 @@ class Gradient:
 
     def fit(self, job: Job) -> float:
         """Train to the end, in seconds over all sessions."""
+        trainer = self.trainer(job)
+        trainer.run()
+        return trainer.progress.seconds
+
+    def trainer(self, job: Job) -> Trainer:
+        """What trains, at the beginning or at the last checkpoint; the observer hears of it."""
         run, config = job.run, self.config
         assert config.train is not None
 
@@ -112,8 +118,7 @@ class Gradient:
             steps=config.train.epochs * trainer.batches,
             warnings=warnings,
         )
-        trainer.run()
-        return trainer.progress.seconds
+        return trainer
 
     def measure(self, config: RunConfig, split: str) -> Evaluation:
         """Bounds, information, pictures and, where asked for, the likelihood's variation."""

@@ -24,7 +24,18 @@ from lidcli.training.provenance import describe, peak_memory_mb
 from lidcli.training.signals import StopRequest
 from lidcli.training.threads import settle
 
-__all__ = ["evaluate_run", "execute", "run_folder"]
+__all__ = [
+    "begin",
+    "check_data",
+    "evaluate_run",
+    "execute",
+    "finish",
+    "finished",
+    "flushing",
+    "note_end",
+    "prepare",
+    "run_folder",
+]
 
 EVALUATION_SEED = 20210
 
@@ -35,7 +46,7 @@ def run_folder(results: Path, experiment: str, config: RunConfig) -> Path:
 
 
 @contextmanager
-def _flushing() -> Iterator[None]:
+def flushing() -> Iterator[None]:
     """Take numbers too small for a normal float as zero.
 
     Saturated pixels give many, and a processor is ten times slower with them.
@@ -47,7 +58,7 @@ def _flushing() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-@_flushing()
+@flushing()
 def execute(
     config: RunConfig,
     results: Path,
@@ -71,15 +82,15 @@ def execute(
     Raises:
         LidError: with the exit code of what went wrong; the run's status says it too.
     """
-    _prepare(config)
+    prepare(config)
     folder = run_folder(results, experiment, config)
-    finished = None if restart else _finished(folder)
-    if finished is not None and getattr(config.data, "path", None) is None:
-        return finished
+    known = None if restart else finished(folder)
+    if known is not None and getattr(config.data, "path", None) is None:
+        return known
     data: Dataset = config.data.build()
-    if finished is not None:
-        _check_data(finished, data)
-        return finished
+    if known is not None:
+        check_data(known, data)
+        return known
 
     def make() -> Procedure:
         torch.manual_seed(config.seed)
@@ -95,29 +106,32 @@ def execute(
         if run.status == "complete":
             return run
         try:
-            _check_data(run, data)
+            check_data(run, data)
             made = settle(config, run, made, make)
-            _fit_and_measure(config, run, made, data, observer)
-        except Interrupted:
-            if run.status == "running":
-                _close(run, "interrupted", "stopped by a signal")
-            raise
-        except DivergedError as error:
-            _close(run, "diverged", str(error))
-            raise
+            begin(config, run, made, data)
+            with StopRequest() as stop, _noting(run):
+                seconds = made.fit(Job(run, observer, stop))
+                finish(config, run, made, observer, stop, seconds)
         except Exception as error:
-            _close(run, "failed", f"{type(error).__name__}: {error}")
+            if not isinstance(error, Interrupted) or run.status == "running":
+                note_end(run, error)
             raise
     return run
 
 
-def _prepare(config: RunConfig, threads: int | None = None) -> None:
+def prepare(config: RunConfig, threads: int | None = None) -> None:
+    """Compute on the threads that a run is told to use, or on so many."""
     wanted = config.runtime.threads or threads
     if wanted is not None:
         torch.set_num_threads(wanted)
 
 
-def _check_data(run: Run, data: Dataset) -> None:
+def check_data(run: Run, data: Dataset) -> None:
+    """Check that data are those that a run was started with.
+
+    Raises:
+        DataError: they are not.
+    """
     known = run.provenance.get("data_sha256")
     if known is not None and known != data.sha256:
         raise DataError(
@@ -126,7 +140,7 @@ def _check_data(run: Run, data: Dataset) -> None:
         )
 
 
-def _finished(folder: Path) -> Run | None:
+def finished(folder: Path) -> Run | None:
     """The run, if it needs no more work; `Run.create` sets a damaged record aside.
 
     Raises:
@@ -148,23 +162,36 @@ def _noting(run: Run) -> Iterator[None]:
     """Note that a signal stopped a run while signals are still heard."""
     try:
         yield
-    except Interrupted:
-        _close(run, "interrupted", "stopped by a signal")
+    except Interrupted as error:
+        note_end(run, error)
         raise
 
 
-def _close(run: Run, status: str, message: str) -> None:
-    """Note how a run ended, if its folder can still be written."""
+def note_end(run: Run, error: Exception) -> None:
+    """Note why a run ended before its time, if its folder can still be written."""
+    if isinstance(error, Interrupted):
+        status, message = "interrupted", "stopped by a signal"
+    elif isinstance(error, DivergedError):
+        status, message = "diverged", str(error)
+    else:
+        status, message = "failed", f"{type(error).__name__}: {error}"
     try:
         run.update(provenance={"status": status, "message": message})
     except (StoreError, LockedError):
         return
 
 
-def _fit_and_measure(
-    config: RunConfig, run: Run, made: Procedure, data: Dataset, observer: Observer
-) -> None:
-    here = describe(made.device)
+def begin(config: RunConfig, run: Run, made: Procedure, data: Dataset, stacked: int = 1) -> None:
+    """Write into the record that a session begins: of what, where, on what.
+
+    Args:
+        config: of the run.
+        run: its record, whose lock is held.
+        made: its procedure.
+        data: checked.
+        stacked: runs that are trained as one batched model, this one among them.
+    """
+    here = {**describe(made.device), "stacked": stacked}
     known = getattr(data, "ceiling", None)
     run.update(
         provenance={
@@ -185,24 +212,43 @@ def _fit_and_measure(
             "runtime": config.runtime.model_dump(mode="json"),
         }
     )
-    with StopRequest() as stop, _noting(run):
-        seconds = made.fit(Job(run, observer, stop))
-        stop.immediate = True
-        if stop.signum is not None:
-            raise Interrupted(stop.signum)
-        observer.evaluating(config.evaluate.split)
-        started = time.monotonic()
-        _measure(config, run, made, config.evaluate.split)
-        run.update(
-            provenance={
-                "status": "complete",
-                "weights_sha256": digest(made.model.state_dict()),
-                "finished": _now(),
-                "evaluation_seconds": time.monotonic() - started,
-                "wall_seconds": seconds + time.monotonic() - started,
-                "peak_memory_mb": peak_memory_mb(made.device),
-            }
-        )
+
+
+def finish(
+    config: RunConfig,
+    run: Run,
+    made: Procedure,
+    observer: Observer,
+    stop: StopRequest,
+    seconds: float,
+) -> None:
+    """Evaluate what was fitted, and close the record.
+
+    Args:
+        config, run, made: as of `begin`.
+        observer: hears of the evaluation.
+        stop: a signal's request, which ends the evaluation at once.
+        seconds: that fitting took.
+
+    Raises:
+        Interrupted: a signal came.
+    """
+    stop.immediate = True
+    if stop.signum is not None:
+        raise Interrupted(stop.signum)
+    observer.evaluating(config.evaluate.split)
+    started = time.monotonic()
+    _measure(config, run, made, config.evaluate.split)
+    run.update(
+        provenance={
+            "status": "complete",
+            "weights_sha256": digest(made.model.state_dict()),
+            "finished": _now(),
+            "evaluation_seconds": time.monotonic() - started,
+            "wall_seconds": seconds + time.monotonic() - started,
+            "peak_memory_mb": peak_memory_mb(made.device),
+        }
+    )
 
 
 def _measure(config: RunConfig, run: Run, made: Procedure, split: str) -> Evaluation:
@@ -233,7 +279,7 @@ def _measure(config: RunConfig, run: Run, made: Procedure, split: str) -> Evalua
     return result
 
 
-@_flushing()
+@flushing()
 def evaluate_run(run: Run, config: RunConfig) -> Evaluation:
     """Measure a trained run again from its stored weights.
 
@@ -245,9 +291,9 @@ def evaluate_run(run: Run, config: RunConfig) -> Evaluation:
         StoreError: the run is not finished, or its weights are not those its record names.
         DataError: the data are not those it was trained on.
     """
-    _prepare(config, run.provenance.get("threads"))
+    prepare(config, run.provenance.get("threads"))
     data: Dataset = config.data.build()
-    _check_data(run, data)
+    check_data(run, data)
     with run.lock():
         weights = run.load_weights()
         made = procedure(config, data)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from lidcli.training.signals import StopRequest
 from lidcli.training.sources import Source
 from lidcli.training.updates import Update
 
-__all__ = ["Observer", "Progress", "Trainer"]
+__all__ = ["Course", "Done", "Observer", "Progress", "Trainer", "advance"]
 
 VALIDATION_DRAWS = 4
 AU_DRAWS = 64
@@ -53,6 +53,25 @@ class Observer(Protocol):
     def evaluating(self, split: str) -> None:
         """Training is over and the evaluation of a split begins."""
         ...
+
+
+class Done(NamedTuple):
+    """What a step gave: the batch's ELBO and KL (2,), in float64, and the seconds it took."""
+
+    terms: Tensor
+    seconds: float
+
+
+Course = Generator[Batch, Done | None, None]
+"""A training as its batches: each is given out, and what the step on it gave is sent back."""
+
+
+def advance(course: Course, done: Done | None) -> Batch | None:
+    """Send what a step gave; the next batch, or None at the end."""
+    try:
+        return course.send(done)
+    except StopIteration:
+        return None
 
 
 @dataclass
@@ -124,10 +143,10 @@ class Trainer:
             "best": self.best,
             "update": self.update.state(),
             "progress": vars(self.progress),
-            "rng": self._generators(),
+            "rng": self.generators(),
         }
 
-    def _generators(self) -> dict[str, Tensor | None]:
+    def generators(self) -> dict[str, Tensor | None]:
         """The states of torch's own generators."""
         cuda = self.device.type == "cuda"
         return {
@@ -135,7 +154,8 @@ class Trainer:
             "cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
         }
 
-    def _set_generators(self, states: dict[str, Any]) -> None:
+    def set_generators(self, states: dict[str, Any]) -> None:
+        """Set torch's own generators to states that `generators` gave."""
         torch.set_rng_state(states["cpu"])
         if self.device.type == "cuda" and states["cuda"] is not None:
             torch.cuda.set_rng_state(states["cuda"], self.device)
@@ -146,7 +166,7 @@ class Trainer:
         self.update.restore(state["update"])
         self.best = {name: value.to(self.device) for name, value in state["best"].items()}
         self.progress = Progress(**state["progress"])
-        self._set_generators(state["rng"])
+        self.set_generators(state["rng"])
 
     def run(self) -> None:
         """Train from the current progress to the end, then take up the best weights.
@@ -155,9 +175,25 @@ class Trainer:
             DivergedError: a value was not finite.
             Interrupted: a signal asked to stop; a checkpoint was written.
         """
+        self.drive(self.course())
+
+    def drive(self, course: Course) -> None:
+        """Do every step of a course alone."""
+        x = advance(course, None)
+        while x is not None:
+            started = time.perf_counter()
+            terms = self.step(x)
+            x = advance(course, Done(terms, time.perf_counter() - started))
+
+    def course(self) -> Course:
+        """What `run` does, but for the steps: whoever drives it does one on each batch.
+
+        Where a signal asks to stop, None can be sent in place of what a step gave: then the step
+        was not done.
+        """
         progress, epochs = self.progress, self.training.epochs
         while progress.epoch < epochs and not self._out_of_patience():
-            self._epoch()
+            yield from self._epoch()
             progress.epoch += 1
             progress.batch, progress.sums = 0, [0.0, 0.0]
             self._checkpoint_if_due()
@@ -171,18 +207,19 @@ class Trainer:
         seed = np.random.SeedSequence([self.config.seed, self.progress.epoch]).generate_state(1)
         return torch.Generator().manual_seed(int(seed[0]))
 
-    def _epoch(self) -> None:
+    def _epoch(self) -> Course:
         config, progress = self.training, self.progress
         sums = torch.tensor(progress.sums, dtype=torch.float64, device=self.device)
         self.model.train()
         total = config.epochs * self.batches
         epoch = itertools.islice(self.train.epoch(self._generator()), progress.batch, None)
         for batch, x in enumerate(epoch, start=progress.batch):
-            started = time.perf_counter()
-            sums += self._step(x.to(self.device)) * len(x)
-            progress.batch, progress.step = batch + 1, progress.step + 1
-            progress.seconds += time.perf_counter() - started
-            self.observer.step(progress.step, total)
+            done = yield x.to(self.device)
+            if done is not None:
+                sums += done.terms * len(x)
+                progress.batch, progress.step = batch + 1, progress.step + 1
+                progress.seconds += done.seconds
+                self.observer.step(progress.step, total)
             if self.stop.signum is not None or self._due():
                 progress.sums = sums.tolist()
                 self._checkpoint_if_due()
@@ -192,16 +229,16 @@ class Trainer:
 
     def _validate_or_stop(self) -> None:
         """Validate; a signal ends that at once, and the next session validates first."""
-        generators = self._generators()
+        generators = self.generators()
         elbo, kl = (total / len(self.train) for total in self.progress.sums)
         try:
             self._validate(elbo, kl)
         except Interrupted:
-            self._set_generators(generators)
+            self.set_generators(generators)
             self._checkpoint()
             raise
 
-    def _step(self, x: Batch) -> Tensor:
+    def step(self, x: Batch) -> Tensor:
         """One update; returns the batch's ELBO and KL, detached."""
         result = self.update.step(x, self.progress.step, self._more)
         return torch.stack([result.elbo.detach(), result.kl.detach()]).double()

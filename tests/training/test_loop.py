@@ -147,7 +147,7 @@ def test_patience_stops_a_training_that_no_longer_improves() -> None:
 def test_a_value_that_is_not_finite_names_the_step_the_term_and_the_tensor() -> None:
     made, saved = trainer(configuration("train.epochs=3"))
     epoch = made.batches
-    original, calls = made._step, []
+    original, calls = made.step, []
 
     def poisoned(x: Batch) -> torch.Tensor:
         calls.append(0)
@@ -156,7 +156,7 @@ def test_a_value_that_is_not_finite_names_the_step_the_term_and_the_tensor() -> 
                 made.model.observation.decoder.stages[0].weight[0, 0] = float("nan")
         return original(x)
 
-    made._step = poisoned
+    made.step = poisoned
     with pytest.raises(DivergedError) as caught:
         made.run()
     text = str(caught.value)
@@ -299,7 +299,7 @@ def test_optimisers_are_those_of_the_configuration() -> None:
 
 def test_the_decoder_may_learn_at_a_rate_of_its_own() -> None:
     made, _ = trainer(configuration("train.epochs=1", "train.decoder_rate=10"))
-    made._step(made.valid.rows(slice(0, 50)))
+    made.step(made.valid.rows(slice(0, 50)))
     decoder, rest = made.update.optimiser.param_groups
     assert decoder["lr"] == pytest.approx(10 * rest["lr"])
     known = {id(p) for group in made.update.optimiser.param_groups for p in group["params"]}
