@@ -13,11 +13,10 @@ import click
 from lidcli.cli import options
 from lidcli.cli.events import check_log
 from lidcli.cli.sweep_engine import ENGINES, choose_engine, describe, work
+from lidcli.cli.sweep_plan import make_plan, parse_grid
 from lidcli.cli.sweep_text import entry, plan_text, print_outcomes, print_plan
-from lidcli.config.kinds import allow
-from lidcli.config.parse import UnreadableError, parse
-from lidcli.config.plan import Plan, parse_seeds, parts, plan_experiment, plan_grid
-from lidcli.config.read import Experiments, codes_in
+from lidcli.config.plan import Plan
+from lidcli.config.read import Experiments
 from lidcli.config.resolve import resolve_loosely
 from lidcli.config.run import RunConfig
 from lidcli.errors import ConfigError, Interrupted, SweepError, TimeUp
@@ -26,72 +25,6 @@ if TYPE_CHECKING:
     from lidcli.sweep.queue import Outcome
 
 __all__ = ["sweep"]
-
-AD_HOC = "train"
-Grid = dict[str, list[Any]]
-
-
-def parse_grid(texts: Sequence[str]) -> Grid:
-    """The keys and values of `--grid key=value,value`, values read as YAML.
-
-    Raises:
-        ConfigError: no `=`, no value, or values that are not YAML.
-
-    Example:
-        >>> parse_grid(["decoder.layers=5,9", "decoder.kind=mlp"])
-        {'decoder.layers': [5, 9], 'decoder.kind': ['mlp']}
-    """
-    grid: Grid = {}
-    for text in texts:
-        key, _, values = text.partition("=")
-        try:
-            found = parse(f"[{values}]")
-        except UnreadableError:
-            found = None
-        if not isinstance(found, list) or not found:
-            raise ConfigError(f"--grid takes key=value,value, not {text[:60]!r}.")
-        grid[key.strip()] = found
-    allow(code for _, code in codes_in(grid))
-    return grid
-
-
-def make_plan(
-    known: Experiments,
-    experiment: str | None,
-    models: str | None,
-    data: str | None,
-    grid: Grid,
-    seeds: str | None,
-    **common: Any,
-) -> tuple[Plan, list[str]]:
-    """The runs, and the keys in which they differ.
-
-    Raises:
-        ConfigError: an experiment and a grid of one's own at once, or neither.
-    """
-    if experiment is not None:
-        if models or data or grid:
-            raise ConfigError("Name an experiment, or --model, --data and --grid, not both.")
-        plan = plan_experiment(known, experiment, seeds=seeds, **common)
-        grids = [known.experiments[name].grid for name in parts(known, experiment)]
-        return plan, list(dict.fromkeys(key for grid in grids for key in grid))
-    if not models or not data:
-        raise ConfigError("Name an experiment, or both --model and --data.")
-    plan = plan_grid(
-        known,
-        AD_HOC,
-        models=_listed(models),
-        data=_listed(data),
-        grid=grid,
-        seeds=parse_seeds(seeds or "0"),
-        **common,
-    )
-    return plan, list(grid)
-
-
-def _listed(text: str) -> list[str]:
-    """Names that stand between commas."""
-    return [name.strip() for name in text.split(",")]
 
 
 @click.command(no_args_is_help=True)
