@@ -15,12 +15,11 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("-o", "--results")
 
 
-def portable(provenance: dict[str, Any]) -> dict[str, Any]:
+def portable(told: Any) -> Any:
     """Provenance whose commands name no folder and no launcher of the machine they ran on."""
-    told = {**provenance, "argv": _command(provenance["argv"])}
-    if "sessions" in told:
-        told["sessions"] = [{**s, "argv": _command(s["argv"])} for s in told["sessions"]]
-    return told
+    if isinstance(told, dict):
+        return {k: _command(v) if k == "argv" else portable(v) for k, v in told.items()}
+    return [portable(value) for value in told] if isinstance(told, list) else told
 
 
 def _command(argv: list[str]) -> list[str]:
