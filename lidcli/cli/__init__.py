@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import signal
 import sys
 import traceback
 from typing import NoReturn
@@ -136,4 +137,7 @@ def _fail(sentence: str, code: int, verbose: bool) -> NoReturn:
         traceback.print_exc()
     streams.finish()
     click.echo(f"lid: {sentence}", err=True)
+    if code == 128 + signal.SIGTERM:
+        # A scheduler may send it twice, and Python gives back the default while it shuts down.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(code)

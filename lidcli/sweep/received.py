@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
-from lidcli.training.signals import Echo
+from lidcli.training.signals import Echo, hand_back
 
 __all__ = ["received"]
 
@@ -33,5 +33,4 @@ def received() -> Iterator[list[int]]:
     try:
         yield signals
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        hand_back(before, echo)

@@ -7,12 +7,12 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FrameType, TracebackType
 
 from lidcli.errors import Interrupted
 
-__all__ = ["Echo", "StopRequest"]
+__all__ = ["Echo", "StopRequest", "hand_back"]
 
 ECHO_SECONDS = 2.0
 
@@ -29,6 +29,11 @@ class Echo:
     def __init__(self) -> None:
         self._since = -math.inf
 
+    @property
+    def heard(self) -> bool:
+        """Whether a SIGTERM has come."""
+        return self._since > -math.inf
+
     def __call__(self, signum: int) -> bool:
         """Whether a signal that comes now only repeats a SIGTERM of less than two seconds ago."""
         now = time.monotonic()
@@ -38,6 +43,32 @@ class Echo:
             return True
         self._since = now
         return False
+
+
+def hand_back(handlers: Mapping[int, object], echo: Echo) -> None:
+    """Set the handlers of before again; of SIGTERM, once a repetition of it can no longer come.
+
+    Args:
+        handlers: what `signal.signal` gave, by number.
+        echo: what heard the signals until now.
+
+    Example:
+        >>> before = signal.getsignal(signal.SIGTERM)
+        >>> echo = Echo()
+        >>> _ = echo(signal.SIGTERM)
+        >>> hand_back({signal.SIGTERM: before}, echo)
+        >>> signal.raise_signal(signal.SIGTERM)
+        >>> _ = signal.signal(signal.SIGTERM, before)
+    """
+
+    def late(signum: int, frame: FrameType | None) -> None:
+        if not echo(signum):
+            signal.signal(signum, handlers[signum])  # type: ignore[arg-type]
+            signal.raise_signal(signum)
+
+    for signum, handler in handlers.items():
+        waits = signum == signal.SIGTERM and echo.heard
+        signal.signal(signum, late if waits else handler)  # type: ignore[arg-type]
 
 
 class StopRequest:
@@ -69,8 +100,7 @@ class StopRequest:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for signum, handler in self._previous.items():
-            signal.signal(signum, handler)  # type: ignore[arg-type]
+        hand_back(self._previous, self._echo)
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
