@@ -29,7 +29,9 @@ def received() -> Iterator[list[int]]:
         if not echo(signum):
             signals.append(signum)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, object] = {
+        number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield signals
     finally:
