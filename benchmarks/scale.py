@@ -2,7 +2,8 @@
 
 python -m benchmarks.scale [--runs 10000] [--folder DIR]
 
-One small run is trained, and its record written again under every seed. The dry run is given
+One small run is trained, and its record written again under every seed. A process starts with the
+memory of the one that starts it, so this one imports nothing large. The dry run is given
 first with an empty index of records; all the others use the one that this leaves. The folder is
 made where it is missing and kept where it is named.
 """
@@ -11,20 +12,17 @@ from __future__ import annotations
 
 import argparse
 import io
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lidcli.cli.progress import Silent
-from lidcli.config.read import load_files, parse_override
-from lidcli.config.resolve import resolve
-from lidcli.config.run import RunConfig
-from lidcli.store.hdf5 import HEADER, _header
-from lidcli.store.run import Run
-from lidcli.training.lifecycle import execute
+if TYPE_CHECKING:
+    from lidcli.config.run import RunConfig
 
 ROOT = Path(__file__).parents[1]
 FIRST = 10_000
@@ -39,6 +37,9 @@ SETTINGS = [word for text in SMALL for word in ("--set", text)]
 
 def config(seed: int) -> RunConfig:
     """The run of a seed."""
+    from lidcli.config.read import load_files, parse_override
+    from lidcli.config.resolve import resolve
+
     pairs = [parse_override(text) for text in SMALL]
     known = load_files([ROOT / "experiments.yaml"])
     return resolve(known, model="vae", data="pinwheel", seed=seed, overrides=pairs)
@@ -46,6 +47,11 @@ def config(seed: int) -> RunConfig:
 
 def generate(results: Path, runs: int) -> None:
     """Train one run, and write its record under every other seed of as many digits."""
+    from lidcli.cli.progress import Silent
+    from lidcli.store.hdf5 import HEADER, _header
+    from lidcli.store.run import Run
+    from lidcli.training.lifecycle import execute
+
     first = execute(config(FIRST), results, "train", Silent())
     raw = (first.folder / "run.h5").read_bytes()
     for seed in range(FIRST + 1, FIRST + runs):
@@ -87,7 +93,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         results = chosen.folder or Path(temporary)
         if not (results / "train").exists():
-            generate(results, chosen.runs)
+            made = multiprocessing.get_context("spawn").Process(
+                target=generate, args=(results, chosen.runs)
+            )
+            made.start()
+            made.join()
+            if made.exitcode:
+                sys.exit(made.exitcode)
         print(f"| command | index | wall s | processor s | MiB | exit |\n{'| --- ' * 6}|")
         with tempfile.TemporaryDirectory() as cache:
             for name, index in [("lid sweep -n", "none"), *((name, "there") for name in COMMANDS)]:

@@ -17,7 +17,7 @@ from rich.live import Live
 from lidcli.cli.progress import figures
 from lidcli.cli.run_table import Row, duration, table
 from lidcli.errors import StoreError
-from lidcli.report.collect import clean
+from lidcli.report.values import clean
 
 if TYPE_CHECKING:
     from lidcli.store.run import Run

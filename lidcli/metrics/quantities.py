@@ -56,12 +56,12 @@ def measured(metrics: Mapping[str, float]) -> Iterator[tuple[Quantity, str, str]
     Returns:
         Each with its latent (empty where it has none) and its key.
     """
-    waiting: list[Quantity] = []
+    letters, waiting = latents(metrics), list[Quantity]()
     for quantity in [*QUANTITIES.values(), None]:
         if quantity is not None and quantity.latent:
             waiting.append(quantity)
             continue
-        for letter in latents(metrics):
+        for letter in letters:
             for own in waiting:
                 if own.name(letter) in metrics:
                     yield own, letter, own.name(letter)

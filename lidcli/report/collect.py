@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lidcli.errors import StoreError
 from lidcli.metrics.own import declare_stored
 from lidcli.report.facts import Facts, facts_of
-from lidcli.report.values import check_values
+from lidcli.report.values import check_values, clean, settled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,29 +129,6 @@ class Collection:
         return out
 
 
-def clean(value: Any) -> Any:
-    """`value` with every character that could steer a terminal taken out of its strings.
-
-    A string is the same object in all records, which for thousands saves most of their memory.
-
-    Args:
-        value: of JSON.
-    """
-    if isinstance(value, str):
-        return _plain(value)
-    if isinstance(value, dict):
-        return {_plain(str(key)): clean(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [clean(part) for part in value]
-    return value
-
-
-def _plain(text: str) -> str:
-    if text.isprintable():
-        return sys.intern(str(text))
-    return "".join(ch if ch.isprintable() else " " if ch in "\n\t" else "" for ch in text)
-
-
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """A nested mapping as dotted keys.
 
@@ -164,7 +141,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
             out |= flatten(value, f"{prefix}{key}.")
         else:
-            out[f"{prefix}{key}"] = value
+            out[sys.intern(f"{prefix}{key}")] = value
     return out
 
 
@@ -177,21 +154,25 @@ def varying(records: Iterable[Record]) -> list[str]:
     Returns:
         Dotted keys, in the order of the configuration.
     """
-    values: dict[str, set[str]] = {}
+    first: dict[str, Any] = {}
+    differ: set[str] = set()
     for record in records:
         for key, value in record.settings.items():
-            values.setdefault(key, set()).add(repr(value))
-    return [
-        key for key, seen in values.items() if len(seen) > 1 and not key.startswith(NOT_SETTINGS)
-    ]
+            known = first.setdefault(key, value)
+            if known is not value and repr(known) != repr(value):
+                differ.add(key)
+    return [key for key in first if key in differ and not key.startswith(NOT_SETTINGS)]
 
 
-def read_record(folder: Path, index: Index | None = None) -> Record:
+def read_record(
+    folder: Path, index: Index | None = None, seen: dict[bytes, Any] | None = None
+) -> Record:
     """One run's record.
 
     Args:
         folder: results/<experiment>/<run-id>.
         index: of many records.
+        seen: parts that this record may share with others, as `settled` keeps them.
 
     Raises:
         StoreError: the files are damaged, or hold no configuration of a run.
@@ -200,7 +181,8 @@ def read_record(folder: Path, index: Index | None = None) -> Record:
 
     try:
         run = (index or Index(None)).summary(folder)
-        config, provenance = clean(run.config), clean(run.provenance)
+        seen = {} if seen is None else seen
+        config, provenance = settled(run.config, seen), settled(run.provenance, seen)
         check_values(config, provenance)
         declare_stored(provenance.get("quantities", []))
         evaluation = {
@@ -257,10 +239,10 @@ def collect(results: Path, experiments: Sequence[str] = ()) -> Collection:
     found = [path for name in names for path in find_runs(results, name)]
     shipped = [results / "published" / path.parent.name / path.name for path in found]
     folders = [*found, *(path for path in shipped if (path / "run.h5").is_file())]
-    index = Index.of(len(folders))
+    index, seen = Index.of(len(folders)), dict[bytes, Any]()
     for folder in dict.fromkeys(folders):
         try:
-            record = read_record(folder, index)
+            record = read_record(folder, index, seen)
         except StoreError as error:
             warnings.append(clean(f"Left out: {error}"))
             continue

@@ -1,11 +1,13 @@
-"""Whether a stored record holds values that tables can be made of."""
+"""Values of a stored record, checked and cleaned so that tables can be made of them."""
 
 from __future__ import annotations
 
+import marshal
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["check_values"]
+__all__ = ["check_values", "clean", "settled"]
 
 WORD = 1 << 63
 TEXTS = 100_000
@@ -19,8 +21,7 @@ def check_values(config: Mapping[str, Any], provenance: Mapping[str, Any]) -> No
         provenance: of the run.
 
     Raises:
-        ValueError: the seed is no number from 0, a number has more than 64 bits, a text has more
-            than 100,000 characters, or the command line is no list.
+        ValueError: the seed is no number from 0, or the command line is no list.
 
     Example:
         >>> check_values({"seed": float("inf")}, {})
@@ -30,13 +31,69 @@ def check_values(config: Mapping[str, Any], provenance: Mapping[str, Any]) -> No
     seed = config["seed"]
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"the seed is {str(seed)[:40]}")
-    for value in (*_leaves(config), *_leaves(provenance)):
-        if isinstance(value, int) and not -WORD <= value < WORD:
-            raise ValueError("a number of more than 64 bits")
-        if isinstance(value, str) and len(value) > TEXTS:
-            raise ValueError(f"a text of {len(value)} characters")
     if not isinstance(provenance.get("argv") or [], list):
         raise ValueError("the command line is no list")
+
+
+def settled(tree: Mapping[str, Any], seen: dict[bytes, Any]) -> dict[str, Any]:
+    """A tree of a record, its parts checked and cleaned, those that many records share once.
+
+    Args:
+        tree: plain JSON values by name.
+        seen: parts that are settled, by their content; takes those that are new.
+
+    Raises:
+        ValueError: a number has more than 64 bits, or a text more than 100,000 characters.
+
+    Example:
+        >>> seen = {}
+        >>> first, second = (settled({"a": {"b\\x1b": 1}, "seed": n}, seen) for n in (0, 1))
+        >>> first, first["a"] is second["a"]
+        ({'a': {'b': 1}, 'seed': 0}, True)
+    """
+    return {_plain(name): _settled(value, seen) for name, value in tree.items()}
+
+
+def _settled(value: Any, seen: dict[bytes, Any]) -> Any:
+    if not isinstance(value, dict | list):
+        return clean(_checked(value))
+    content = marshal.dumps(value, 2)
+    if content not in seen:
+        for leaf in _leaves(value):
+            _checked(leaf)
+        seen[content] = clean(value)
+    return seen[content]
+
+
+def _checked(value: Any) -> Any:
+    if isinstance(value, int) and not -WORD <= value < WORD:
+        raise ValueError("a number of more than 64 bits")
+    if isinstance(value, str) and len(value) > TEXTS:
+        raise ValueError(f"a text of {len(value)} characters")
+    return value
+
+
+def clean(value: Any) -> Any:
+    """`value` with every character that could steer a terminal taken out of its strings.
+
+    A string is the same object in all records, which for thousands saves most of their memory.
+
+    Args:
+        value: of JSON.
+    """
+    if isinstance(value, str):
+        return _plain(value)
+    if isinstance(value, dict):
+        return {_plain(str(key)): clean(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(part) for part in value]
+    return value
+
+
+def _plain(text: str) -> str:
+    if text.isprintable():
+        return sys.intern(str(text))
+    return "".join(ch if ch.isprintable() else " " if ch in "\n\t" else "" for ch in text)
 
 
 def _leaves(value: Any) -> Iterator[Any]:

@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 
 from lidcli.errors import StoreError
-from lidcli.report.collect import clean, collect, frame, read_record, varying
+from lidcli.report.collect import collect, frame, read_record, varying
+from lidcli.report.values import clean
 from lidcli.store.run import Run
 
 SYNTHETIC = runpy.run_path(str(Path(__file__).parent / "synthetic.py"))

@@ -76,7 +76,9 @@ def curves(block: Block) -> Figure:
 
 def _panels(block: Block) -> list[_Panel]:
     """Quantities whose course over training some run has; the joint KL where no other is."""
-    held = {name for r in block.records for name in r.curves if _line(r.curves, name)}
+    held: set[str] = set()
+    for record in block.records:
+        held |= {name for name in record.curves.keys() - held if _line(record.curves, name)}
     panels = (_panel(quantity, block.facts, held) for quantity in QUANTITIES.values())
     return [panel for panel in panels if panel is not None]
 
