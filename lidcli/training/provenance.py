@@ -66,7 +66,10 @@ def _peak_bytes() -> float:
         import psutil
 
         return float(psutil.Process().memory_info().peak_wset)
+    if sys.platform == "linux":
+        # Not getrusage, in which a process starts with the peak of the one that started it.
+        status = Path("/proc/self/status").read_text()
+        return float(status.partition("VmHWM:")[2].split()[0]) * 1024
     import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(peak) if sys.platform == "darwin" else peak * 1024.0
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
