@@ -13,6 +13,7 @@ import torch
 
 __all__ = ["describe", "peak_memory_mb"]
 
+STATUS = Path("/proc/self/status")
 PACKAGES = ("lidcli", "torch", "numpy", "zuko", "h5py", "scikit-learn", "scipy")
 
 
@@ -66,10 +67,12 @@ def _peak_bytes() -> float:
         import psutil
 
         return float(psutil.Process().memory_info().peak_wset)
-    if sys.platform == "linux":
-        # Not getrusage, in which a process starts with the peak of the one that started it.
-        status = Path("/proc/self/status").read_text()
-        return float(status.partition("VmHWM:")[2].split()[0]) * 1024
+    if STATUS.exists():
+        # Not getrusage first, in which a process starts with the peak of the one that started it.
+        found = STATUS.read_text().partition("VmHWM:")[2].split()
+        if found:
+            return float(found[0]) * 1024
     import resource
 
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak) if sys.platform == "darwin" else peak * 1024.0
