@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from lidcli.errors import StoreError
-from lidcli.store.tensors import read_array, write_array
+from lidcli.store.tensors import read_data, write_array
 
 __all__ = [
     "LARGEST_ARRAY",
@@ -191,14 +191,17 @@ def _depth(value: Any) -> int:
 
 def _below(file: h5py.File, name: str) -> dict[str, Array]:
     """Every data set below a group, by its path from there."""
-    found: dict[str, Array] = {}
-    if name in file:
-        names: list[str] = []
-        file[name].visititems(
-            lambda path, item: names.append(path) if isinstance(item, h5py.Dataset) else None
-        )
-        found = {path: read_array(file[name], path) for path in names}
-    return found
+    return dict(_data(h5py.h5g.open(file.id, name.encode()), "")) if name in file else {}
+
+
+def _data(group: h5py.h5g.GroupID, prefix: str) -> Iterator[tuple[str, Array]]:
+    """Contents and paths, without h5py's objects, of which a record has a hundred."""
+    for name in group:
+        item, path = h5py.h5o.open(group, name), prefix + name.decode()
+        if isinstance(item, h5py.h5d.DatasetID):
+            yield path, read_data(item)
+        elif isinstance(item, h5py.h5g.GroupID):
+            yield from _data(item, f"{path}/")
 
 
 def _plain(value: Any) -> Any:

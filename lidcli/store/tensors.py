@@ -17,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["load_tree", "read_array", "save_tree", "tensor_array", "write_array"]
+__all__ = ["load_tree", "read_array", "read_data", "save_tree", "tensor_array", "write_array"]
 
 CHUNK_BYTES = 1 << 20
 WORD = 1 << 63
@@ -68,7 +68,11 @@ def write_array(group: h5py.Group, name: str, array: Array) -> None:
 
 def read_array(group: h5py.Group, name: str) -> Array:
     """Read what `write_array` wrote, bools and complex numbers as the numbers they became."""
-    item = h5py.h5d.open(group.id, name.encode())
+    return read_data(h5py.h5d.open(group.id, name.encode()))
+
+
+def read_data(item: h5py.h5d.DatasetID) -> Array:
+    """The numbers of an open data set."""
     out = np.empty(item.shape, item.dtype)
     if out.size:
         item.read(h5py.h5s.ALL, h5py.h5s.ALL, out)
