@@ -13,7 +13,7 @@ from torch.func import jacfwd, vmap
 
 from lidcli.models.batch import Batch, DenseBatch
 from lidcli.models.likelihoods import Likelihood
-from lidcli.nn.certificate import Certificate
+from lidcli.nn.certificate import Certificate, Certified
 from lidcli.nn.injective import InjectiveDecoder
 
 __all__ = ["DenseObservation", "Observation", "in_memory_order"]
@@ -114,9 +114,9 @@ class DenseObservation(Observation):
         return torch.einsum("ndi,nd,ndj->nij", jacobian, weights, jacobian)
 
     def certificate(self) -> Certificate | None:
-        """The decoder's, if it is injective by construction."""
+        """The decoder's, if it has any."""
         decoder = self.decoder
-        return decoder.certificate() if isinstance(decoder, InjectiveDecoder) else None
+        return decoder.certificate() if isinstance(decoder, Certified) else None
 
     def calibrates(self) -> bool:
         """An injective decoder has gains to be set."""

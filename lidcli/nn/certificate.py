@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -36,9 +37,10 @@ class MapCertificate:
 
 @dataclass(frozen=True)
 class Certificate:
-    """A composition of Brenier maps and isometries: ‖f(a) - f(b)‖ >= modulus ‖a - b‖.
+    """A map that keeps points apart: ‖f(a) - f(b)‖ >= modulus ‖a - b‖.
 
-    direction (K,) is the first map's, in the coordinates of the composition's input.
+    maps are the Brenier maps that it is composed of; direction (K,) is the unit vector along which
+    the bound, or the first map's, is smallest, in the coordinates of the input.
     """
 
     log_modulus: float
@@ -51,8 +53,48 @@ class Certificate:
         return _exp(self.log_modulus)
 
 
+@runtime_checkable
+class Certified(Protocol):
+    """A map that can prove something of itself."""
+
+    def certificate(self) -> Certificate | None:
+        """What its weights prove, or None."""
+
+
 def _exp(x: float) -> float:
     return math.exp(x) if x < math.log(sys.float_info.max) else math.inf
+
+
+def path_certificate(path: Tensor, span: Tensor) -> Certificate | None:
+    """Certify z -> span h(z) + path z, whatever the function h.
+
+    What h adds lies in the range of `span`, so that ‖f(a) - f(b)‖ is at least the length of what
+    of path (a - b) lies off that range: σ ‖a - b‖, σ the smallest singular value of (I - P) path.
+
+    Args:
+        path: (D, K), the linear path of the latent.
+        span: (D, H), what the last hidden layer is multiplied by.
+
+    Returns:
+        None where σ is not above its own rounding: with H + K > D, or a path within the range.
+
+    Example:
+        >>> path, span = torch.eye(3)[:, :1], torch.eye(3)[:, 1:2]
+        >>> round(path_certificate(path, span).modulus, 6)
+        1.0
+        >>> path_certificate(path, torch.eye(3)) is None
+        True
+    """
+    path, span = path.detach().double().cpu(), span.detach().double().cpu()
+    off = path
+    if span.shape[1]:
+        basis = torch.linalg.qr(span).Q
+        for _ in range(2):
+            off = off - basis @ (basis.T @ off)
+    _, values, directions = torch.linalg.svd(off, full_matrices=False)
+    rounding = 10 * len(path) * torch.finfo(torch.float64).eps * torch.linalg.matrix_norm(path)
+    smallest = float(values[-1] - rounding)
+    return Certificate(math.log(smallest), (), directions[-1]) if smallest > 0 else None
 
 
 def log_path_weights(phi: ICNN) -> Tensor:

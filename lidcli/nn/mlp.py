@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lidcli.nn.checks import check_directions, check_offset
+from lidcli.nn.certificate import Certificate, path_certificate
+from lidcli.nn.checks import check_directions, check_finite, check_offset
 
 LEAK = 0.2
 
@@ -99,7 +100,8 @@ class SkipMLP(nn.Module):
 
     f(z) = t + U (γ * z) + net(z), where every affine stage of net is given z beside the layer
     below. The directions U are fixed and γ is learned from 1 on: the linear path of an
-    `InjectiveDecoder` with the same directions, without what makes that one injective.
+    `InjectiveDecoder` with the same directions, without what makes that one injective for all
+    weights. For almost all weights with H + K <= D it is injective too (`certificate`).
 
     Args:
         inputs: K, size of the input, >= 1.
@@ -166,6 +168,19 @@ class SkipMLP(nn.Module):
             out = stage(torch.cat([self.bend(out), z], dim=-1))
         out = out + F.linear(self.gain * z, self.directions)
         return out if self.offset is None else out + self.offset
+
+    def certificate(self) -> Certificate | None:
+        """The inverse-Lipschitz constant that the trained weights prove, None where they do not.
+
+        The last stage is A a(z) + C z, a the layer below it: `path_certificate` of C + U diag(γ)
+        and A, whatever a is (docs/BRENIER.md).
+        """
+        check_finite(self)
+        last = self.stages[-1]
+        assert isinstance(last, nn.Linear)
+        weight, hidden = last.weight.double(), last.in_features - self.inputs
+        path = weight[:, hidden:] + self.directions.double() * self.gain.double()
+        return path_certificate(path, weight[:, :hidden])
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lidcli.nn.certificate import Certificate
+from lidcli.nn.certificate import Certificate, path_certificate
+from lidcli.nn.checks import check_finite
 from lidcli.nn.cross_entropy import CHUNK, log_prob
 
 
@@ -127,10 +128,10 @@ class LinearOutput(TokenOutput):
 
 
 class SkipOutput(TokenOutput):
-    """Logits linear in the history plus fixed columns of the latent, nothing of which is certified.
+    """Logits linear in the history plus fixed columns of the latent: W h + B diag(ε) z + t.
 
-    The path from latent to logits that a conditional Brenier output has, without its map: the
-    baseline that tells what identifiability adds.
+    The path from latent to logits that a conditional Brenier output has, without its maps: the
+    baseline that tells what they add. It is injective for almost all weights (`certificate`).
 
     Args:
         columns: B (R, M), fixed.
@@ -138,6 +139,7 @@ class SkipOutput(TokenOutput):
         history: size of h.
         reference: token whose logit is 0, or None where B has a row for every token.
         start: (R,) logits at the start; zeros by default.
+        unigram: p (R,) > 0 of the free tokens, for the certificate, which needs a reference too.
 
     Example:
         >>> out = SkipOutput(torch.randn(9, 2), torch.ones(2), 4, reference=0)
@@ -147,6 +149,7 @@ class SkipOutput(TokenOutput):
 
     columns: Tensor
     strengths: Tensor
+    unigram: Tensor | None
 
     def __init__(
         self,
@@ -156,14 +159,34 @@ class SkipOutput(TokenOutput):
         *,
         reference: int | None = None,
         start: Tensor | None = None,
+        unigram: Tensor | None = None,
     ) -> None:
         check_columns(columns, strengths)
+        if unigram is not None and (unigram.shape != columns.shape[:1] or reference is None):
+            raise ValueError(
+                f"expected {len(columns)} probabilities and a reference token, got"
+                f" {tuple(unigram.shape)} and {reference}"
+            )
         super().__init__(len(columns) + (reference is not None), columns.shape[1], reference)
         self.embedding = nn.Parameter(torch.randn(self.free, history) / math.sqrt(history))
         self.tilt = nn.Parameter(_start(start, self.free))
         dtype = torch.get_default_dtype()
         self.register_buffer("columns", columns.detach().to(dtype).clone())
         self.register_buffer("strengths", strengths.detach().to(dtype).clone())
+        known = None if unigram is None else unigram.detach().double().clone()
+        self.register_buffer("unigram", known, persistent=False)
+
+    def certificate(self) -> Certificate | None:
+        """‖Δ logits‖_F >= modulus ‖Δz‖ for every history, F the unigram's Fisher information.
+
+        Whatever h makes of z, it adds to the logits within the range of W (`path_certificate`).
+        """
+        if self.unigram is None:
+            return None
+        check_finite(self)
+        p = self.unigram.double()
+        path = in_fisher(self.columns.double() * self.strengths.double(), p)
+        return path_certificate(path, in_fisher(self.embedding.double(), p))
 
     def features(self, z: Tensor | None, h: Tensor) -> Tensor:
         """[h, ε z]."""
@@ -176,6 +199,20 @@ class SkipOutput(TokenOutput):
     def bias(self) -> Tensor:
         """(R,)."""
         return self.tilt
+
+
+def in_fisher(columns: Tensor, unigram: Tensor) -> Tensor:
+    """Columns (R, K) of logits as (R + 1, K) whose inner products are those of Fisher's metric.
+
+    Example:
+        >>> b, p = torch.tensor([[1.0], [0.0]]), torch.tensor([0.5, 0.25])
+        >>> round(float(in_fisher(b, p).square().sum()), 6)
+        0.25
+    """
+    mean = unigram @ columns
+    rest = 1 - unigram.sum()
+    inner = unigram.sqrt().unsqueeze(1) * (columns - mean)
+    return torch.cat([inner, -rest.sqrt() * mean.unsqueeze(0)])
 
 
 def beside(h: Tensor, latent: Tensor) -> Tensor:

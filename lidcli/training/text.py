@@ -133,6 +133,7 @@ def skip_lstm(
         settings.hidden,
         reference=REFERENCE,
         start=_odds(data),
+        unigram=beta["unigram"],
     )
     return _observation(settings, data, _history(settings, data, latent), output)
 

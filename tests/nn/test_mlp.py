@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
@@ -106,6 +108,59 @@ def test_skip_mlps_stack_under_vmap() -> None:
     z = torch.randn(5, 4, dtype=torch.float64)
     stacked = vmap(lambda p, b: functional_call(nets[0], (p, b), (z,)))(parameters, buffers)
     torch.testing.assert_close(stacked, torch.stack([net(z) for net in nets]))
+
+
+def skip_net(seed: int, inputs: int, outputs: int, hidden: int, layers: int) -> SkipMLP:
+    """A float64 net away from its start."""
+    torch.manual_seed(seed)
+    net = SkipMLP(inputs, outputs, hidden, layers, directions=orthonormal(outputs, inputs)).double()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.5 * torch.randn_like(parameter))
+    return net
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 6), st.integers(1, 4),
+    st.floats(-4, 2),
+)  # fmt: skip
+def test_a_skip_mlp_keeps_latents_apart_by_what_its_weights_prove(
+    seed: int, latent: int, hidden: int, layers: int, distance: float
+) -> None:
+    net = skip_net(seed, latent, latent + hidden + 1, hidden, layers)
+    certificate = net.certificate()
+    assert certificate is not None
+    z = torch.randn(40, latent, dtype=torch.float64)
+    step = 10**distance * torch.nn.functional.normalize(torch.randn_like(z), dim=1)
+    step[0] = 10**distance * certificate.direction
+    with torch.no_grad():
+        moved = net(z + step) - net(z)
+    least = certificate.modulus * step.norm(dim=1)
+    assert (moved.norm(dim=1) >= least * (1 - 1e-9) - 1e-12).all()
+
+
+def test_the_certificate_of_a_linear_skip_mlp_is_its_smallest_singular_value() -> None:
+    net = skip_net(0, 3, 5, 4, 1)
+    path = net.stages[0].weight + net.directions * net.gain
+    certificate = net.certificate()
+    assert certificate is not None
+    assert certificate.modulus == pytest.approx(torch.linalg.svdvals(path)[-1].item(), rel=1e-12)
+    assert certificate.modulus < torch.linalg.svdvals(path)[-1]
+
+
+def test_a_net_that_can_undo_the_linear_path_proves_nothing() -> None:
+    assert skip_net(0, 4, 8, 6, 3).certificate() is None
+    net = skip_net(0, 2, 20, 4, 3)
+    assert net.certificate() is not None
+    with torch.no_grad():
+        last = net.stages[-1].weight
+        last[:, 0] = last[:, 4] + net.gain[0] * net.directions[:, 0]
+    assert net.certificate() is None
+    with torch.no_grad():
+        last[0, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"stages\.2\.weight"):
+        net.certificate()
 
 
 @pytest.mark.parametrize(

@@ -308,3 +308,55 @@ def test_wrong_arguments_are_named() -> None:
         JointOutput(9, 4, 5, reference=0, width=9)
     with pytest.raises(ValueError, match=r"latents \(..., N, 3\), got None"):
         conditional().features(None, inputs()[1])
+
+
+def skip(history: int = HISTORY, seed: int = 0) -> SkipOutput:
+    """A float64 output whose history a network has learned to use."""
+    torch.manual_seed(seed)
+    p = minimal(torch.zeros(FREE + 1, 1).double(), unigram(), REFERENCE)[1]
+    strengths = torch.linspace(0.6, 0.2, LATENT, dtype=torch.float64)
+    return SkipOutput(columns(), strengths, history, reference=REFERENCE, unigram=p).double()
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 10**6), distance=st.floats(-4, 2))
+def test_a_linear_path_is_certified_whatever_the_history_makes_of_the_latent(
+    seed: int, distance: float
+) -> None:
+    out = skip(seed=seed)
+    z = torch.randn(SENTENCES, LATENT, dtype=torch.float64)
+    other = z + 10.0**distance * torch.randn_like(z)
+    h, changed = (torch.randn(SENTENCES, LENGTH, HISTORY).double() for _ in range(2))
+    with torch.no_grad():
+        moved = free(out.logits(out.features(other, 10.0**distance * changed)))
+        moved = moved - free(out.logits(out.features(z, h)))
+    certificate = out.certificate()
+    assert certificate is not None
+    apart = (other - z).norm(dim=-1).unsqueeze(1)
+    assert (fisher_norm(moved) >= certificate.modulus * apart * (1 - 1e-9)).all()
+
+
+def test_the_certificate_of_a_linear_path_is_attained_by_the_worst_history() -> None:
+    out = skip()
+    certificate = out.certificate()
+    assert certificate is not None
+    path = out.columns @ (out.strengths * certificate.direction)
+    W, metric_ = out.embedding.detach(), fisher()
+    worst = torch.linalg.solve(W.T @ metric_ @ W, W.T @ metric_ @ path)
+    rest = path - W @ worst
+    assert float(rest @ metric_ @ rest) ** 0.5 == pytest.approx(certificate.modulus, rel=1e-9)
+    with torch.no_grad():
+        out.embedding.sub_(out.columns @ (out.columns.T @ metric_ @ W))
+    clear = out.certificate()
+    assert clear is not None
+    assert clear.modulus == pytest.approx(float(out.strengths.min()), rel=1e-5)
+
+
+def test_a_history_as_wide_as_the_vocabulary_leaves_nothing_proven() -> None:
+    assert skip(history=FREE).certificate() is None
+    assert (
+        SkipOutput(columns(), torch.ones(LATENT), HISTORY, reference=REFERENCE).certificate()
+        is None
+    )
+    with pytest.raises(ValueError, match="a reference token"):
+        SkipOutput(columns(), torch.ones(LATENT), HISTORY, unigram=torch.ones(FREE))

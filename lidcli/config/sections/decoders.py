@@ -84,7 +84,7 @@ class BrenierDecoder(Decoder):
 class SkipDecoder(Decoder):
     """A perceptron that meets the latent at every layer, and a linear path along the data's β.
 
-    What an injective decoder with the same β has, without the certificate (Dieng et al. 2019).
+    What an injective decoder with the same β has, without its maps (Dieng et al. 2019).
     """
 
     code = "lidcli.training.build:skip"
@@ -114,7 +114,7 @@ class LSTMDecoder(Decoder):
 
 
 class SkipLSTMDecoder(LSTMDecoder):
-    """The same with a linear path from z to the logits along β's columns, without a certificate."""
+    """The same with a linear path from z to the logits along β's columns."""
 
     kind: str = "skip-lstm"
     columns: Literal["data", "random"] = Field(
