@@ -19,8 +19,8 @@ class SequenceDecoder(nn.Module):
     """x_t | z, x_<t ~ Cat(output(z, h_t)), h_t the history of x_<t.
 
     Without a latent in either part it is a language model, with one in the history alone the
-    classical sequential VAE's decoder; an output that is injective takes a history that is not
-    fed z, so that all dependence on z passes through the output.
+    classical sequential VAE's decoder; an output of Brenier maps takes a history that is not fed z,
+    so that all dependence on z passes through the output.
 
     Args:
         history: of the tokens before, and of z where it is fed.
@@ -51,7 +51,8 @@ class SequenceDecoder(nn.Module):
             raise ValueError(
                 f"the history is fed latent={history.latent}, the output reads {output.latent}"
             )
-        if history.latent and type(output).certificate is not TokenOutput.certificate:
+        certifies = type(output).certificate is not TokenOutput.certificate
+        if history.latent and certifies and not output.certifies_fed_histories:
             raise ValueError("an injective output needs a history that never sees z: latent=0")
         self.history, self.output = history, output
         self.latent = max(sizes, default=0)

@@ -29,6 +29,9 @@ class TokenOutput(nn.Module, ABC):
         reference: token whose logit is 0, or None.
     """
 
+    certifies_fed_histories = False
+    """Whether what `certificate` proves holds of histories that were fed z too."""
+
     def __init__(self, vocabulary: int, latent: int, reference: int | None) -> None:
         super().__init__()
         if vocabulary < 2 or latent < 0:
@@ -147,6 +150,7 @@ class SkipOutput(TokenOutput):
         torch.Size([3, 5, 6])
     """
 
+    certifies_fed_histories = True
     columns: Tensor
     strengths: Tensor
     unigram: Tensor | None
