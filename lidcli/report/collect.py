@@ -181,7 +181,6 @@ def read_record(
 
     try:
         run = (index or Index(None)).summary(folder)
-        seen = {} if seen is None else seen
         config, provenance = settled(run.config, seen), settled(run.provenance, seen)
         check_values(config, provenance)
         declare_stored(provenance.get("quantities", []))

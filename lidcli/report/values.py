@@ -35,12 +35,13 @@ def check_values(config: Mapping[str, Any], provenance: Mapping[str, Any]) -> No
         raise ValueError("the command line is no list")
 
 
-def settled(tree: Mapping[str, Any], seen: dict[bytes, Any]) -> dict[str, Any]:
+def settled(tree: Mapping[str, Any], seen: dict[bytes, Any] | None = None) -> dict[str, Any]:
     """A tree of a record, its parts checked and cleaned, those that many records share once.
 
     Args:
         tree: plain JSON values by name.
-        seen: parts that are settled, by their content; takes those that are new.
+        seen: parts that are settled, by their content; takes those that are new. None of a record
+            that stands alone.
 
     Raises:
         ValueError: a number has more than 64 bits, or a text more than 100,000 characters.
@@ -51,6 +52,7 @@ def settled(tree: Mapping[str, Any], seen: dict[bytes, Any]) -> dict[str, Any]:
         >>> first, first["a"] is second["a"]
         ({'a': {'b': 1}, 'seed': 0}, True)
     """
+    seen = {} if seen is None else seen
     return {_plain(name): _settled(value, seen) for name, value in tree.items()}
 
 

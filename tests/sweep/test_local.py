@@ -289,22 +289,28 @@ def test_the_first_failure_stops_the_others_if_asked_to(sweep: Sweep) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_passed_on_once_and_no_run_is_begun_after_it(
-    sweep: Sweep, tmp_path: Path, signum: int
+    sweep: Sweep, tmp_path: Path, signum: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watcher = Recorder()
+    watcher, later = Recorder(), list[int]()
 
     def stop_when_both_wait() -> None:
         if len(watcher.events) == 2:
             os.kill(os.getpid(), signum)
 
     watcher.on_event = stop_when_both_wait
-    before = signal.getsignal(signum)
-    outcomes, ended = sweep("0:wait,1:wait", runs=4, watcher=watcher)
+    before = signal.signal(signum, lambda number, frame: later.append(number))
+    try:
+        outcomes, ended = sweep("0:wait,1:wait", runs=4, watcher=watcher)
+        assert later == []
+        monkeypatch.setattr("lidcli.training.signals.ECHO_SECONDS", 0.0)
+        signal.raise_signal(signum)
+        assert later == [signum]
+    finally:
+        signal.signal(signum, before)
     assert statuses(outcomes) == ["interrupted", "interrupted", "waiting", "waiting"]
     assert ended == signum
     assert watcher.stops == [2]
     assert [(tmp_path / f"signals-{i}").read_text() for i in (0, 1)] == [f"{signum:d} "] * 2
-    assert signal.getsignal(signum) is before
 
 
 def test_a_third_signal_ends_workers_that_will_not_stop(
