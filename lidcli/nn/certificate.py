@@ -86,6 +86,8 @@ def path_certificate(path: Tensor, span: Tensor) -> Certificate | None:
         True
     """
     path, span = path.detach().double().cpu(), span.detach().double().cpu()
+    if path.shape[1] + span.shape[1] > len(path):
+        return None
     off = path
     if span.shape[1]:
         basis = torch.linalg.qr(span).Q

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lidcli.nn import BrenierMap, FactoredBrenierMap, InjectiveDecoder, measured_modulus
+from lidcli.nn.certificate import path_certificate
 
 PAIRS = 20_000
 
@@ -262,3 +263,9 @@ def test_weights_that_are_not_finite_are_refused_by_name(value: float) -> None:
             decoder.get_parameter(name).fill_(value)
         with pytest.raises(ValueError, match=f"{name} .* is not finite"):
             decoder.certificate()
+
+
+def test_a_path_into_fewer_dimensions_than_it_comes_from_is_not_certified() -> None:
+    wide = torch.randn(2, 3, dtype=torch.float64)
+    assert path_certificate(wide, torch.zeros(2, 0)) is None
+    assert path_certificate(wide.T, torch.zeros(3, 0)) is not None
