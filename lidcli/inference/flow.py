@@ -17,6 +17,7 @@ from lidcli.models.latent import (
     Posterior,
     SampledDraws,
     log_of_rest,
+    without_negligible,
 )
 from lidcli.models.priors import normal_log_prob
 from lidcli.nn.flows import ConditionalRealNVP
@@ -154,8 +155,13 @@ class CategoryFlow(Flow):
         return SampledDraws(w.movedim(2, 1), log_q.movedim(2, 1), log_q_c, chosen)
 
     def log_prob(self, latent: Tensor) -> Tensor:
-        """log q(w_b | x_n), the category summed, (B, N), for w (B, M)."""
-        return torch.logsumexp(self._log_base(latent) + self._log_q_c(), dim=-1)
+        """log q(w_b | x_n), (B, N), for w (B, M), over all categories but negligible ones."""
+        log_q_c = without_negligible(self._log_q_c())
+        n, c = (log_q_c != -torch.inf).nonzero(as_tuple=True)
+        kept = Flow(self.loc[n, c], self.log_scale[n, c], self.context[n, c], self.flow)
+        log_q = log_q_c.expand(len(latent), *log_q_c.shape).clone()
+        log_q[:, n, c] += kept._log_base(latent)
+        return torch.logsumexp(log_q, dim=-1)
 
     def latent_kl(self, joint: Tensor, q_c: Tensor | None) -> Tensor:
         """Σ_c q(c|x) KL(q(w|x,c) ‖ p(w|c)), for a uniform category."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol, Self, runtime_checkable
 
@@ -9,6 +10,9 @@ import torch
 from torch import Tensor
 
 __all__ = ["Batch", "DenseBatch", "TokenBatch"]
+
+DIMENSIONS = 400
+"""Dimensions of dense data that count as one decoding when memory is divided."""
 
 
 @runtime_checkable
@@ -63,8 +67,8 @@ class DenseBatch:
         return len(self.x)
 
     def width(self) -> int:
-        """1."""
-        return 1
+        """1 for each 400 dimensions or part of them."""
+        return math.ceil(self.x.shape[1] / DIMENSIONS)
 
 
 @dataclass(frozen=True)

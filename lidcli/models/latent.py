@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import NamedTuple, Protocol, Self, runtime_checkable
 
@@ -23,11 +24,14 @@ __all__ = [
     "SampledDraws",
     "Terms",
     "log_of_rest",
+    "without_negligible",
 ]
 
 
 CATEGORY_DRAWS = 64
 """Draws that a q(c | x) which is not explicit is averaged over, at least."""
+NEGLIGIBLE = 1e-5
+"""Share of the likeliest category's probability below which q(latent | x) goes without one."""
 
 
 class Terms(NamedTuple):
@@ -107,9 +111,10 @@ class CategoryDraws(Draws):
         return (self.log_q_c.exp()[..., None] * self.latent.movedim(1, 2)).sum(-2)
 
     def marginal(self) -> Tensor:
-        """Draws from q(latent | x), the category drawn too."""
+        """Draws from q(latent | x), the category drawn too, but none that is negligible."""
         latent = self.latent.movedim(1, 2)
-        c = torch.multinomial(self.log_q_c.exp(), len(latent), replacement=True).T
+        q_c = without_negligible(self.log_q_c).exp()
+        c = torch.multinomial(q_c, len(latent), replacement=True).T
         index = c[..., None, None].expand(*c.shape, 1, latent.shape[-1])
         return latent.gather(2, index)[:, :, 0]
 
@@ -198,6 +203,22 @@ def log_of_rest(log_q_c: Tensor, known: Tensor) -> Tensor:
         tensor([[0.0000, 0.2000, 0.8000]])
     """
     return torch.log_softmax(log_q_c.scatter(1, known, -torch.inf), dim=1)
+
+
+def without_negligible(log_q_c: Tensor) -> Tensor:
+    """log q(c | x) (N, C) given that c is not next to impossible, -inf where it is.
+
+    Changes the distribution by at most `NEGLIGIBLE` (C - 1) in total variation.
+
+    Args:
+        log_q_c: (N, C).
+
+    Example:
+        >>> without_negligible(torch.tensor([[0.5, 0.5, 1e-9]]).log()).exp()
+        tensor([[0.5000, 0.5000, 0.0000]])
+    """
+    least = log_q_c.amax(1, keepdim=True) + math.log(NEGLIGIBLE)
+    return torch.log_softmax(log_q_c.masked_fill(log_q_c < least, -torch.inf), dim=1)
 
 
 @runtime_checkable
