@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lidcli.errors import StoreError
 from lidcli.metrics.own import declare_stored
 from lidcli.report.facts import Facts, facts_of
-from lidcli.report.values import check_values, clean, settled
+from lidcli.report.values import Seen, check_values, clean, settled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -156,16 +156,20 @@ def varying(records: Iterable[Record]) -> list[str]:
     """
     first: dict[str, Any] = {}
     differ: set[str] = set()
+    compared: dict[int, Any] = {}
     for record in records:
-        for key, value in record.settings.items():
-            known = first.setdefault(key, value)
-            if known is not value and repr(known) != repr(value):
-                differ.add(key)
+        for name, part in record.config.items():
+            if id(part) in compared:
+                continue
+            compared[id(part)] = part
+            for key, value in flatten({name: part}).items():
+                if repr(first.setdefault(key, value)) != repr(value):
+                    differ.add(key)
     return [key for key in first if key in differ and not key.startswith(NOT_SETTINGS)]
 
 
 def read_record(
-    folder: Path, index: Index | None = None, seen: dict[bytes, Any] | None = None
+    folder: Path, index: Index | None = None, seen: Seen | None = None
 ) -> Record:
     """One run's record.
 
@@ -238,7 +242,7 @@ def collect(results: Path, experiments: Sequence[str] = ()) -> Collection:
     found = [path for name in names for path in find_runs(results, name)]
     shipped = [results / "published" / path.parent.name / path.name for path in found]
     folders = [*found, *(path for path in shipped if (path / "run.h5").is_file())]
-    index, seen = Index.of(len(folders)), dict[bytes, Any]()
+    index, seen = Index.of(len(folders)), Seen()
     for folder in dict.fromkeys(folders):
         try:
             record = read_record(folder, index, seen)

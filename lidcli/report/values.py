@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import marshal
 import sys
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
-__all__ = ["check_values", "clean", "settled"]
+__all__ = ["Seen", "check_values", "clean", "settled"]
 
 WORD = 1 << 63
 TEXTS = 100_000
+Seen = dict[int, tuple[Any, Any]]
+"""Dictionaries and lists by their identity, which they keep, and what they are settled to."""
 
 
 def check_values(config: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
@@ -35,20 +37,19 @@ def check_values(config: Mapping[str, Any], provenance: Mapping[str, Any]) -> No
         raise ValueError("the command line is no list")
 
 
-def settled(tree: Mapping[str, Any], seen: dict[bytes, Any] | None = None) -> dict[str, Any]:
+def settled(tree: Mapping[str, Any], seen: Seen | None = None) -> dict[str, Any]:
     """A tree of a record, its parts checked and cleaned, those that many records share once.
 
     Args:
         tree: plain JSON values by name.
-        seen: parts that are settled, by their content; takes those that are new. None of a record
-            that stands alone.
+        seen: parts that are settled; takes those that are new. None of a record that stands alone.
 
     Raises:
         ValueError: a number has more than 64 bits, or a text more than 100,000 characters.
 
     Example:
-        >>> seen = {}
-        >>> first, second = (settled({"a": {"b\\x1b": 1}, "seed": n}, seen) for n in (0, 1))
+        >>> seen, part = {}, {"b\\x1b": 1}
+        >>> first, second = (settled({"a": part, "seed": n}, seen) for n in (0, 1))
         >>> first, first["a"] is second["a"]
         ({'a': {'b': 1}, 'seed': 0}, True)
     """
@@ -56,15 +57,15 @@ def settled(tree: Mapping[str, Any], seen: dict[bytes, Any] | None = None) -> di
     return {_plain(name): _settled(value, seen) for name, value in tree.items()}
 
 
-def _settled(value: Any, seen: dict[bytes, Any]) -> Any:
+def _settled(value: Any, seen: Seen) -> Any:
     if not isinstance(value, dict | list):
         return clean(_checked(value))
-    content = marshal.dumps(value, 2)
-    if content not in seen:
+    known = seen.get(id(value))
+    if known is None:
         for leaf in _leaves(value):
             _checked(leaf)
-        seen[content] = clean(value)
-    return seen[content]
+        known = seen[id(value)] = value, clean(value)
+    return known[1]
 
 
 def _checked(value: Any) -> Any:
@@ -92,6 +93,7 @@ def clean(value: Any) -> Any:
     return value
 
 
+@lru_cache(maxsize=10_000)
 def _plain(text: str) -> str:
     if text.isprintable():
         return sys.intern(str(text))

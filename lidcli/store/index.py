@@ -28,10 +28,11 @@ __all__ = ["MANY", "Index", "Summary"]
 
 MANY = 200
 """Fewer runs than these are read without an index."""
-NAME = "records-2.sqlite"
+NAME = "records-3.sqlite"
 FEW = 256
 """An array of so many numbers at most is kept with its contents."""
 MOST = 200_000
+TREES = ("config", "provenance")
 T = TypeVar("T")
 
 
@@ -63,16 +64,33 @@ class Summary:
     def pack(self) -> bytes:
         """As it is kept."""
         content = {**vars(self), "curves": _written(self.curves), "few": _written(self.few)}
+        for name in TREES:
+            content[name] = {key: json.dumps(part) for key, part in content[name].items()}
         return zlib.compress(json.dumps(content).encode(), 1)
 
     @classmethod
-    def unpack(cls, kept: bytes) -> Summary:
-        """From what `pack` gave."""
+    def unpack(cls, kept: bytes, parts: dict[str, Any]) -> Summary:
+        """From what `pack` gave.
+
+        Args:
+            kept: that.
+            parts: of the configuration and the provenance, by their text: what many records have
+                in common is one object. Takes those that are new.
+        """
         content = json.loads(zlib.decompress(kept))
+        for name in TREES:
+            content[name] = {key: _part(text, parts) for key, text in content[name].items()}
         for name in ("curves", "few"):
             content[name] = _read(content[name])
         content["shapes"] = {name: tuple(shape) for name, shape in content["shapes"].items()}
         return cls(**content)
+
+
+def _part(text: str, parts: dict[str, Any]) -> Any:
+    """What a text says, read once."""
+    if text not in parts:
+        parts[text] = json.loads(text)
+    return parts[text]
 
 
 def _written(arrays: dict[str, Array]) -> dict[str, Any]:
@@ -112,6 +130,7 @@ class Index:
 
     def __init__(self, path: Path | None) -> None:
         self.path, self._file = path, None if path is None else _open(path)
+        self._parts: dict[str, Any] = {}
 
     @classmethod
     def of(cls, runs: int) -> Index:
@@ -119,12 +138,16 @@ class Index:
         return cls(cache_folder() / NAME if runs >= MANY else None)
 
     def summary(self, folder: Path) -> Summary:
-        """What the record of a run's folder says.
+        """What the record of a run's folder says; parts of it are those of other summaries too.
 
         Raises:
             DamagedError, StoreError: as `Run.open`.
         """
-        return self._known(folder, "body", Summary.unpack, lambda summary: summary)
+
+        def read(kept: bytes) -> Summary:
+            return Summary.unpack(kept, self._parts)
+
+        return self._known(folder, "body", read, lambda summary: summary)
 
     def status(self, folder: Path) -> str:
         """The status of the run of a folder.

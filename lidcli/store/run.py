@@ -293,7 +293,9 @@ def check_owner(folder: Path, owner: str | None) -> None:
     Raises:
         StoreError: it is another run's.
     """
-    if owner not in (None, _absolute(folder).name, folder.resolve().name):
+    if owner in (None, folder.name):
+        return
+    if owner not in (_absolute(folder).name, folder.resolve().name):
         raise StoreError(
             f"{folder / 'run.h5'} is the record of run {owner} and not of"
             f" {_absolute(folder).name}; put it back, or remove it."
