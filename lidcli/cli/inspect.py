@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,9 @@ from lidcli.config.plan import plan_experiment
 from lidcli.config.sections import KINDS, Model
 from lidcli.errors import ConfigError
 from lidcli.names import nearest
+
+if TYPE_CHECKING:
+    from lidcli.data.remote import DatasetInfo
 
 __all__ = ["list_"]
 
@@ -104,7 +107,10 @@ def model_row(name: str, entry: Mapping[str, Mapping[str, Any]]) -> Row:
 @options.json_option
 @options.verbose_option
 def data(config: tuple[Path, ...], as_json: bool, verbose: bool) -> None:
-    """Data sets that --data names, and whether their files are here."""
+    """Data sets that --data names, and whether their files are here.
+
+    stand-in: not the published files, but others that are taken in their place; tables say which.
+    """
     rows = [
         data_row(name, entry.get("data", {}))
         for name, entry in options.experiments(config).data.items()
@@ -124,9 +130,7 @@ def data_row(name: str, section: Mapping[str, Any]) -> Row:
     elif ":" in kind:
         here, title = "made", "code of yours"
     elif info is not None:
-        root = Path(str(section.get("root", "data")))
-        there = all((root / file.path).exists() for file in info.files)
-        here, title = ("made" if not info.files else "yes" if there else "fetch"), info.title
+        here, title = _here(info, Path(str(section.get("root", "data")))), info.title
     return {
         "data": name,
         "kind": section.get("kind"),
@@ -135,6 +139,21 @@ def data_row(name: str, section: Mapping[str, Any]) -> Row:
         "licence": info.licence if info else None,
         "title": title,
     }
+
+
+def _here(info: DatasetInfo, root: Path) -> str:
+    """Whether a known data set needs no files, has them, or has others that stand in for them."""
+    from lidcli.data.corpora import CORPORA
+
+    if not info.files:
+        return "made"
+    needed = [root / file.path for file in info.files if not file.optional]
+    instead = [[root / file.path] for file in info.files if file.optional]
+    ways = [[needed, *instead]]
+    if info.name in CORPORA:
+        ways = [[[root / file.path for file in corpus.files]] for corpus in CORPORA[info.name]]
+    found = [any(all(path.exists() for path in way) for way in same) for same in ways]
+    return "yes" if found[0] else "stand-in" if any(found) else "fetch"
 
 
 @list_.command()

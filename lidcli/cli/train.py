@@ -9,6 +9,7 @@ import click
 
 from lidcli.cli import options
 from lidcli.config.identity import identities
+from lidcli.config.plan import part_of
 from lidcli.config.resolve import resolve
 from lidcli.config.run import RunConfig
 from lidcli.errors import ConfigError
@@ -25,7 +26,10 @@ __all__ = ["print_result", "result_document", "train"]
 @click.option("-m", "--model", required=True, help="A model or method: vae, lidvae, gmvae, ...")
 @click.option("-d", "--data", required=True, help="A data set: pinwheel, digits, mnist, ...")
 @click.option("--seed", type=click.IntRange(0), default=0, envvar="LID_SEED", show_default=True)
-@click.option("--experiment", help="An experiment whose settings apply, and its folder.")
+@click.option(
+    "--experiment",
+    help="An experiment whose settings apply, and its folder, or its part's that has the run.",
+)
 @click.option("--restart", is_flag=True, help="Discard what there is of this run.")
 @options.again_option
 @options.config_option
@@ -68,6 +72,8 @@ def train(
       lid train -m lidvae -d mnist --log tensorboard
     """
     known = options.experiments(config)
+    if experiment is not None:
+        experiment = part_of(known, experiment, model, data)
     resolved = resolve(
         known,
         model=model,

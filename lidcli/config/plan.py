@@ -14,7 +14,7 @@ from lidcli.config.run import RunConfig
 from lidcli.errors import ConfigError
 from lidcli.names import nearest
 
-__all__ = ["LIMIT", "Plan", "parse_seeds", "parts", "plan_experiment", "plan_grid"]
+__all__ = ["LIMIT", "Plan", "parse_seeds", "part_of", "parts", "plan_experiment", "plan_grid"]
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,24 @@ def parts(experiments: Experiments, name: str) -> list[str]:
             found[part] = None
             waiting.extend(reversed(known[part].also))
     return list(found)
+
+
+def part_of(experiments: Experiments, name: str, model: str, data: str) -> str:
+    """The part of an experiment that has a model on some data; the experiment itself if none has.
+
+    Args:
+        experiments: what `load_files` returned.
+        name: of an experiment.
+        model, data: names of them.
+
+    Raises:
+        ConfigError: an unknown experiment.
+    """
+    for part in parts(experiments, name):
+        spec = experiments.experiments[part]
+        if model in spec.models and data in spec.data:
+            return part
+    return name
 
 
 def _plan(

@@ -168,9 +168,7 @@ def varying(records: Iterable[Record]) -> list[str]:
     return [key for key in first if key in differ and not key.startswith(NOT_SETTINGS)]
 
 
-def read_record(
-    folder: Path, index: Index | None = None, seen: Seen | None = None
-) -> Record:
+def read_record(folder: Path, index: Index | None = None, seen: Seen | None = None) -> Record:
     """One run's record.
 
     Args:

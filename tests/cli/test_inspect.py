@@ -45,6 +45,25 @@ def test_data_say_whether_their_files_are_here(lid: Lid, tmp_path: Path) -> None
     assert rows["pinwheel"]["classes"] == 5
 
 
+def test_files_that_stand_in_for_the_published_ones_are_named_so(lid: Lid, tmp_path: Path) -> None:
+    def here() -> dict[str, str]:
+        rows = json.loads(lid("list", "data", "--json").stdout)["data"]
+        return {row["data"]: row["here"] for row in rows}
+
+    folder = tmp_path / "data" / "yahoo"
+    folder.mkdir(parents=True)
+    (folder / "yahoo.valid.txt").touch()
+    assert here()["yahoo"] == "fetch"
+    (folder / "yahoo.test.txt").touch()
+    assert here()["yahoo"] == "stand-in"
+    (folder / "yahoo.train.txt").touch()
+    assert here()["yahoo"] == "yes"
+    assert here()["omniglot"] == "fetch"
+    (tmp_path / "data" / "omniglot").mkdir()
+    (tmp_path / "data" / "omniglot" / "chardata.mat").touch()
+    assert here()["omniglot"] == "yes"
+
+
 def test_experiments_count_what_is_done(lid: Lid, tmp_path: Path, repository: Path) -> None:
     config = plan_experiment(load_files([repository / "experiments.yaml"]), "demo").runs[0]
     made = Run.create(tmp_path / "results" / "demo" / config.run_id, config.document(), {})

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lidcli.config.plan import parse_seeds, plan_experiment, plan_grid
+from lidcli.config.plan import parse_seeds, part_of, plan_experiment, plan_grid
 from lidcli.config.read import load_files, parse_override
 from lidcli.config.resolve import resolve
 from lidcli.config.run import RunConfig
@@ -298,6 +298,15 @@ def test_experiments_that_take_in_each_other_are_taken_once(tmp_path: Path) -> N
     text += "  b: {models: [vae], data: [toy], also: [a], seeds: 3}\n"
     plan = plan_experiment(load_files([write(tmp_path, text)]), "a")
     assert sorted(run.seed for run in plan.runs) == [0, 0, 1, 3]
+
+
+def test_a_run_belongs_to_the_part_that_has_it() -> None:
+    assert part_of(SHIPPED, "table1-text", "svae", "short-yelp") == "table1-short-yelp"
+    assert part_of(SHIPPED, "table1-text", "svae", "yahoo") == "table1-text"
+    assert part_of(SHIPPED, "table1-text", "svae", "yelp") == "table1-text"
+    assert part_of(SHIPPED, "table1-text", "gmvae", "digits") == "table1-text"
+    with pytest.raises(ConfigError, match="Unknown experiment 'table1'"):
+        part_of(SHIPPED, "table1", "svae", "yahoo")
 
 
 def test_a_plan_is_counted_before_it_is_made() -> None:
