@@ -19,7 +19,8 @@ from lidcli.training.device import device_of
 
 __all__ = ["anchor_purity", "anchored_components", "start_categories"]
 
-STEPS = 150
+STEPS = 15
+"""For each category."""
 BATCH = 100
 LEARNING_RATE = 1e-3
 STREAM = 7
@@ -46,7 +47,7 @@ def anchored_components(data: Dataset, latent: int, categories: int) -> tuple[Te
 def start_categories(model: LatentModel, data: Dataset, seed: int) -> None:
     """Teach q(c | x) the clusters that the components stand for, where it has a network.
 
-    150 steps of Adam on the cross-entropy, on batches of 100; no class label is used, and torch's
+    15 C steps of Adam on the cross-entropy, on batches of 100; no class label is used, and torch's
     own generator is left as it is.
 
     Args:
@@ -59,12 +60,13 @@ def start_categories(model: LatentModel, data: Dataset, seed: int) -> None:
         return
     x = torch.from_numpy(data.train.x)
     labels = torch.from_numpy(_clusters(model, data, data.train.x))
-    state = np.random.SeedSequence([seed, STREAM, STEPS]).generate_state(1)
+    steps = STEPS * model.facts().units["c"]
+    state = np.random.SeedSequence([seed, STREAM, steps]).generate_state(1)
     generator = torch.Generator().manual_seed(int(state[0]))
     device = device_of(model)
     optimiser = torch.optim.Adam(network.parameters(), LEARNING_RATE)
     network.train()
-    for _ in range(STEPS):
+    for _ in range(steps):
         rows = torch.randint(len(x), (BATCH,), generator=generator)
         some = torch.bernoulli(x[rows], generator=generator) if data.stochastic else x[rows]
         logits = network(DenseBatch(some).to(device))
