@@ -143,17 +143,26 @@ def data_row(name: str, section: Mapping[str, Any]) -> Row:
 
 def _here(info: DatasetInfo, root: Path) -> str:
     """Whether a known data set needs no files, has them, or has others that stand in for them."""
-    from lidcli.data.corpora import CORPORA
-
     if not info.files:
         return "made"
-    needed = [root / file.path for file in info.files if not file.optional]
-    instead = [[root / file.path] for file in info.files if file.optional]
-    ways = [[needed, *instead]]
+    published, others = _ways(info, root)
+    return "yes" if _whole(published) else "stand-in" if _whole(others) else "fetch"
+
+
+def _ways(info: DatasetInfo, root: Path) -> tuple[list[list[Path]], list[list[Path]]]:
+    """Lists of files each of which is a data set, and such of which each stands in for it."""
+    from lidcli.data.corpora import CORPORA
+
     if info.name in CORPORA:
-        ways = [[[root / file.path for file in corpus.files]] for corpus in CORPORA[info.name]]
-    found = [any(all(path.exists() for path in way) for way in same) for same in ways]
-    return "yes" if found[0] else "stand-in" if any(found) else "fetch"
+        first, *others = [[root / f.path for f in way.files] for way in CORPORA[info.name]]
+        return [first], others
+    needed = [root / file.path for file in info.files if not file.optional]
+    return [needed, *([root / file.path] for file in info.files if file.optional)], []
+
+
+def _whole(ways: list[list[Path]]) -> bool:
+    """Whether all files of one of the lists are there."""
+    return any(all(path.exists() for path in way) for way in ways)
 
 
 @list_.command()
