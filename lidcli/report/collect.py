@@ -156,12 +156,12 @@ def varying(records: Iterable[Record]) -> list[str]:
     """
     first: dict[str, Any] = {}
     differ: set[str] = set()
-    compared: dict[int, Any] = {}
+    compared: dict[tuple[str, int], Any] = {}
     for record in records:
         for name, part in record.config.items():
-            if id(part) in compared:
+            if (name, id(part)) in compared:
                 continue
-            compared[id(part)] = part
+            compared[name, id(part)] = part
             for key, value in flatten({name: part}).items():
                 if repr(first.setdefault(key, value)) != repr(value):
                     differ.add(key)

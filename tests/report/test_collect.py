@@ -6,6 +6,7 @@ import io
 import runpy
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,18 @@ def test_settings_that_all_runs_share_are_no_columns(tmp_path: Path) -> None:
     records = collect(tmp_path).records
     assert varying(records) == ["decoder.layers"]
     assert "train.epochs" not in frame(records)
+
+
+def test_sections_with_the_same_contents_are_told_apart(tmp_path: Path) -> None:
+    for layers in (5, 9):
+        add(tmp_path, "gmvae", settings=(("decoder.layers", layers),))
+    records = collect(tmp_path).records
+    small, large = {"hidden": 8}, {"hidden": 16}
+    pair = [
+        replace(record, config={"decoder": small, "encoder": encoder})
+        for record, encoder in zip(records, (small, large), strict=True)
+    ]
+    assert varying(pair) == ["encoder.hidden"]
 
 
 def test_csv_gives_the_frame_back(tmp_path: Path) -> None:
