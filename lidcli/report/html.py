@@ -48,7 +48,7 @@ BOLD_TEXT = (
 )
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 DETAILED = 200
-"""Of an experiment, the settings of so many runs are part of the page."""
+"""The settings of about so many runs are part of the page, the first of each experiment."""
 
 
 def page(
@@ -82,8 +82,9 @@ def page(
         _opening(experiments, figures),
         f'<div class="warnings">Warnings<ul>{warned}</ul></div>' if warned else "",
     ]
+    share = max(1, DETAILED // max(1, len(experiments)))
     for name, sections in experiments.items():
-        body.append(_experiment(name, sections, known, figures))
+        body.append(_experiment(name, sections, known, figures, share))
     script = _file("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     policy = (
@@ -137,7 +138,11 @@ def _opening(experiments: Mapping[str, Sequence[Section]], figures: Figures) -> 
 
 
 def _experiment(
-    name: str, sections: Sequence[Section], known: Experiments | None, figures: Figures
+    name: str,
+    sections: Sequence[Section],
+    known: Experiments | None,
+    figures: Figures,
+    detailed: int,
 ) -> str:
     """One experiment: its answers and verdicts, tables, figures, commands and runs."""
     blocks = [section.block for section in sections]
@@ -152,7 +157,7 @@ def _experiment(
         body.append(f'<h3 id="{here}-figures">Figures</h3>')
         body += map(figures.shown, drawn)
     body += [_texts(block) for block in blocks]
-    body += [_reproduce(blocks), _runs(blocks, here, known), "</section>"]
+    body += [_reproduce(blocks), _runs(blocks, here, known, detailed), "</section>"]
     return "\n".join(filter(None, body))
 
 
@@ -222,17 +227,17 @@ def _command(line: str) -> str:
     return f'<div class="command"><code>{escape(line)}</code></div>'
 
 
-def _runs(blocks: Sequence[Block], here: str, known: Experiments | None) -> str:
+def _runs(blocks: Sequence[Block], here: str, known: Experiments | None, detailed: int) -> str:
     runs = [
         (record, f"{block.data}, {group.label}, seed {record.seed}")
         for block in blocks
         for group in block.groups
         for record in group.records
     ]
-    rows = [_run(record, label, known) for record, label in runs[:DETAILED]]
-    if len(runs) > DETAILED:
+    rows = [_run(record, label, known) for record, label in runs[:detailed]]
+    if len(runs) > detailed:
         rows.append('<p class="soft">The settings of the others are shown by lid show RUN.</p>')
-        rows += [f"<div>{_headline(record, label)}</div>" for record, label in runs[DETAILED:]]
+        rows += [f"<div>{_headline(record, label)}</div>" for record, label in runs[detailed:]]
     return f'<h3 id="{here}-runs">Runs</h3>' + _fold(f"{len(runs)} runs", "".join(rows))
 
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lidcli.report.aside import aside
 from lidcli.report.cells import Table
 from lidcli.report.claims import answers
 from lidcli.report.collect import Collection, frame
 from lidcli.report.command import commands
 from lidcli.report.embedded import GLANCE
-from lidcli.report.figures.draw import Picture, draw, draw_experiment, slug
+from lidcli.report.figures.draw import Picture, pictures, pictures_across, slug
 from lidcli.report.groups import blocks
 from lidcli.report.html import Section, page
 from lidcli.report.tables import block_tables, headline
@@ -30,6 +31,8 @@ FORMATS = {
     "csv": "runs.csv",
     "html": "report.html",
 }
+BESIDE = ("latex", "csv")
+"""Formats without a word on figures, made while those are drawn."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,11 @@ class Report:
 
     def glances(self) -> list[Path]:
         """The pictures that show an answer, where they were drawn."""
-        pictures = (p for parts in self.experiments.values() for s in parts for p in s.pictures)
-        return [picture.png for picture in pictures if picture.name.endswith(GLANCE)]
+        return [picture.png for picture in self.pictures() if picture.name.endswith(GLANCE)]
+
+    def pictures(self) -> list[Picture]:
+        """All figures."""
+        return [p for parts in self.experiments.values() for part in parts for p in part.pictures]
 
     def tables(self, experiment: str) -> list[Table]:
         """The tables of an experiment."""
@@ -123,18 +129,11 @@ def write(
     Raises:
         OSError: the folder cannot be written.
     """
-    drawn: list[Picture] = []
-    for name, sections in report.experiments.items() if figures else ():
-        place = folder / "figures" / slug(name)
-        for section in sections:
-            section.pictures, failed = draw(section.block, place)
-            drawn += section.pictures
-            report.warnings.extend(failed)
-        records = [record for section in sections for record in section.block.records]
-        across, failed = draw_experiment(records, name, place)
-        sections[0].pictures = across + sections[0].pictures
-        drawn += across
-        report.warnings.extend(failed)
+    if figures:
+        _plan(report, folder / "figures")
+    with aside([picture.draw for picture in report.pictures()]) as results:
+        texts = {kind: text_of(report, kind) for kind in kinds if kind in BESIDE}
+        _settle(report, results())
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for kind in kinds:
@@ -142,10 +141,29 @@ def write(
             title = f"lid report: {', '.join(report.experiments)}"
             text = page(report.experiments, report.warnings, title, folder, known)
         else:
-            text = text_of(report, kind)
+            text = texts.get(kind) or text_of(report, kind)
         files.append(folder / FORMATS[kind])
         _replace(files[-1], text)
-    return files + [path for picture in drawn for path in (picture.png, picture.pdf)]
+    return files + [path for picture in report.pictures() for path in (picture.png, picture.pdf)]
+
+
+def _plan(report: Report, folder: Path) -> None:
+    """Give each section the figures that its runs have data for, those across all to the first."""
+    for name, sections in report.experiments.items():
+        place = folder / slug(name)
+        for section in sections:
+            section.pictures = pictures(section.block, place)
+        records = [record for section in sections for record in section.block.records]
+        sections[0].pictures[:0] = pictures_across(records, name, place)
+
+
+def _settle(report: Report, failures: Sequence[str | None]) -> None:
+    """Leave out the figures that could not be drawn, with a warning for each."""
+    failed = dict(zip(map(id, report.pictures()), failures, strict=True))
+    report.warnings.extend(filter(None, failures))
+    for sections in report.experiments.values():
+        for section in sections:
+            section.pictures = [p for p in section.pictures if failed[id(p)] is None]
 
 
 def _replace(path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ from lidcli.metrics.quantities import QUANTITIES, declare
 from lidcli.metrics.quantity import Quantity
 from lidcli.report.collect import collect
 from lidcli.report.figures.curves import by_key, curves
-from lidcli.report.figures.draw import Picture, block_sketches, draw, slug
+from lidcli.report.figures.draw import Picture, block_sketches, pictures, slug
 from lidcli.report.figures.latents import matching
 from lidcli.report.figures.style import colours, palette
 from lidcli.report.groups import blocks
@@ -27,8 +27,9 @@ continuous: Callable[..., Any] = SYNTHETIC["continuous"]
 
 def drawn(results: Path) -> tuple[dict[str, Picture], list[str]]:
     (block,) = blocks(collect(results).records)
-    pictures, warnings = draw(block, results / "figures")
-    return {picture.name: picture for picture in pictures}, warnings
+    made = {picture: picture.draw() for picture in pictures(block, results / "figures")}
+    failures = [text for text in made.values() if text is not None]
+    return {picture.name: picture for picture, text in made.items() if text is None}, failures
 
 
 def size(png: Path) -> tuple[int, int]:

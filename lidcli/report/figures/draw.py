@@ -20,9 +20,9 @@ __all__ = [
     "Drawing",
     "Picture",
     "block_sketches",
-    "draw",
-    "draw_experiment",
     "experiment_sketches",
+    "pictures",
+    "pictures_across",
     "slug",
 ]
 
@@ -31,13 +31,38 @@ DPI = 150
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn figure: a caption, its files, and whether another figure already shows it."""
+    """A figure that can be drawn: its files, and whether another figure already shows it."""
 
     name: str
-    caption: str
     png: Path
     pdf: Path
-    part: bool = False
+    experiment: str
+    sketch: Sketch
+
+    @property
+    def caption(self) -> str:
+        """What it shows."""
+        return self.sketch.caption
+
+    @property
+    def part(self) -> bool:
+        """Whether another figure already shows it."""
+        return self.sketch.part
+
+    def draw(self) -> str | None:
+        """Write its files, or say in a sentence why it cannot be made."""
+        import matplotlib
+
+        with matplotlib.rc_context(STYLE):
+            try:
+                figure = self.sketch.make()
+            except (ValueError, IndexError, KeyError, TypeError) as error:
+                return f"{self.experiment}: no figure {self.name} ({error})."
+            self.png.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(self.png, dpi=DPI)
+            figure.set_layout_engine("none")
+            figure.savefig(self.pdf, dpi=DPI, metadata={"CreationDate": None})
+        return None
 
 
 @dataclass(frozen=True)
@@ -120,55 +145,34 @@ def experiment_sketches(records: Sequence[Record]) -> Iterator[Sketch]:
             yield from drawing.sketches(held)
 
 
-def draw(block: Block, folder: Path) -> tuple[list[Picture], list[str]]:
-    """Draw whatever a block's runs have data for.
+def pictures(block: Block, folder: Path) -> list[Picture]:
+    """Whatever a block's runs have data for, in the order of a report.
 
     Args:
         block: the runs of one experiment, data set and judged latent.
         folder: takes the files; made if absent.
-
-    Returns:
-        The pictures, in the order of a report, and a sentence for each that could not be drawn.
     """
     prefix = f"{block.data}-{block.facts.judged}-" if block.facts.judged else f"{block.data}-"
-    return _save(block_sketches(block), prefix, block.experiment, folder)
+    return _pictures(block_sketches(block), prefix, block.experiment, folder)
 
 
-def draw_experiment(
-    records: Sequence[Record], experiment: str, folder: Path
-) -> tuple[list[Picture], list[str]]:
-    """Draw whatever the runs of an experiment have data for together.
+def pictures_across(records: Sequence[Record], experiment: str, folder: Path) -> list[Picture]:
+    """Whatever the runs of an experiment have data for together.
 
     Args:
         records: of one experiment.
         experiment: its name.
         folder: takes the files; made if absent.
-
-    Returns:
-        The pictures, and a sentence for each that could not be drawn.
     """
-    return _save(experiment_sketches(records), "", experiment, folder)
+    return _pictures(experiment_sketches(records), "", experiment, folder)
 
 
-def _save(
+def _pictures(
     sketches: Iterable[Sketch], prefix: str, experiment: str, folder: Path
-) -> tuple[list[Picture], list[str]]:
-    """Make figures and write their files; a sentence for each that cannot be made."""
-    import matplotlib
-
-    pictures, warnings = [], []
-    with matplotlib.rc_context(STYLE):
-        for sketch in sketches:
-            try:
-                figure = sketch.make()
-            except (ValueError, IndexError, KeyError, TypeError) as error:
-                warnings.append(f"{experiment}: no figure {prefix}{sketch.name} ({error}).")
-                continue
-            stem = slug(f"{prefix}{sketch.name}")
-            folder.mkdir(parents=True, exist_ok=True)
-            png, pdf = folder / f"{stem}.png", folder / f"{stem}.pdf"
-            figure.savefig(png, dpi=DPI)
-            figure.set_layout_engine("none")
-            figure.savefig(pdf, dpi=DPI, metadata={"CreationDate": None})
-            pictures.append(Picture(stem, sketch.caption, png, pdf, sketch.part))
-    return pictures, warnings
+) -> list[Picture]:
+    made = []
+    for sketch in sketches:
+        stem = slug(f"{prefix}{sketch.name}")
+        png, pdf = folder / f"{stem}.png", folder / f"{stem}.pdf"
+        made.append(Picture(stem, png, pdf, experiment, sketch))
+    return made
