@@ -71,9 +71,10 @@ __all__ = ["sweep"]
 )
 @click.option(
     "--stack",
-    type=click.Choice(["seeds"]),
+    type=click.Choice(["seeds", "auto"]),
     envvar="LID_STACK",
-    help="local: train runs that differ in their seed alone as one batched model.",
+    help="local: train runs that differ in their seed alone as one batched model; auto: where"
+    " that is faster.",
 )
 @click.option("--shard", metavar="I/N", help="Only the i-th of n parts, for a batch scheduler.")
 @click.option("--print-commands", is_flag=True, help="Print a command for each run, and stop.")
@@ -146,7 +147,8 @@ def sweep(
     runtime.threads says otherwise, so that workers do not fight for cores. With
     --stack seeds those that differ in their seed alone share their steps, which is
     faster where nets are small; each keeps its own record and checkpoints, and its
-    results are the same but for rounding. Kinds that cannot are done one by one.
+    results are the same but for rounding. --stack auto times some steps of each kind
+    and shares them only where that is faster. Kinds that cannot are done one by one.
     Figures are in nats per datum, AU a fraction.
 
     \b

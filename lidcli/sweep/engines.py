@@ -24,6 +24,11 @@ OWN_OPTIONS = {
     "--per-gpu": ("local", "ray"),
     "--stack": ("local",),
 }
+ALIKE = {
+    None: "",
+    "seeds": "; runs that differ in their seed alone are one model",
+    "auto": "; runs that differ in their seed alone are one model where that is faster",
+}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?B?)", re.IGNORECASE)
 
 
@@ -47,7 +52,8 @@ class Request:
         fail_fast: whether the first failure stops the others.
         retries: further attempts at a run that failed, or whose process was lost.
         until: when every run is stopped after a checkpoint, by `time.monotonic`.
-        stack: `seeds` where runs that differ in their seed alone are one batched model, else None.
+        stack: `seeds` where runs that differ in their seed alone are one batched model, `auto`
+            where they are so if that is faster, else None.
         verbose: whether an engine's own log may be shown.
     """
 
@@ -121,11 +127,10 @@ class Local:
     def text(self) -> str:
         """The device and the number of workers."""
         workers, threads = len(self.devices), self.request.threads
-        alike = "; runs that differ in their seed alone are one model"
         return (
             f"device {self.device}, {workers} worker{'s' * (workers > 1)}"
             f" of {threads} thread{'s' * (threads > 1)}"
-            f"{alike * (self.request.stack is not None)}"
+            f"{ALIKE[self.request.stack]}"
         )
 
     def run(self, jobs: Sequence[Job], watcher: Watcher) -> tuple[list[Outcome], int | None]:
@@ -141,7 +146,7 @@ class Local:
             fail_fast=self.request.fail_fast,
             retries=self.request.retries,
             until=self.request.until,
-            stacked=self.request.stack is not None,
+            stack=self.request.stack,
         )
 
 

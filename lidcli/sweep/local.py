@@ -115,7 +115,6 @@ class _Sweep:
         fail_fast: whether the first failure stops the others.
         retries: further attempts at a run that failed.
         until: when the others are stopped, by `time.monotonic`.
-        stacked: whether runs that differ in their seed alone are trained as one model.
     """
 
     def __init__(
@@ -129,14 +128,13 @@ class _Sweep:
         fail_fast: bool,
         retries: int,
         until: float,
-        stacked: bool,
     ) -> None:
         self.jobs, self.devices, self.pool = jobs, devices, pool
         self.watcher, self.signals, self.fail_fast = watcher, signals, fail_fast
         self.retries, self.until = retries, until
         self.index = Index.of(len(jobs))
         self.begun: Counter[int] = Counter()
-        parts = stacks(jobs, len(devices)) if stacked else [[job] for job in jobs]
+        parts = stacks(jobs, len(devices)) if pool.stack else [[job] for job in jobs]
         self.waiting = list(reversed(parts))
         self.free = list(reversed(range(len(devices))))
         self.ended: dict[int, Outcome] = {}
@@ -245,7 +243,7 @@ def run_local(
     fail_fast: bool = False,
     retries: int = 0,
     until: float = math.inf,
-    stacked: bool = False,
+    stack: str | None = None,
 ) -> tuple[list[Outcome], int | None]:
     """Do the jobs, each in a process of its own, which a kept worker makes.
 
@@ -265,13 +263,13 @@ def run_local(
         retries: further attempts at a run that failed in a way that need not last, after the
             others; they go on from its checkpoint.
         until: when every run is stopped after a checkpoint, by `time.monotonic`.
-        stacked: whether runs that differ in their seed alone are trained as one batched model, in
-            one process; a run that failed there is tried again by itself.
+        stack: `seeds` where runs that differ in their seed alone are trained as one batched model,
+            in one process, `auto` where that is faster; a run that failed is tried again by itself.
 
     Returns:
         The outcome of each job, in order, and the signal that ended the sweep, if one did.
     """
-    pool = Pool(threads, experiment, results, restart)
+    pool = Pool(threads, experiment, results, restart, stack)
     with received() as signals, contextlib.closing(pool):
         sweep = _Sweep(
             jobs,
@@ -282,7 +280,6 @@ def run_local(
             fail_fast=fail_fast,
             retries=retries,
             until=until,
-            stacked=stacked,
         )
         while pool.busy or (sweep.waiting and not sweep.ending):
             sweep.look_at_the_clock()

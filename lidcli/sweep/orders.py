@@ -44,15 +44,18 @@ def order(
     }
 
 
-def stacked_order(jobs: Sequence[Job], **how: Any) -> dict[str, Any]:
+def stacked_order(jobs: Sequence[Job], measured: bool, **how: Any) -> dict[str, Any]:
     """The document from which a worker does runs as one batched model, or one alone.
 
     Args:
         jobs: at least one; several differ in their seed alone.
+        measured: whether they share their steps only where that is the faster.
         how: as of `order`.
     """
     single = [order(job, **how) for job in jobs]
-    return single[0] if len(single) == 1 else {"argv": sys.argv, "stack": single}
+    if len(single) == 1:
+        return single[0]
+    return {"argv": sys.argv, "stack": single, "measured": measured}
 
 
 def environment(threads: int) -> dict[str, str]:

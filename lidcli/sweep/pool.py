@@ -132,8 +132,10 @@ class Worker:
 class Pool:
     """The workers, at work or waiting for more, and the pipe of each."""
 
-    def __init__(self, threads: int, experiment: str, results: Path, restart: bool) -> None:
-        self.threads, self.restart = threads, restart
+    def __init__(
+        self, threads: int, experiment: str, results: Path, restart: bool, stack: str | None
+    ) -> None:
+        self.threads, self.restart, self.stack = threads, restart, stack
         self.experiment, self.results = experiment, results
         self.workers: list[Worker] = []
         self.pipes = selectors.DefaultSelector()
@@ -154,6 +156,7 @@ class Pool:
         """
         document = stacked_order(
             jobs,
+            self.stack == "auto",
             results=self.results,
             experiment=self.experiment,
             device=device,

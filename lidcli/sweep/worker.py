@@ -120,7 +120,9 @@ def work(job: dict[str, Any], reporter: Reporter) -> None:
         _report(None, reporter, started)
 
 
-def work_together(jobs: Sequence[dict[str, Any]], reporters: Sequence[Reporter]) -> None:
+def work_together(
+    jobs: Sequence[dict[str, Any]], reporters: Sequence[Reporter], measured: bool
+) -> None:
     """Do jobs that differ in their seed alone as one batched model, and report the end of each."""
     started = time.monotonic()
     first = jobs[0]
@@ -135,6 +137,7 @@ def work_together(jobs: Sequence[dict[str, Any]], reporters: Sequence[Reporter])
             first["experiment"],
             reporters,
             restart=first["restart"],
+            measured=measured,
         )
     except Exception as error:
         ends = [error] * len(jobs)
@@ -200,7 +203,7 @@ def _do(job: dict[str, Any], pipe: int) -> None:
     """Do what an order says: one run, or a stack."""
     if "stack" in job:
         reporters = [Reporter(pipe, index) for index in range(len(job["stack"]))]
-        work_together(job["stack"], reporters)
+        work_together(job["stack"], reporters, job["measured"])
     else:
         work(job, Reporter(pipe))
 

@@ -16,9 +16,10 @@ from lidcli.metrics.own import measure_own
 from lidcli.training.build import build, parameter_counts
 from lidcli.training.device import pick_device
 from lidcli.training.guard import Guard
-from lidcli.training.loop import Progress, Trainer
+from lidcli.training.loop import Observer, Progress, Trainer
 from lidcli.training.measure import measure_latent
 from lidcli.training.procedure import Job
+from lidcli.training.signals import StopRequest
 from lidcli.training.sources import split_of
 from lidcli.training.updates import Joint
 
@@ -94,15 +95,7 @@ class Gradient:
                 curves=progress.arrays(),
             )
 
-        trainer = Trainer(
-            config,
-            self.model,
-            split_of(self.data, "train", config.train.batch_size),
-            split_of(self.data, "valid"),
-            observer=job.observer,
-            save=save,
-            stop=job.stop,
-        )
+        trainer = self._trainer(config.train.batch_size, job.observer, save, job.stop)
         state, warnings = run.load_checkpoint()
         if state is None:
             with job.stop.at_once():
@@ -119,6 +112,28 @@ class Gradient:
             warnings=warnings,
         )
         return trainer
+
+    def unsaved(self, observer: Observer) -> Trainer:
+        """What trains, from the beginning and without a record, for steps that are thrown away."""
+        training = self.config.train
+        assert training is not None
+        trainer = self._trainer(
+            training.batch_size, observer, lambda state, progress: None, StopRequest()
+        )
+        trainer.model.train()
+        return trainer
+
+    def _trainer(
+        self,
+        size: int,
+        observer: Observer,
+        save: Callable[[dict[str, Any], Progress], None],
+        stop: StopRequest,
+    ) -> Trainer:
+        train, valid = split_of(self.data, "train", size), split_of(self.data, "valid")
+        return Trainer(
+            self.config, self.model, train, valid, observer=observer, save=save, stop=stop
+        )
 
     def measure(self, config: RunConfig, split: str) -> Evaluation:
         """Bounds, information, pictures and, where asked for, the likelihood's variation."""

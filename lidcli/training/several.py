@@ -11,15 +11,16 @@ import torch
 
 from lidcli.config.run import RunConfig
 from lidcli.data.dataset import Dataset
-from lidcli.errors import ConfigError
+from lidcli.errors import ConfigError, DivergedError
 from lidcli.store.run import Run
 from lidcli.training import lifecycle
 from lidcli.training.gradient import Gradient
 from lidcli.training.loop import Observer
 from lidcli.training.procedure import Job, procedure
+from lidcli.training.race import WORTH
 from lidcli.training.signals import StopRequest
 from lidcli.training.stackable import but_for_the_seed, obstacle
-from lidcli.training.together import Member, train_together
+from lidcli.training.together import Member, step_seconds, train_together
 
 __all__ = ["execute_together"]
 
@@ -44,6 +45,7 @@ def execute_together(
     observers: Sequence[Observer],
     *,
     restart: bool = False,
+    measured: bool = False,
 ) -> list[Run | Exception]:
     """Train and evaluate runs that differ in their seed alone, as one batched model.
 
@@ -57,6 +59,8 @@ def execute_together(
         experiment: folder of these below it.
         observers: one a run.
         restart: whether to discard what there is.
+        measured: whether they share their steps only where some first ones, which are thrown
+            away, are the faster for it; else each does its own, to the bits of the run alone.
 
     Returns:
         Of each run its finished record, or what `execute` would have raised.
@@ -75,7 +79,7 @@ def execute_together(
             found = _enter(config, data, results / experiment, observer, locks, restart)
             outcomes.append(found.run if isinstance(found, _Entry) else found)
             entries += [found] if isinstance(found, _Entry) else []
-        failed = _work(entries, data) if entries else {}
+        failed = _work(entries, data, measured) if entries else {}
     return [failed.get(id(outcome), outcome) for outcome in outcomes]
 
 
@@ -120,7 +124,7 @@ def _enter(
     return _Entry(config, run, made, observer, torch.get_rng_state())
 
 
-def _work(entries: Sequence[_Entry], data: Dataset) -> dict[int, Exception]:
+def _work(entries: Sequence[_Entry], data: Dataset, measured: bool) -> dict[int, Exception]:
     """Train and evaluate; why runs came to no end, by the identity of their record."""
     failed: dict[int, Exception] = {}
 
@@ -129,12 +133,14 @@ def _work(entries: Sequence[_Entry], data: Dataset) -> dict[int, Exception]:
         failed[id(entry.run)] = error
 
     with StopRequest() as stop:
+        with stop.at_once():
+            shared = not measured or _faster(entries, data)
         for entry in entries:
             try:
-                _start(entry, data, stop, len(entries))
+                _start(entry, data, stop, len(entries) if shared else 1)
             except Exception as error:
                 fail(entry, error)
-        train_together([entry.member for entry in entries if entry.member is not None])
+        train_together([one.member for one in entries if one.member is not None], shared)
         for entry in entries:
             if entry.member is None:
                 continue
@@ -143,6 +149,22 @@ def _work(entries: Sequence[_Entry], data: Dataset) -> dict[int, Exception]:
             except Exception as error:
                 fail(entry, error)
     return failed
+
+
+def _faster(entries: Sequence[_Entry], data: Dataset) -> bool:
+    """Whether runs are faster for sharing their steps, by their first ones; each record keeps both.
+
+    Where the first steps diverge, each run shall do so by itself.
+    """
+    made = [Gradient(one.config.inference, one.config, data) for one in entries]
+    try:
+        trainers = [one.unsaved(entry.observer) for one, entry in zip(made, entries, strict=True)]
+        seconds = step_seconds(trainers)
+    except DivergedError:
+        return False
+    for entry in entries:
+        entry.run.update(provenance={"stack_seconds": seconds})
+    return seconds["together"] * WORTH <= seconds["alone"]
 
 
 def _start(entry: _Entry, data: Dataset, stop: StopRequest, count: int) -> None:

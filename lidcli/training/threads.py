@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,13 +11,9 @@ from lidcli.config.run import RunConfig
 from lidcli.errors import DivergedError
 from lidcli.store.run import Run
 from lidcli.training.procedure import Procedure
+from lidcli.training.race import WORTH, race
 
 __all__ = ["Rehearsed", "choose", "settle"]
-
-WORTH = 1.15
-"""Twice the threads have to be this much faster; a busy machine punishes every one of them."""
-BUDGET = 1.0
-ROUNDS = 12
 
 
 @runtime_checkable
@@ -33,8 +28,7 @@ class Rehearsed(Protocol):
 def choose(step: Callable[[int], object], most: int) -> tuple[int, dict[int, float]]:
     """The number of threads that a step repays, by doubling it while that pays.
 
-    Two numbers are timed in turns, by the clock on the wall, so that what else the machine does
-    counts and hits both alike.
+    A busy machine punishes every thread, so twice the threads have to be `WORTH` it.
 
     Args:
         step: does the step of a round, counted from 0.
@@ -51,7 +45,7 @@ def choose(step: Callable[[int], object], most: int) -> tuple[int, dict[int, flo
     seconds: dict[int, float] = {}
     while count < most:
         more = min(2 * count, most)
-        pair = _race(step, count, more)
+        pair = race({threads: _with(threads, step) for threads in (count, more)})
         seconds |= pair
         if pair[more] * WORTH > pair[count]:
             break
@@ -59,19 +53,14 @@ def choose(step: Callable[[int], object], most: int) -> tuple[int, dict[int, flo
     return count, seconds
 
 
-def _race(step: Callable[[int], object], one: int, other: int) -> dict[int, float]:
-    """Mean seconds of a step with two numbers of threads, after a first step with each."""
-    spent = {one: 0.0, other: 0.0}
-    rounds = -1
-    while rounds < ROUNDS and sum(spent.values()) < BUDGET:
-        order = (one, other) if rounds % 2 else (other, one)
-        for count in order:
-            torch.set_num_threads(count)
-            started = time.perf_counter()
-            step(rounds + 1)
-            spent[count] += (time.perf_counter() - started) * (rounds >= 0)
-        rounds += 1
-    return {count: seconds / rounds for count, seconds in spent.items()}
+def _with(count: int, step: Callable[[int], object]) -> Callable[[int], object]:
+    """A step on so many threads."""
+
+    def done(index: int) -> object:
+        torch.set_num_threads(count)
+        return step(index)
+
+    return done
 
 
 def settle(

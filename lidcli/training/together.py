@@ -7,11 +7,14 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import cast
 
+import torch
+
 from lidcli.models.batch import Batch, DenseBatch
 from lidcli.training.loop import Done, Trainer, advance
+from lidcli.training.race import race
 from lidcli.training.stack import Stack, noise_of, skeleton
 
-__all__ = ["Member", "train_together"]
+__all__ = ["Member", "step_seconds", "train_together"]
 
 
 class Member:
@@ -65,8 +68,8 @@ class Member:
 class _Together:
     """Whose turn it is, and the stack of those."""
 
-    def __init__(self, members: Sequence[Member]) -> None:
-        self.members = members
+    def __init__(self, members: Sequence[Member], shared: bool) -> None:
+        self.members, self.shared = members, shared
         self.turn: list[Member] = []
         self.stack: Stack | None = None
         self.network = skeleton(members[0].trainer)
@@ -75,12 +78,14 @@ class _Together:
         """The next step of some of the members, whose batches are of one size."""
         if turn != self.turn:
             trainers = [member.trainer for member in turn]
-            self.stack = Stack(trainers, self.network) if len(turn) > 1 else None
+            shared = self.shared and len(turn) > 1
+            self.stack = Stack(trainers, self.network) if shared else None
             self.turn = turn
-        if self.stack is None:
-            turn[0].alone()
+        if self.stack is not None:
+            self._step(self.stack, turn)
             return
-        self._step(self.stack, turn)
+        for member in turn:
+            member.alone()
 
     def _step(self, stack: Stack, turn: Sequence[Member]) -> None:
         started = time.perf_counter()
@@ -98,7 +103,7 @@ class _Together:
                 member.go_on(Done(result, share))
 
 
-def train_together(members: Sequence[Member]) -> None:
+def train_together(members: Sequence[Member], shared: bool = True) -> None:
     """Train runs that differ in their seed alone to their ends, as one batched model.
 
     Those at the largest batches go first, so that runs taken up at different places meet at the
@@ -107,10 +112,11 @@ def train_together(members: Sequence[Member]) -> None:
 
     Args:
         members: with one request to stop for all of them.
+        shared: whether they share their steps, or each does its own, to the bits of the run alone.
     """
     for member in members:
         member.go_on(None)
-    together = _Together(members)
+    together = _Together(members, shared)
     while waiting := [member for member in members if member.x is not None]:
         if waiting[0].trainer.stop.signum is not None:
             for member in waiting:
@@ -118,3 +124,34 @@ def train_together(members: Sequence[Member]) -> None:
             continue
         most = max(len(member.x) for member in waiting if member.x is not None)
         together.round([m for m in waiting if m.x is not None and len(m.x) == most])
+
+
+def step_seconds(trainers: Sequence[Trainer]) -> dict[str, float]:
+    """Mean seconds of a step of several trainings, each by itself and as one batched model.
+
+    Args:
+        trainers: at their beginning, of runs that differ in their seed alone; they are used up.
+
+    Returns:
+        `alone` and `together`.
+
+    Raises:
+        DivergedError: a value was not finite.
+    """
+    generator = torch.Generator().manual_seed(0)
+    batches = [cast(DenseBatch, one.train.draw(generator).to(one.device)) for one in trainers]
+    stack = Stack(trainers, skeleton(trainers[0]))
+
+    def alone(index: int) -> object:
+        steps = zip(trainers, batches, strict=True)
+        return torch.stack([one.step(batch) for one, batch in steps]).tolist()
+
+    def together(index: int) -> object:
+        noise = [noise_of(one, batch) for one, batch in zip(trainers, batches, strict=True)]
+        done = stack.step(batches, noise)
+        for result in done:
+            if isinstance(result, Exception):
+                raise result
+        return torch.stack(done).tolist()
+
+    return race({"alone": alone, "together": together})

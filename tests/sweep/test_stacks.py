@@ -17,6 +17,7 @@ from lidcli.store.lock import exclusive
 from lidcli.store.run import Run, find_runs
 from lidcli.sweep.queue import Job, survey
 from lidcli.sweep.stacks import MOST, notes, stacks
+from lidcli.training.race import WORTH
 
 ROOT = Path(__file__).resolve().parents[2]
 Lid = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -87,6 +88,19 @@ def test_a_stack_leaves_for_each_run_what_it_leaves_alone(lid: Lid, tmp_path: Pa
         assert run.load_weights().keys() == other.load_weights().keys()
 
 
+def test_a_sweep_that_measures_says_so_and_keeps_what_it_measured(lid: Lid, tmp_path: Path) -> None:
+    words = [*sweep_words(2, "0-1"), "--stack", "auto", "-w", "1", "-o", "results"]
+    done = lid(*words)
+    assert done.returncode == 0, done.stderr
+    assert "one model where that is faster" in done.stderr
+    for run in map(Run.open, find_runs(tmp_path / "results")):
+        seconds = run.provenance["stack_seconds"]
+        assert set(seconds) == {"alone", "together"}
+        assert min(seconds.values()) > 0
+        faster = seconds["together"] * WORTH <= seconds["alone"]
+        assert run.provenance["stacked"] == (2 if faster else 1)
+
+
 def test_a_sigterm_saves_every_run_of_a_stack(tmp_path: Path, wait_for: Wait) -> None:
     sweep = start(tmp_path, *sweep_words(100_000), *STACK, "-w", "1", "-o", "results")
     wait_for(lambda: len(list(tmp_path.rglob("checkpoint.prev.h5"))) == 3, sweep)
@@ -133,7 +147,7 @@ def test_a_run_whose_checkpoint_is_damaged_fails_by_itself(lid: Lid, tmp_path: P
     ("words", "sentence"),
     [
         (["--stack", "seeds", "--engine", "slurm"], "--stack does nothing for --engine slurm"),
-        (["--stack", "models"], "'models' is not 'seeds'"),
+        (["--stack", "models"], "'models' is not one of 'seeds', 'auto'"),
     ],
 )
 def test_a_stack_that_cannot_be_is_one_sentence(lid: Lid, words: list[str], sentence: str) -> None:

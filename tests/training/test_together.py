@@ -20,13 +20,16 @@ from lidcli.config.run import RunConfig
 from lidcli.data.registry import load
 from lidcli.errors import DivergedError, Interrupted
 from lidcli.models.batch import DenseBatch
+from lidcli.store.run import Run
 from lidcli.training.build import build
 from lidcli.training.device import pick_device
+from lidcli.training.lifecycle import execute
 from lidcli.training.loop import Trainer
+from lidcli.training.several import execute_together
 from lidcli.training.signals import StopRequest
 from lidcli.training.sources import split_of
 from lidcli.training.stackable import but_for_the_seed, obstacle
-from lidcli.training.together import Member, train_together
+from lidcli.training.together import Member, step_seconds, train_together
 
 KNOWN = load_files([Path(__file__).resolve().parents[2] / "experiments.yaml"])
 SMALL = ("decoder.hidden=8", "encoder.hidden=8", "inference.hidden=8", "data.train=200")
@@ -239,6 +242,46 @@ def test_a_signal_stops_every_run_after_a_checkpoint_of_its_own() -> None:
     together(again)
     for ours, theirs in zip(again, alone(seeds(3, "train.epochs=1")), strict=True):
         assert far(theirs, ours) < 1e-5
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["faster", "slower"])
+def test_steps_are_shared_by_themselves_only_where_that_is_measured_to_be_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    seconds = {"alone": 1.0, "together": 0.5 if shared else 0.9}
+    monkeypatch.setattr("lidcli.training.several.step_seconds", lambda trainers: seconds)
+    configs = seeds(2, "train.epochs=2", "runtime.threads=1")
+    ends = execute_together(configs, tmp_path, "x", [Silent(), Silent()], measured=True)
+    for config, run in zip(configs, ends, strict=True):
+        other = execute(config, tmp_path / "alone", "x", Silent())
+        assert isinstance(run, Run)
+        assert run.provenance["stack_seconds"] == seconds
+        assert run.provenance["stacked"] == (2 if shared else 1)
+        bits = run.provenance["weights_sha256"] == other.provenance["weights_sha256"]
+        assert bits is not shared
+        assert run.evaluation["test"]["ll"] == pytest.approx(
+            other.evaluation["test"]["ll"], rel=1e-2
+        )
+
+
+def test_steps_that_diverge_are_left_to_each_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(trainers: object) -> dict[str, float]:
+        raise DivergedError("the loss is not finite")
+
+    monkeypatch.setattr("lidcli.training.several.step_seconds", diverge)
+    configs = seeds(2, "train.epochs=1")
+    for run in execute_together(configs, tmp_path, "x", [Silent(), Silent()], measured=True):
+        assert isinstance(run, Run)
+        assert (run.status, run.provenance["stacked"]) == ("complete", 1)
+
+
+def test_both_ways_of_a_step_are_timed() -> None:
+    courses = [Course(config, StopRequest()) for config in seeds(2)]
+    found = step_seconds([course.trainer for course in courses])
+    assert set(found) == {"alone", "together"}
+    assert min(found.values()) > 0
 
 
 @pytest.mark.parametrize(
