@@ -26,7 +26,7 @@ from lidcli.metrics.information import encode as encode_all
 from lidcli.models.batch import Batch, DenseBatch
 from lidcli.models.latent import Draws, LatentModel, Terms
 from lidcli.models.observations import Observation
-from lidcli.models.priors import Prior
+from lidcli.models.priors import Prior, StandardNormal
 
 __all__ = ["diagnose"]
 
@@ -295,18 +295,24 @@ def _fisher(
     try:
         mean, every = mean_information(model)
         result.scalars |= told(model, mean, every)
-        allowed = allowance(model, mean).variances.tolist()
+        found = allowance(model, mean)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:100]
         remarks.append(f"Fisher information is left out; the derivative failed: {reason}")
         return [], []
-    return mean.diagonal().tolist(), allowed
+    if found is None:
+        remarks.append(
+            "No bound on MI and AU follows from the Fisher information: the prior's density does"
+            " not vanish at the ends of its support."
+        )
+        return mean.diagonal().tolist(), []
+    return mean.diagonal().tolist(), found.variances.tolist()
 
 
 def _unit_kl(model: LatentModel, x: DenseBatch, batch: int) -> list[Estimate]:
     """KL of every unit: of all data in closed form, or of some by draws."""
     conditional = encode_all(model, x, batch)
-    if isinstance(conditional, Normals) and model.prior.standard:
+    if isinstance(conditional, Normals) and isinstance(model.prior, StandardNormal):
         return [estimate(column) for column in conditional.unit_kl().T]
     found = unit_kl(model, x.rows(slice(0, PROBED)))
     return list(found.values())

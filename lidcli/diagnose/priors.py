@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Size, Tensor
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
 from lidcli.diagnose.calls import each
+from lidcli.models.moments import Moments
 from lidcli.models.priors import Prior, StandardNormal
 
 __all__ = ["GivenPrior", "prior_of"]
@@ -48,6 +49,17 @@ class GivenPrior(Prior):
     def sample(self, n: int) -> Tensor:
         """n latents (n, M)."""
         return self._distribution[0].sample(Size((n,))).flatten(1)
+
+    def moments(self) -> Moments | None:
+        """Exact ones of normals, independent or not; None of anything else."""
+        base = self._distribution[0]
+        while isinstance(base, Independent):
+            base = base.base_dist
+        if isinstance(base, Normal):
+            return Moments.gaussian(torch.diag(base.variance.flatten()))
+        if isinstance(base, MultivariateNormal) and not base.batch_shape:
+            return Moments.gaussian(base.covariance_matrix)
+        return None
 
     def unit_log_prob(self, z: Tensor) -> Tensor | None:
         """log p(z_k) of independent normals; None of anything else."""

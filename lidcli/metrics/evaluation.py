@@ -15,7 +15,7 @@ from lidcli.metrics import clustering, information
 from lidcli.metrics.estimate import Estimate, mean
 from lidcli.metrics.invariants import broken_invariants
 from lidcli.metrics.likelihood import bounds
-from lidcli.metrics.quantity import Quantity
+from lidcli.metrics.quantity import APART, Quantity
 from lidcli.metrics.verdict import Verdict, verdict
 from lidcli.models.batch import Batch
 from lidcli.models.latent import LatentModel
@@ -23,8 +23,6 @@ from lidcli.nn.modulus import descended_modulus, measured_modulus
 
 __all__ = ["Evaluation", "evaluate"]
 
-SATURATION = 0.5
-"""Nats below log N from which an estimate of MI is flagged as saturated."""
 JACOBIANS = 256
 """Posterior draws at which the decoder's slope is measured."""
 
@@ -94,17 +92,21 @@ def evaluate(
         out.checks = broken_invariants(out.scalars, facts.categories)
         return out
     out.put(f"kl/{w}", mean(measured.kl_latent))
-    out.put(f"mi/{w}", information.continuous_mi(model, x, outer, batch))
+    low, high = information.mi_between(model, x, outer, batch)
+    out.put(f"mi/{w}", low)
+    out.put(f"mi_above/{w}", high)
     out.scalars[f"au/{w}"] = information.active_units_of_halves(measured.mean)
     out.scalars[f"active/{w}"] = information.active_dimensions_of_halves(measured.mean)
-    if out.scalars[f"mi/{w}"] > out.scalars["log_n"] - SATURATION:
+    most = min(high.value, out.scalars["kl/joint"])
+    if most - low.value > APART:
         out.notes.append(
-            f"MI of {w} is within {SATURATION} nats of log N = {out.scalars['log_n']:.2f},"
-            " where its estimate saturates: a lower bound"
+            f"MI of {w} is a lower bound: {len(x)} data tell no more than that it is between"
+            f" {low.value:.2f} and {most:.2f} nats (log N = {out.scalars['log_n']:.2f})"
         )
     _identifiability(model, x, out)
     au, mi, kl = (out.scalars[f"{name}/{facts.judged}"] for name in ("au", "mi", "kl"))
-    out.verdict = verdict(au, mi, kl, out.scalars["log_n"])
+    above = out.scalars.get(f"mi_above/{facts.judged}")
+    out.verdict = verdict(au, mi, kl, out.scalars["log_n"], above)
     out.checks = broken_invariants(out.scalars, facts.categories)
     if measured.q_c is not None:
         out.arrays["q_c"] = measured.q_c.float().cpu().numpy()

@@ -10,12 +10,15 @@ from torch.func import grad, vmap
 
 from lidcli.metrics.information import ACTIVE
 from lidcli.models.latent import LatentModel
+from lidcli.models.moments import Moments
 from lidcli.models.priors import Prior
 
 __all__ = ["Allowance", "allowance", "fisher_figures", "mean_information", "told"]
 
 DRAWS = 64
 PRIOR_DRAWS = 4000
+ENDS = 8.0
+"""Standard errors within which an exact identity has to hold."""
 
 
 class Allowance:
@@ -23,31 +26,28 @@ class Allowance:
 
     Args:
         information: F̄ (K, K), the mean Fisher information of the likelihood under the prior.
-        prior: the prior's own, E ∇log p ∇log pᵀ (K, K); I for a standard normal.
-        spread: variances (K,) of the prior; ones for a standard normal.
-        entropy: of the prior in nats.
+        prior: the prior's own information, its variances and its entropy.
 
     References:
         van Trees (1968) for the variance; the entropy power inequality in its determinant form,
         with Jensen, for the information.
 
     Example:
-        >>> eye = torch.eye(2)
-        >>> entropy = math.log(2 * math.pi * math.e)
-        >>> found = Allowance(torch.diag(torch.tensor([3.0, 0.0])), eye, torch.ones(2), entropy)
+        >>> prior = Moments.gaussian(torch.eye(2))
+        >>> found = Allowance(torch.diag(torch.tensor([3.0, 0.0])).double(), prior)
         >>> found.variances.tolist(), round(found.mi / math.log(2), 3)
         ([0.75, 0.0], 1.0)
     """
 
-    def __init__(self, information: Tensor, prior: Tensor, spread: Tensor, entropy: float) -> None:
-        self.total = information + prior
-        self._spread, self._entropy = spread, entropy
+    def __init__(self, information: Tensor, prior: Moments) -> None:
+        self.total = information + prior.information
+        self._prior = prior
 
     @property
     def variances(self) -> Tensor:
         """(K,) variance over x of each unit's posterior mean."""
         left: Tensor = torch.linalg.inv(self.total).diagonal()
-        return self._spread - left
+        return self._prior.variances - left
 
     @property
     def active(self) -> float:
@@ -58,25 +58,31 @@ class Allowance:
     def mi(self) -> float:
         """Nats of mutual information between data and latent."""
         size = len(self.total)
-        own = self._entropy - size / 2 * math.log(2 * math.pi * math.e)
+        own = self._prior.entropy - size / 2 * math.log(2 * math.pi * math.e)
         return own + 0.5 * torch.logdet(self.total).item()
 
 
-def allowance(model: LatentModel, information: Tensor) -> Allowance:
-    """The allowance of a model whose mean Fisher information is known."""
-    return Allowance(information.double(), *_of_prior(model.prior))
+def allowance(model: LatentModel, information: Tensor) -> Allowance | None:
+    """The allowance of a model whose mean Fisher information is known.
+
+    None where the prior's density does not vanish smoothly at the ends of its support, as a
+    uniform one's: then nothing follows from the information.
+    """
+    prior = model.prior.moments() or _drawn(model.prior)
+    return None if prior is None else Allowance(information.double().cpu(), prior)
 
 
-def _of_prior(prior: Prior) -> tuple[Tensor, Tensor, float]:
-    """E ∇log p ∇log pᵀ (K, K), variances and entropy by draws; exact where p is N(0, I)."""
-    if prior.standard:
-        eye = torch.eye(prior.latent, dtype=torch.float64)
-        return eye, eye.diagonal(), prior.latent / 2 * math.log(2 * math.pi * math.e)
+def _drawn(prior: Prior) -> Moments | None:
+    """Moments by draws; None where integration by parts, E z_k ∂_k log p = -1, fails."""
     with torch.no_grad():
-        drawn = prior.sample(PRIOR_DRAWS)
-        entropy = -prior.log_prob(drawn).double().mean().item()
-    slopes = vmap(grad(lambda z: prior.log_prob(z).sum()))(drawn).double().cpu().detach()
-    return slopes.T @ slopes / len(slopes), drawn.double().cpu().var(0), entropy
+        z = prior.sample(PRIOR_DRAWS)
+        entropy = -prior.log_prob(z).double().mean().item()
+    slopes = vmap(grad(lambda z: prior.log_prob(z).sum()))(z).double().cpu().detach()
+    z = z.double().cpu()
+    product = (z - z.mean(0)) * slopes + 1
+    if bool((product.mean(0).abs() > ENDS * product.std(0) / math.sqrt(len(z)) + 1e-6).any()):
+        return None
+    return Moments(slopes.T @ slopes / len(slopes), z.var(0), entropy)
 
 
 @torch.no_grad()
@@ -112,13 +118,13 @@ def fisher_figures(model: LatentModel, draws: int = DRAWS) -> dict[str, float]:
 
 def told(model: LatentModel, mean: Tensor, every: Tensor) -> dict[str, float]:
     """The same figures of what `mean_information` returned."""
-    found = allowance(model, mean)
     symbol = model.prior.symbol
     out = {f"fisher/{symbol}/{k + 1}": v for k, v in enumerate(mean.diagonal().tolist())}
     out["fisher_min"] = torch.linalg.eigvalsh(every).min().item()
     out["fisher_trace"] = mean.trace().item()
+    found = allowance(model, mean)
+    if found is None:
+        return out
     variances = found.variances.tolist()
     out |= {f"allowed/variance/{symbol}/{k + 1}": v for k, v in enumerate(variances)}
-    out["allowed/au"] = found.active
-    out["allowed/mi"] = found.mi
-    return out
+    return out | {"allowed/au": found.active, "allowed/mi": found.mi}

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["FLOAT32_LOG10", "NATS", "Quantity"]
+__all__ = ["APART", "FLOAT32_LOG10", "NATS", "Quantity"]
 
 NATS = "nats per datum"
 FLOAT32_LOG10 = -6.9
 """log10 of float32's resolution, 2^-23."""
+APART = 0.25
+"""Nats between the estimates of an MI with and without the datum from which both are told."""
 TINY = 1e-300
 
 
@@ -43,7 +45,8 @@ class Quantity:
         stored: scalars whose smallest it is; none: `key`.
         factor: that a table and a figure multiply it by, 100 for per cent.
         decimals: of a cell; None: by the size of the column's means.
-        saturates: the scalar near which an estimate by draws is a lower bound.
+        saturates: the scalar near which an estimate by draws is a lower bound, where there is no
+            `key`_above that tells how far it is off.
         beside: the key of a quantity that says the same; where that is stored this one is left out
             of tables and of the command line.
 

@@ -16,7 +16,9 @@ class Verdict(NamedTuple):
     reason: str
 
 
-def verdict(au: float, mi: float, kl: float, most: float = math.inf) -> Verdict:
+def verdict(
+    au: float, mi: float, kl: float, most: float = math.inf, above: float | None = None
+) -> Verdict:
     """Judge one latent by its active units, mutual information and KL.
 
     Args:
@@ -24,11 +26,13 @@ def verdict(au: float, mi: float, kl: float, most: float = math.inf) -> Verdict:
         mi: nats per datum.
         kl: nats per datum.
         most: nats that the estimate of MI can reach, log N of N data.
+        above: an estimate of the MI that is too high rather than too low, where there is one.
 
     Returns:
         `collapsed` if AU < 0.1 or MI < 0.05, `informative` if AU >= 0.8 and MI is at least half of
-        what it could show, the KL or `most`, else `partly collapsed`; `unused_prior` where that
-        exceeds the MI by more than half of it: everything sits in one corner of the latent space.
+        what it could show, the KL or `most`, else `partly collapsed`; `unused_prior` where that,
+        or the KL where `above` is known, exceeds the MI at most by more than half of it: everything
+        sits in one corner of the latent space.
 
     Example:
         >>> verdict(1.0, 1.6, 1.6).label
@@ -49,4 +53,5 @@ def verdict(au: float, mi: float, kl: float, most: float = math.inf) -> Verdict:
         )
     else:
         label, reason = "partly collapsed", f"MI {mi:.2f} < {half} = {shown / 2:.2f}"
-    return Verdict(label, shown > 1.5 * mi and shown > 0.05, reason)
+    used = kl <= 1.5 * above if above is not None else shown <= 1.5 * mi
+    return Verdict(label, not used and shown > 0.05, reason)

@@ -9,8 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from lidcli.models.likelihoods import LOG_2PI
+from lidcli.models.moments import Moments
 
-__all__ = ["GaussianMixture", "Prior", "StandardNormal", "normal_log_prob", "separated_means"]
+__all__ = [
+    "GaussianMixture",
+    "Prior",
+    "StandardNormal",
+    "normal_log_prob",
+    "separated_means",
+]
 
 REACH = 7.0
 """Prior sds that a grid covers on either side."""
@@ -29,8 +36,6 @@ class Prior(nn.Module, ABC):
     """The continuous latent's name in the paper: z, or w below a category."""
     categories: int | None = None
     """C, where there is a category."""
-    standard = False
-    """Whether it is N(0, I)."""
 
     def __init__(self, latent: int) -> None:
         super().__init__()
@@ -72,6 +77,10 @@ class Prior(nn.Module, ABC):
         """log p(z_k) of each unit alone, (..., M); None where it is not known."""
         return None
 
+    def moments(self) -> Moments | None:
+        """What is known of it exactly; None where only draws tell."""
+        return None
+
     def reach(self) -> tuple[Tensor, Tensor]:
         """Corners (M,) of a box that holds all but nothing of the prior's mass."""
         drawn = self.sample(10_000)
@@ -91,8 +100,6 @@ class StandardNormal(Prior):
         torch.Size([7])
     """
 
-    standard = True
-
     def __init__(self, latent: int, dtype: torch.dtype | None = None) -> None:
         super().__init__(latent)
         self.register_buffer("zero", torch.zeros((), dtype=dtype), persistent=False)
@@ -103,6 +110,10 @@ class StandardNormal(Prior):
         """log N(z; 0, I) for z (..., K)."""
         zero = z.new_zeros(())
         return normal_log_prob(z, zero, zero)
+
+    def moments(self) -> Moments:
+        """Those of N(0, I)."""
+        return Moments.gaussian(torch.eye(self.latent, dtype=torch.float64))
 
     def sample(self, n: int) -> Tensor:
         """n standard normal latents (n, K)."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import stdev
 
-from lidcli.metrics.quantity import FLOAT32_LOG10, Quantity
+from lidcli.metrics.quantity import APART, FLOAT32_LOG10, Quantity
 from lidcli.report.groups import Group, Statistic
 
 __all__ = [
@@ -163,18 +163,27 @@ def _untold(top: Statistic, other: Statistic) -> bool:
 def marked(column: Column, group: Group, statistic: Statistic | None) -> str:
     """The mark of a cell that cannot be taken at its face value."""
     quantity = column.quantity
-    if quantity.saturates and column.latent != "c":
-        for record in group.used:
-            most = record.metrics.get(quantity.saturates, math.inf) - SATURATED
-            value = quantity.value(record.metrics, column.latent)
-            if value is not None and value > most:
-                return "†"
+    drawn = quantity.saturates and column.latent != "c"
+    if drawn and any(_unsettled(one.metrics, quantity, column.latent) for one in group.used):
+        return "†"
     below = statistic is not None and statistic.lowest <= FLOAT32_LOG10
     return "‡" if quantity.log10 and below else ""
 
 
+def _unsettled(metrics: Mapping[str, float], quantity: Quantity, latent: str) -> bool:
+    """Whether N data tell a figure no closer than a lower bound."""
+    value = quantity.value(metrics, latent)
+    if value is None:
+        return False
+    above = metrics.get(f"{quantity.key}_above/{latent}")
+    if above is None:
+        return value > metrics.get(quantity.saturates, math.inf) - SATURATED
+    return min(above, metrics.get("kl/joint", math.inf)) - value > APART
+
+
 MARKS = {
-    "†": "† within 0.5 of log N, where the estimate saturates: a lower bound.",
+    "†": "† a lower bound: with and without the datum in the aggregate the estimates differ by more"
+    " than 0.25 nats, or, where only one is stored, it is within 0.5 of log N.",
     "‡": "‡ at or below float32's resolution (log10 −6.9): identifiable on paper at most.",
     UNTOLD: "~ not best, and not told from the best either: within two standard errors of the"
     " difference (of pairs, where the seeds are the same).",

@@ -100,6 +100,17 @@ def encoder() -> nn.Module:
     return RowsEncoder(nn.Sequential(nn.Linear(3, 8), nn.GELU()))
 
 
+def channel(variance: float) -> tuple[LatentModel, DenseBatch]:
+    """Eight dimensions of z + noise whose posterior has this variance in each; q(z) is N(0, I)."""
+    sigma = math.sqrt(variance / (1 - variance))
+    z = torch.randn(2000, 8)
+    decoder = nn.Linear(8, 8, bias=False)
+    nn.init.eye_(decoder.weight)
+    model = LatentModel(StandardNormal(8), DenseObservation(decoder, Gaussian(sigma).double()))
+    model.posterior = LinearPosterior(torch.eye(8) * SIGMA / sigma)
+    return model, DenseBatch((z + sigma * torch.randn(2000, 8)) * SIGMA / sigma)
+
+
 def linear_model(n: int = 4000, widen: float = 1.0) -> tuple[LatentModel, DenseBatch, Tensor]:
     """x = W z + σ noise with W = Q diag(2, 0.5, 0.001), and data drawn from it."""
     q, _ = torch.linalg.qr(torch.randn(5, 3))
@@ -183,6 +194,25 @@ def test_mi_saturates_at_log_n() -> None:
     x = model.sample(50)
     measured = information.continuous_mi(model, x)
     assert measured.value == pytest.approx(math.log(50), abs=1e-6)
+
+
+@pytest.mark.parametrize("variance", [0.7, 0.5, 0.2, 0.1])
+def test_the_population_s_mi_lies_between_the_two_estimates(variance: float) -> None:
+    """The MI is K/2 log 1/v nats, which N data tell the less the nearer it is to log N = 7.6."""
+    model, x = channel(variance)
+    exact = 4 * math.log(1 / variance)
+    low, high = information.mi_between(model, x, outer=2000)
+    assert low.value < exact + 3 * low.se
+    assert high.value > exact - 3 * high.se
+    assert (high.value - low.value < 0.25) is (exact < 3)
+
+
+def test_an_mi_that_n_data_do_not_settle_is_said_to_lie_between_two_values() -> None:
+    unsettled = evaluate(*channel(0.1), samples=4, outer=2000)
+    assert "MI of z is a lower bound: 2000 data tell no more than" in unsettled.notes[0]
+    assert unsettled.verdict is not None
+    assert not unsettled.verdict.unused_prior
+    assert evaluate(*channel(0.7), samples=4, outer=2000).notes == []
 
 
 def test_active_units_are_those_with_posterior_mean_variance_of_a_hundredth() -> None:

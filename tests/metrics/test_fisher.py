@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
+from torch.distributions import (
+    Distribution,
+    Exponential,
+    Laplace,
+    MultivariateNormal,
+    Normal,
+    StudentT,
+    Uniform,
+)
 
-from lidcli.metrics.fisher import Allowance, allowance, mean_information
+from lidcli.diagnose.priors import GivenPrior
+from lidcli.metrics.fisher import Allowance, allowance, fisher_figures, mean_information
 from lidcli.models.latent import LatentModel
 from lidcli.models.likelihoods import Bernoulli, Gaussian, Likelihood
+from lidcli.models.moments import Moments
 from lidcli.models.observations import DenseObservation
 from lidcli.models.ppca import PPCA
 from lidcli.models.priors import StandardNormal
@@ -35,7 +46,7 @@ def test_ppca_attains_every_allowance_in_its_axes(latent: int) -> None:
     axes, _ = torch.linalg.qr(torch.randn(6, latent))
     model = PPCA(axes * torch.linspace(0.05, 3.0, latent), torch.zeros(6), 0.7)
     information, every = mean_information(model, 3)
-    found = allowance(model, information)
+    found = known(model, information)
     assert torch.allclose(every, model.information().expand_as(every))
     assert torch.allclose(found.variances, 1 - model.posterior_covariance().diagonal())
     moved = torch.linalg.inv(model.posterior_covariance())
@@ -45,7 +56,7 @@ def test_ppca_attains_every_allowance_in_its_axes(latent: int) -> None:
 def test_ppca_out_of_its_axes_attains_the_covariance_and_the_information() -> None:
     torch.manual_seed(0)
     model = PPCA(torch.randn(6, 3), torch.zeros(6), 0.7)
-    found = allowance(model, mean_information(model, 2)[0])
+    found = known(model, mean_information(model, 2)[0])
     left = torch.linalg.inv(found.total)
     assert torch.allclose(left, model.posterior_covariance())
     assert found.mi == pytest.approx(-0.5 * torch.logdet(left).item(), rel=1e-12)
@@ -89,6 +100,12 @@ class _Exact:
         return z.grad.square().sum(1)
 
 
+def known(model: LatentModel, information: Tensor) -> Allowance:
+    found = allowance(model, information)
+    assert found is not None
+    return found
+
+
 def _error(values: Tensor) -> float:
     return values.std().item() / math.sqrt(len(values))
 
@@ -96,7 +113,7 @@ def _error(values: Tensor) -> float:
 @pytest.mark.parametrize("seed", range(50))
 def test_no_exact_posterior_exceeds_its_allowance(seed: int) -> None:
     exact = _Exact(seed)
-    found: Allowance = allowance(exact.model, exact.information)
+    found = known(exact.model, exact.information)
     assert exact.kl.mean().item() <= found.mi + SLACK * _error(exact.kl)
     centred = (exact.mean - exact.mean.mean(0)).square()
     for k, allowed in enumerate(found.variances.tolist()):
@@ -113,15 +130,63 @@ def test_van_trees_holds_in_every_direction(seed: int) -> None:
     outer = exact.grid[:, :, None] * exact.grid[:, None, :]
     second = (exact.posterior @ outer.flatten(1)).view(-1, exact.latent, exact.latent)
     left = second - exact.mean[:, :, None] * exact.mean[:, None, :]
-    found = allowance(exact.model, exact.information)
+    found = known(exact.model, exact.information)
     values, vectors = torch.linalg.eigh(left.mean(0) - torch.linalg.inv(found.total))
     along = torch.einsum("nij,ik,jk->nk", left, vectors, vectors)
     for k, value in enumerate(values.tolist()):
         assert value >= -SLACK * _error(along[:, k]) - 1e-9
 
 
+@pytest.mark.parametrize("covariance", [[[4.0, 0.0], [0.0, 0.25]], [[2.0, 0.9], [0.9, 1.0]]])
+def test_a_prior_of_its_own_information_is_attained_by_linear_models(
+    covariance: list[list[float]],
+) -> None:
+    """z ~ N(0, Σ), x = W z + noise: Cov(z | x) = (Σ⁻¹ + F)⁻¹ and MI = ½ log det(I + Σ F)."""
+    torch.manual_seed(0)
+    cov = torch.tensor(covariance)
+    prior = GivenPrior(MultivariateNormal(torch.zeros(2), cov), Size((2,)))
+    decoder = nn.Linear(2, 5)
+    model = LatentModel(prior, DenseObservation(decoder, Gaussian(0.7).double()))
+    information = decoder.weight.detach().T @ decoder.weight.detach() / 0.7**2
+    found = known(model, mean_information(model, 2)[0])
+    left = torch.linalg.inv(torch.linalg.inv(cov) + information)
+    assert torch.allclose(found.variances, (cov - left).diagonal(), atol=1e-12)
+    exact = 0.5 * torch.logdet(torch.eye(2) + cov @ information).item()
+    assert found.mi == pytest.approx(exact, rel=1e-12)
+
+
+def test_a_decoder_blind_to_the_latent_allows_nothing_under_any_normal_prior() -> None:
+    for sd in (0.1, 1.0, 30.0):
+        prior = GivenPrior(Normal(torch.zeros(3), sd), Size((3,)))
+        decoder = nn.Linear(3, 5)
+        nn.init.zeros_(decoder.weight)
+        model = LatentModel(prior, DenseObservation(decoder, Gaussian(1.0).double()))
+        found = known(model, mean_information(model)[0])
+        assert found.variances.abs().max().item() <= 1e-12 * sd**2
+        assert found.mi == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("prior", "smooth"),
+    [
+        (lambda one: Laplace(0 * one, one), True),
+        (lambda one: StudentT(5 * one), True),
+        (lambda one: Uniform(-one, one), False),
+        (Exponential, False),
+    ],
+)
+def test_a_density_that_jumps_at_the_ends_of_its_support_allows_no_conclusion(
+    prior: Callable[[Tensor], Distribution], smooth: bool
+) -> None:
+    given = GivenPrior(prior(torch.ones(2)), Size((2,)))
+    model = LatentModel(given, DenseObservation(nn.Linear(2, 5), Gaussian(1.0).double()))
+    torch.manual_seed(0)
+    assert (allowance(model, torch.eye(2)) is not None) is smooth
+    assert ("allowed/mi" in fisher_figures(model)) is smooth
+
+
 def test_a_unit_with_too_little_information_cannot_be_active() -> None:
-    eye, entropy = torch.eye(1), 0.5 * math.log(2 * math.pi * math.e)
-    below = Allowance(torch.full((1, 1), 0.0101), eye, torch.ones(1), entropy)
-    above = Allowance(torch.full((1, 1), 0.0102), eye, torch.ones(1), entropy)
+    prior = Moments.gaussian(torch.eye(1))
+    below = Allowance(torch.full((1, 1), 0.0101), prior)
+    above = Allowance(torch.full((1, 1), 0.0102), prior)
     assert (below.active, above.active) == (0.0, 1.0)

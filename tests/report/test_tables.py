@@ -177,6 +177,15 @@ def test_saturated_information_is_flagged(tmp_path: Path) -> None:
     assert any("log N" in text for text in inner.remarks)
 
 
+@pytest.mark.parametrize(("above", "mark"), [(3.2, ""), (3.3, "†"), (99.0, "†")])
+def test_information_that_the_data_do_not_settle_is_flagged(
+    tmp_path: Path, above: float, mark: str
+) -> None:
+    told = {"mi/w": 3.0, "mi_above/w": above, "kl/w": 9.0, "kl/joint": 10.0}
+    add(tmp_path, "gmvae", evaluation=told)
+    assert row(tables(tmp_path)[1], "gmvae")["MI_w"].mark == mark
+
+
 def test_certificate_and_slope_are_the_lowest_over_seeds(tmp_path: Path) -> None:
     for seed, value in enumerate((-1.0, -8.0)):
         add(

@@ -172,6 +172,14 @@ def test_a_published_run_is_not_repeated_unless_it_is_asked_for(tmp_path: Path, 
     assert survey(plan, tmp_path)[2].state == "partial"
 
 
+def test_a_run_published_with_another_experiment_is_published(tmp_path: Path, plan: Plan) -> None:
+    folder = put(tmp_path / "published", plan, 2, "complete")
+    moved = folder.parent.rename(folder.parent.with_name("another"))
+    job = survey(plan, tmp_path)[2]
+    assert (job.state, job.folder) == ("published", moved / plan.runs[2].run_id)
+    assert survey(plan, tmp_path, again=True)[2].state == "new"
+
+
 def test_others_are_awaited_until_one_of_their_runs_is_free(tmp_path: Path, plan: Plan) -> None:
     put(tmp_path, plan, 0, "running")
     jobs = survey(plan, tmp_path)[:1]
