@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from lidcli.errors import StoreError
+from lidcli.plain import sync_folder
 from lidcli.store import checkpoints
-from lidcli.store.files import sync_folder, unwritable
+from lidcli.store.files import unwritable
 from lidcli.store.find import find_run, find_runs
 from lidcli.store.hdf5 import DamagedError, open_read, write_atomic
 from lidcli.store.lock import check_held, exclusive, held_here
