@@ -9,8 +9,10 @@ import torch
 
 from lidcli.config.run import RunConfig
 from lidcli.data.dataset import Dataset
+from lidcli.errors import DataError
 from lidcli.metrics.evaluation import Evaluation
 from lidcli.models.facts import Facts
+from lidcli.store.record import check_arrays
 from lidcli.store.run import Run
 from lidcli.training.loop import Observer
 from lidcli.training.signals import StopRequest
@@ -85,6 +87,11 @@ def procedure(config: RunConfig, data: Dataset) -> Procedure:
 
     Raises:
         ConfigError: settings that do not fit each other or the data.
+        DataError: a datum is larger than a record keeps.
     """
+    try:
+        check_arrays({"x": data.shape})
+    except ValueError as error:
+        raise DataError(f"The data of {data.name} are too large: {error}.") from error
     made: Procedure = config.inference.build(config, data)
     return made
