@@ -50,9 +50,7 @@ def test_decoded_components_of_many_categories_are_kept_as_far_as_a_record_goes(
 
 
 @pytest.mark.parametrize("model", ["vae", "ppca"])
-def test_points_of_510_columns_are_kept_as_far_as_a_record_goes(
-    lid, entries, model
-) -> None:
+def test_points_of_510_columns_are_kept_as_far_as_a_record_goes(lid, entries, model) -> None:
     rng = np.random.default_rng(0)
     np.savetxt(entries / "table.csv", rng.normal(size=(4200, 510)), delimiter=",", fmt="%.3f")
     more = {
@@ -72,3 +70,13 @@ def test_data_that_no_record_keeps_are_refused_before_training(lid, entries) -> 
     assert done.returncode == 4, done.stderr
     assert "The data of scans are too large: " in done.stderr
     assert not (entries / "results").exists()
+
+
+@pytest.mark.parametrize("model", ["vae", "lidvae"])
+def test_images_of_fifteen_thousand_pixels_train_to_the_end(lid, entries, model) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(entries / "scans.npz", x=rng.random((400, 125, 125)))
+    family = ("model.family=continuous", "inference.hidden=8")
+    run = train(lid, entries, model, "scans", *TINY, *family)
+    assert run.status == "complete"
+    assert run.evaluation["test"]["min_singular_value"] >= 0
