@@ -32,6 +32,8 @@ def pictures(
 ) -> Pictures:
     """Arrays for the figures of one run, under the names of the run store.
 
+    What an observation of the user's does not have, such as a mean, is not drawn.
+
     Args:
         model: with its posterior attached.
         x: the data that `evaluation` measured.
@@ -73,8 +75,10 @@ def _points(model: LatentModel, x: Batch) -> Pictures:
     assert isinstance(x, DenseBatch)
     rows = rows_kept(POINTS, x.x.shape[1:])
     sampled = model.sample(rows)
-    assert isinstance(sampled, DenseBatch)
-    out = {"x": _array(x.x[:rows]), "samples": _array(sampled.x)}
+    out = {"x": _array(x.x[:rows])}
+    if not isinstance(sampled, DenseBatch):
+        return out
+    out["samples"] = _array(sampled.x)
     q_c = model.posterior(sampled).draw(CATEGORY_DRAWS).categories(model.prior)
     return out if q_c is None else {**out, "samples_c": _array(q_c.argmax(1))}
 
@@ -82,7 +86,9 @@ def _points(model: LatentModel, x: Batch) -> Pictures:
 def _images(model: LatentModel, x: Batch) -> Pictures:
     observation = model.observation
     assert isinstance(x, DenseBatch)
-    assert isinstance(observation, DenseObservation)
+    if not isinstance(observation, DenseObservation):
+        drawn = model.sample(rows_kept(SAMPLES, x.x.shape[1:]))
+        return {"samples": _array(drawn.x)} if isinstance(drawn, DenseBatch) else {}
     originals = x.rows(slice(0, rows_kept(RECONSTRUCTIONS, x.x.shape[1:])))
     samples = observation.mean(model.prior.sample(rows_kept(SAMPLES, x.x.shape[1:])))
     latent = marginal_draws(model.posterior(originals), 1)
@@ -94,8 +100,8 @@ def _images(model: LatentModel, x: Batch) -> Pictures:
     means = model.prior.component_means()
     if means is None:
         return out
-    drawn = means[: rows_kept(POINTS, x.x.shape[1:])]
-    return {**out, "components": _array(observation.mean(drawn))}
+    means = means[: rows_kept(POINTS, x.x.shape[1:])]
+    return {**out, "components": _array(observation.mean(means))}
 
 
 PICTURES = {"points": _points, "image": _images}
