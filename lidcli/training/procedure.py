@@ -16,8 +16,12 @@ from lidcli.store.record import check_arrays
 from lidcli.store.run import Run
 from lidcli.training.loop import Observer
 from lidcli.training.signals import StopRequest
+from lidcli.training.sources import split_of
 
 __all__ = ["Fitted", "Job", "Procedure", "procedure"]
+
+SMALLEST = 2
+"""Data that are measured: an estimate of one has no standard error."""
 
 
 class Fitted(Protocol):
@@ -87,8 +91,16 @@ def procedure(config: RunConfig, data: Dataset) -> Procedure:
 
     Raises:
         ConfigError: settings that do not fit each other or the data.
-        DataError: a datum is larger than a record keeps.
+        DataError: a datum is larger than a record keeps, or the split that is measured has fewer
+            than two data.
     """
+    split = config.evaluate.split
+    count = split_of(data, split, batch_size=1).batches
+    if count < SMALLEST:
+        raise DataError(
+            f"The {split} part of {data.name} has too few data to be measured: {count}, and"
+            f" {SMALLEST} are needed."
+        )
     try:
         check_arrays({"x": data.shape})
     except ValueError as error:

@@ -70,7 +70,7 @@ def test_scaling_is_by_the_training_part_alone(tmp_path) -> None:
 
 def test_the_note_gives_the_constant_back_to_the_file_s_units(tmp_path) -> None:
     path = write(tmp_path, ["x,y,label", *ROWS])
-    raw = load_csv(config(path, standardise=False))
+    raw = load_csv(config(path, test_fraction=0.2, standardise=False))
     _, note = load_csv(config(path)).notes
     constant = -np.log(raw.train.x.astype(float).std(axis=0)).sum()
     assert float(note.split("LL ")[-1].removesuffix(" nats.")) == pytest.approx(constant, abs=1e-3)
@@ -223,11 +223,11 @@ def test_a_row_too_far_from_all_others_is_refused_and_no_infinity(tmp_path, at: 
     path = write(tmp_path, ["x,y", *rows_of(cells, list("0123456789"))])
     raw = load_csv(config(path, standardise=False))
     if raw.train.x.max() > 1e38:
-        data = load_csv(config(path))
+        data = load_csv(config(path, test_fraction=0.2))
         assert all(np.isfinite(part.x).all() for part in (data.train, data.valid, data.test))
     else:
         with pytest.raises(DataError, match=r"x holds 3e\+38, too far from the training part"):
-            load_csv(config(path))
+            load_csv(config(path, test_fraction=0.2))
 
 
 def test_a_column_that_does_not_vary_in_single_precision_is_refused(tmp_path) -> None:
