@@ -70,7 +70,7 @@ def test_scaling_is_by_the_training_part_alone(tmp_path) -> None:
 
 def test_the_note_gives_the_constant_back_to_the_file_s_units(tmp_path) -> None:
     path = write(tmp_path, ["x,y,label", *ROWS])
-    raw = load_csv(config(path, test_fraction=0.2, standardise=False))
+    raw = load_csv(config(path, standardise=False))
     _, note = load_csv(config(path)).notes
     constant = -np.log(raw.train.x.astype(float).std(axis=0)).sum()
     assert float(note.split("LL ")[-1].removesuffix(" nats.")) == pytest.approx(constant, abs=1e-3)
@@ -221,7 +221,7 @@ def test_a_row_too_far_from_all_others_is_refused_and_no_infinity(tmp_path, at: 
     cells = [f"1.{i}e-10" for i in range(10)]
     cells[at] = "3e38"
     path = write(tmp_path, ["x,y", *rows_of(cells, list("0123456789"))])
-    raw = load_csv(config(path, standardise=False))
+    raw = load_csv(config(path, test_fraction=0.2, standardise=False))
     if raw.train.x.max() > 1e38:
         data = load_csv(config(path, test_fraction=0.2))
         assert all(np.isfinite(part.x).all() for part in (data.train, data.valid, data.test))
