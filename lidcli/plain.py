@@ -18,14 +18,23 @@ KINDS = (
 )
 
 
-def _refuse_unless_plain(path: Path, status: os.stat_result, error: type[LidError]) -> None:
+def _refuse_unless_plain(
+    path: Path, status: os.stat_result, error: type[LidError], remedy: str
+) -> None:
     if stat.S_ISREG(status.st_mode):
         return
     kind = next((name for test, name in KINDS if test(status.st_mode)), "a device")
-    raise error(f"{path} is {kind} and not a plain file; remove it.")
+    raise error(f"{path} is {kind} and not a plain file; {remedy}.")
 
 
-def open_plain(path: Path, flags: int, *, error: type[LidError], follow: bool = False) -> int:
+def open_plain(
+    path: Path,
+    flags: int,
+    *,
+    error: type[LidError],
+    follow: bool = False,
+    remedy: str = "remove it",
+) -> int:
     """Open a plain file, and nothing else, without ever waiting.
 
     What the name stands for is looked at before it is opened, since opening a device or a pipe
@@ -36,6 +45,7 @@ def open_plain(path: Path, flags: int, *, error: type[LidError], follow: bool = 
         flags: as `os.open` takes them.
         error: what is raised of another thing under that name.
         follow: whether the last part of the path may be a link, to a plain file.
+        remedy: what is said of what to do then.
 
     Returns:
         The descriptor.
@@ -52,7 +62,7 @@ def open_plain(path: Path, flags: int, *, error: type[LidError], follow: bool = 
         lidcli.errors.LidError: ... is a folder and not a plain file; remove it.
     """
     try:
-        _refuse_unless_plain(path, os.stat(path, follow_symlinks=follow), error)
+        _refuse_unless_plain(path, os.stat(path, follow_symlinks=follow), error, remedy)
     except FileNotFoundError:
         if not flags & os.O_CREAT:
             raise
@@ -61,7 +71,7 @@ def open_plain(path: Path, flags: int, *, error: type[LidError], follow: bool = 
         flags |= getattr(os, "O_NOFOLLOW", 0)
     descriptor = os.open(path, flags, 0o666)
     try:
-        _refuse_unless_plain(path, os.fstat(descriptor), error)
+        _refuse_unless_plain(path, os.fstat(descriptor), error, remedy)
     except LidError:
         os.close(descriptor)
         raise

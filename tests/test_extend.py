@@ -269,9 +269,10 @@ def test_what_is_no_metric_is_one_sentence_and_a_wrong_value_a_broken_check(
         ("toys:absent", "cannot be imported: AttributeError"),
     ):
         done = lid(*words, "--set", f"evaluate.metrics=[{name}]")
-        assert done.returncode != 0
+        assert done.returncode == 2
         assert told in done.stderr
         assert "Traceback" not in done.stderr
+        assert not (toys / "results").exists()
     done = run(lid, [*words, "--set", "evaluate.metrics=[toys:negative]", "--json"])
     assert json.loads(done.stdout)["provenance"]["checks"] == ["wrong is negative"]
 

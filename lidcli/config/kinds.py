@@ -6,13 +6,31 @@ import importlib
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from lidcli.errors import ConfigError
 
-__all__ = ["Kinds", "Part", "Section", "allow", "allowed", "imported", "locate"]
+__all__ = [
+    "Count",
+    "Depth",
+    "Kinds",
+    "Part",
+    "Section",
+    "Size",
+    "allow",
+    "allowed",
+    "imported",
+    "locate",
+]
+
+Size = Annotated[int, Field(le=10**6)]
+"""Units, dimensions or categories."""
+Depth = Annotated[int, Field(le=1000)]
+"""Layers or maps."""
+Count = Annotated[int, Field(le=10**8)]
+"""Data."""
 
 _allowed: set[str] = set()
 

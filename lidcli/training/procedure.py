@@ -11,6 +11,7 @@ from lidcli.config.run import RunConfig
 from lidcli.data.dataset import Dataset
 from lidcli.errors import DataError
 from lidcli.metrics.evaluation import Evaluation
+from lidcli.metrics.own import check_own
 from lidcli.models.facts import Facts
 from lidcli.store.record import check_arrays
 from lidcli.store.run import Run
@@ -90,10 +91,11 @@ def procedure(config: RunConfig, data: Dataset) -> Procedure:
     """The procedure of a run, its model started from torch's current seed.
 
     Raises:
-        ConfigError: settings that do not fit each other or the data.
+        ConfigError: settings that do not fit each other or the data, or a metric that is none.
         DataError: a datum is larger than a record keeps, or the split that is measured has fewer
             than two data.
     """
+    check_own(config.evaluate.metrics)
     split = config.evaluate.split
     count = split_of(data, split, batch_size=1).batches
     if count < SMALLEST:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from lidcli.config.kinds import Kinds, Part, locate
+from lidcli.config.kinds import Depth, Kinds, Part, Size, locate
 
 __all__ = [
     "INFERENCES",
@@ -69,8 +69,8 @@ class Amortized(Inference):
         " training the likeliest categories and a random one, unbiased",
     )
     likeliest: int = Field(3, ge=1, description="categories that sampled always sums")
-    hidden: int = Field(512, ge=1, description="units of the couplings' networks")
-    transforms: int = Field(2, ge=0, description="affine couplings of q(w|x,c); 0: Gaussian")
+    hidden: Size = Field(512, ge=1, description="units of the couplings' networks")
+    transforms: Depth = Field(2, ge=0, description="affine couplings of q(w|x,c); 0: Gaussian")
     beta: float = Field(1.0, ge=0, description="weight of the KL in the training objective")
     annealing: Literal["none", "linear", "cyclical"] = "none"
     annealing_epochs: float = Field(10.0, gt=0, description="length of the ramp, or of a cycle")
