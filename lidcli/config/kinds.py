@@ -69,6 +69,16 @@ class Part(Section):
         """
         return {}
 
+    def idle(self, config: Any) -> dict[str, str]:
+        """Settings that do nothing beside others of a run: for what, and what would use them.
+
+        Asked of our own kinds only: one of the user's may use what it inherits in its own way.
+
+        Args:
+            config: the whole run.
+        """
+        return {}
+
 
 def locate(code: str) -> Any:
     """The object that `module:name` names.

@@ -252,3 +252,12 @@ def test_a_size_beyond_reason_is_a_wrong_setting(lid, setting: str) -> None:
     done = lid("train", "-m", "vae", "-d", "pinwheel", "-n", "--set", f"{setting}=99999999999999")
     assert done.returncode == 2, done.stderr
     assert f"{setting} = 99999999999999 is not usable" in done.stderr
+
+
+def test_a_setting_that_does_nothing_beside_the_others_is_exit_code_two(lid) -> None:
+    words = ["train", "-m", "vae", "-d", "pinwheel", "-n", "--set", "model.family=continuous"]
+    done = lid(*words, "--set", "inference.categorical=collapsed")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "lid: inference.categorical does nothing for model.family = 'continuous'; mixture has it.\n"
+    )

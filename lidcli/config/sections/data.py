@@ -46,6 +46,12 @@ class Points(Data):
     standardise: bool = Field(True, description="a .csv of yours: to the training part's sd 1")
     label: str | None = Field("label", description="a .csv of yours: the column of labels")
 
+    def idle(self, config: Any) -> dict[str, str]:
+        """Settings of a file, where there is none."""
+        if self.path is not None:
+            return {}
+        return dict.fromkeys(OF_YOUR_POINTS, f"data.name = {self.name!r}; a data.path of yours has")
+
 
 class Image(Data):
     """Grey images; yours in a .npz."""
@@ -99,6 +105,8 @@ class Text(Data):
         return {}
 
 
+OF_YOUR_POINTS = ("label", "standardise", "test_fraction")
+"""Settings of a .csv."""
 OF_YOUR_TEXT = ("labels", "valid_fraction", "test_fraction", "split_seed")
 """Settings of documents that have no published split."""
 OF_FILES = ("vocabulary", "max_length")

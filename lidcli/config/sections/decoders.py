@@ -152,6 +152,13 @@ class BrenierLSTMDecoder(LSTMDecoder):
     rotations: bool = Field(True, description="a learned rotation of z")
     gain: float = Field(0.3, gt=0, description="sd of the potentials' output at the start")
 
+    def idle(self, config: Any) -> dict[str, str]:
+        """Settings of the map for every history, beside the joint one."""
+        if self.output == "conditional":
+            return {}
+        why = "decoder.output = 'joint'; conditional has"
+        return dict.fromkeys(("columns", "c", "rank"), why)
+
     def observation(self, config: Any, data: Any) -> Any:
         """p(x | z) by teacher forcing."""
         return locate("lidcli.training.text:brenier_lstm")(self, config, data)

@@ -77,6 +77,18 @@ class Amortized(Inference):
     free_bits: float = Field(0.0, ge=0, description="nats per datum of KL left unpenalised")
     samples: int = Field(1, ge=1, description="draws S of the training ELBO")
 
+    def idle(self, config: Any) -> dict[str, str]:
+        """Settings of a category, of the categories that are drawn, and of a ramp."""
+        found = {}
+        if self.annealing == "none":
+            found["annealing_epochs"] = "inference.annealing = 'none'; linear and cyclical have"
+        if self.categorical != "sampled":
+            found["likeliest"] = f"inference.categorical = {self.categorical!r}; sampled has"
+        if not config.model.categorical:
+            why = f"model.family = {config.model.family!r}; mixture has"
+            found |= dict.fromkeys(("categorical", "likeliest"), why)
+        return found
+
     def posterior(self, config: Any, model: Any, data: Any) -> Any:
         """The posterior of a model for a run's configuration and its data."""
         return locate("lidcli.training.build:flow_posterior")(self, config, model, data)

@@ -30,6 +30,8 @@ class Model(Part):
     """Ways to fit it."""
     inference: ClassVar[str] = "amortized"
     """The inference where none is named."""
+    categorical: ClassVar[bool] = True
+    """Whether there may be a category among the latents."""
     family: str
 
     def begin(self, model: Any, data: Any, seed: int) -> None:
@@ -39,6 +41,7 @@ class Model(Part):
 class Continuous(Model):
     """Definition 3: z ~ N(0, I_K), x ~ EF(f(z))."""
 
+    categorical = False
     code = "lidcli.training.build:continuous"
     family: str = "continuous"
     latent: Size = Field(64, ge=1, description="latent dimensions K")
@@ -87,6 +90,7 @@ class Mixture(Model):
 class Sequential(Model):
     """Example 2: z ~ N(0, I_K), x_t | z, x_<t ~ Cat(f(z, h_t)), h_t an LSTM over x_<t."""
 
+    categorical = False
     needs = ("decoder",)
     code = "lidcli.training.build:continuous"
     family: str = "sequential"
@@ -96,6 +100,7 @@ class Sequential(Model):
 class Language(Model):
     """A language model: no latent."""
 
+    categorical = False
     needs = ("decoder",)
     procedures = ("likelihood",)
     inference = "direct"

@@ -38,6 +38,12 @@ class Gaussian(Likelihood):
     sigma: float | None = Field(None, gt=0, description="fixed noise sd; null: learned")
     sigma_start: float = Field(0.3, gt=0, description="where a learned noise sd starts")
 
+    def idle(self, config: Any) -> dict[str, str]:
+        """The start of a noise sd that is not learned."""
+        if self.sigma is None:
+            return {}
+        return {"sigma_start": f"likelihood.sigma = {self.sigma}; null has"}
+
 
 class Bernoulli(Likelihood):
     """Independent bits, the decoder's output their logits."""
