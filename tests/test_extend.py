@@ -13,6 +13,8 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from lidcli.store.run import Run
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "EXTEND.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -267,8 +269,54 @@ def test_what_is_no_metric_is_one_sentence_and_a_wrong_value_a_broken_check(
         ("toys:absent", "cannot be imported: AttributeError"),
     ):
         done = lid(*words, "--set", f"evaluate.metrics=[{name}]")
-        assert done.returncode != 0
+        assert done.returncode == 2
         assert told in done.stderr
         assert "Traceback" not in done.stderr
+        assert not (toys / "results").exists()
     done = run(lid, [*words, "--set", "evaluate.metrics=[toys:negative]", "--json"])
     assert json.loads(done.stdout)["provenance"]["checks"] == ["wrong is negative"]
+
+
+OBSERVED = """
+import torch
+from torch import nn
+
+from lidcli.extend import Decoder
+from lidcli.models.batch import DenseBatch
+from lidcli.models.observations import Observation
+
+
+class Laplace(Observation):
+    def __init__(self, latent, outputs):
+        super().__init__()
+        self.decoder = nn.Linear(latent, outputs)
+
+    def log_prob(self, x, z):
+        return torch.distributions.Laplace(self.decoder(z), 1.0).log_prob(x.x).sum(-1)
+
+    def sample(self, z):
+        return DenseBatch(torch.distributions.Laplace(self.decoder(z), 1.0).sample())
+
+
+class Robust(Decoder):
+    kind: str = "observed:Robust"
+
+    def observation(self, config, data):
+        return Laplace(config.model.latent, data.train.x[0].size)
+"""
+
+
+@pytest.mark.parametrize("data", ["pinwheel", "digits"])
+def test_a_run_of_an_observation_of_one_s_own_keeps_the_pictures_that_it_can_draw(
+    lid: Lid, tmp_path: Path, data: str
+) -> None:
+    (tmp_path / "observed.py").write_text(OBSERVED)
+    (tmp_path / "observed.yaml").write_text(
+        "models: {robust: {decoder: {use: 'observed:Robust'}, model: {latent: 2}}}\n"
+    )
+    run(lid, ["train", "-m", "robust", "-d", data, "-c", "observed.yaml", *QUICK])
+    (record,) = (tmp_path / "results").glob("*/*/run.h5")
+    arrays = Run.open(record.parent).arrays
+    assert "samples" in arrays
+    assert "reconstructions" not in arrays
+    run(lid, ["report", "train"])

@@ -13,11 +13,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "lidcli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-EVERYWHERE = {"errors", "names"}
+EVERYWHERE = {"errors", "names", "plain"}
 ALLOWED: dict[str, set[str]] = {
     "__main__": {"cli"},
     "errors": set(),
     "names": set(),
+    "plain": set(),
     "extend": {"config", "metrics"},
     "config": {"errors"},
     "data": {"config", "errors"},

@@ -6,13 +6,31 @@ import importlib
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from lidcli.errors import ConfigError
 
-__all__ = ["Kinds", "Part", "Section", "allow", "allowed", "imported", "locate"]
+__all__ = [
+    "Count",
+    "Depth",
+    "Kinds",
+    "Part",
+    "Section",
+    "Size",
+    "allow",
+    "allowed",
+    "imported",
+    "locate",
+]
+
+Size = Annotated[int, Field(le=10**6)]
+"""Units, dimensions or categories."""
+Depth = Annotated[int, Field(le=1000)]
+"""Layers or maps."""
+Count = Annotated[int, Field(le=10**8)]
+"""Data."""
 
 _allowed: set[str] = set()
 
@@ -48,6 +66,16 @@ class Part(Section):
 
         Raises:
             ValueError: settings of different sections that do not go together.
+        """
+        return {}
+
+    def idle(self, config: Any) -> dict[str, str]:
+        """Settings that do nothing beside others of a run: for what, and what would use them.
+
+        Asked of our own kinds only: one of the user's may use what it inherits in its own way.
+
+        Args:
+            config: the whole run.
         """
         return {}
 

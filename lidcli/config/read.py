@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from lidcli.config.run import PLAIN
 from lidcli.config.sections import KINDS
 from lidcli.errors import ConfigError
 from lidcli.names import nearest
+from lidcli.plain import open_plain
 
 __all__ = [
     "SECTIONS",
@@ -29,6 +31,8 @@ __all__ = [
 ]
 
 SECTIONS = (*KINDS, *PLAIN)
+LARGEST = 1 << 22
+"""Bytes of a file at most."""
 Tree = dict[str, Any]
 _TOP = ("defaults", "models", "data", "experiments", "profiles")
 
@@ -161,7 +165,13 @@ def _naming(section: str) -> tuple[str, ...]:
 
 def _read(path: Path) -> Tree:
     try:
-        text = path.read_text(encoding="utf-8")
+        descriptor = open_plain(
+            path, os.O_RDONLY, error=ConfigError, follow=True, remedy="name a file with -c"
+        )
+        with open(descriptor, encoding="utf-8") as file:
+            if os.fstat(descriptor).st_size > LARGEST:
+                raise ConfigError(f"{path} has more than {LARGEST >> 20} MiB: no configuration.")
+            text = file.read(LARGEST)
     except FileNotFoundError:
         raise ConfigError(f"There is no configuration file {path}.") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -92,6 +92,7 @@ def resolve_loosely(
     levels += [experiments.experiments[experiment].set] if experiment is not None else []
     if profile is not None:
         levels += [experiments.profiles[profile], experiments.scales.get((profile, data), {})]
+    overrides = list(overrides)
     asked = [_split(key, value) for key, value in overrides]
     merged = _merged([base, *levels[4:], *({at: {key: value}} for at, key, value in asked)])
     chosen = _choose(merged)
@@ -103,8 +104,66 @@ def resolve_loosely(
         if not _applies(chosen, section, key)
     }
     usual: Any = chosen["data"][1]
-    sections = _sections(merge(usual.usual, merged), chosen)
-    return Resolved(RunConfig.of({"method": model, "seed": seed, **sections}), unused)
+    config = _run(model, seed, merge(usual.usual, merged), chosen)
+    _check_own_values(own, base, config)
+    below = merge(usual.usual, _merged([base, *levels[4:]]))
+    idle = _renaming(asked, below, config)
+    if idle:
+        felt = [(key, value) for key, value in overrides if _place(key) not in idle]
+        named = {f"{section}.{key}": why for (section, key), why in idle.items()}
+        rest = resolve_loosely(
+            experiments,
+            model=model,
+            data=data,
+            experiment=experiment,
+            profile=profile,
+            overrides=felt,
+            seed=seed,
+        )
+        return Resolved(rest.config, unused | named)
+    return Resolved(config, unused)
+
+
+def _run(model: str, seed: int, merged: Tree, chosen: Choice) -> RunConfig:
+    return RunConfig.of({"method": model, "seed": seed, **_sections(merged, chosen)})
+
+
+def _place(dotted: str) -> tuple[str, str]:
+    section, key, _ = _split(dotted, None)
+    return section, key
+
+
+def _renaming(
+    asked: Iterable[tuple[str, str, Any]], below: Tree, config: RunConfig
+) -> dict[tuple[str, str], str]:
+    """Overrides that do nothing beside what else is chosen, and yet would rename the run."""
+    idle, found = config.idle(), {}
+    for section, key, _ in asked:
+        why = idle.get((section, key))
+        if why is None:
+            continue
+        part = getattr(config, section)
+        usual = type(part).model_fields[key].default
+        if getattr(part, key) not in (usual, below.get(section, {}).get(key, usual)):
+            found[section, key] = why
+    return found
+
+
+def _check_own_values(own: Iterable[Tree], base: Tree, config: RunConfig) -> None:
+    """A model's own settings do something beside its others, whatever the levels above say."""
+    given = [
+        (at, key, value) for tree in own for at, some in tree.items() for key, value in some.items()
+    ]
+    if not config.idle().keys() & {(at, key) for at, key, _ in given}:
+        return
+    chosen = _choose(base)
+    usual: Any = chosen["data"][1]
+    try:
+        before = _run(config.method, config.seed, merge(usual.usual, base), chosen)
+    except ConfigError:
+        return
+    for why in _renaming(given, {}, before).values():
+        raise ConfigError(why)
 
 
 def _check_names(experiments: Experiments, **names: str | None) -> None:

@@ -87,6 +87,21 @@ class RunConfig(Section):
                 changes[name] = part.model_copy(update=found)
         return self.model_copy(update=changes)
 
+    def idle(self) -> dict[tuple[str, str], str]:
+        """Why each setting, by section and key, that does nothing beside others does nothing.
+
+        Of kinds of the user's nothing is known, nor of ours beside a model or posterior of theirs.
+        """
+        if ":" in self.model.family + self.inference.kind:
+            return {}
+        found = {}
+        for name, kinds in KINDS.items():
+            part = getattr(self, name)
+            if part is not None and ":" not in getattr(part, kinds.tag):
+                for key, why in part.idle(self).items():
+                    found[name, key] = f"{name}.{key} does nothing for {why} it."
+        return found
+
     @property
     def run_id(self) -> str:
         """Short hash of what the run computes, then the seed; see `identity`."""

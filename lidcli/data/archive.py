@@ -6,6 +6,8 @@ import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
 
+from lidcli.data.files import writing
+
 __all__ = ["ArchiveError", "extract"]
 
 CHUNK = 1 << 20
@@ -58,7 +60,7 @@ def _extract(content: tarfile.TarFile, member: str, target: Path, limit: int) ->
             raise ArchiveError(f"{entry.name!r} in the archive is not a regular file")
         source = content.extractfile(entry)
         assert source is not None
-        with source, target.open("wb") as out:
+        with source, writing(target) as out:
             while chunk := source.read(CHUNK):
                 out.write(chunk)
         return

@@ -16,8 +16,10 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from lidcli.data.archive import ArchiveError, extract
+from lidcli.data.files import check_plain, claim, only_one, writing
 from lidcli.data.remote import LARGEST, Archive, RemoteFile, readable
-from lidcli.errors import DataError, LockedError
+from lidcli.errors import DataError
+from lidcli.plain import sync_folder
 
 __all__ = ["Fetched", "Progress", "State", "fetch", "readable", "state"]
 
@@ -57,6 +59,7 @@ def state(file: RemoteFile, root: Path) -> State:
         DataError: it cannot be read.
     """
     path = root / file.path
+    check_plain(path)
     try:
         if path.exists():
             return "good" if file.good(path) else "damaged"
@@ -98,7 +101,7 @@ def fetch(
         raise DataError(f"The mirror {mirror} is not a folder; expected one of data files.")
     if all(state(file, root) == "good" for file in files):
         return [Fetched(file, root / file.path, None) for file in files]
-    with _writing(root, "the lock file"), _only_one(root):
+    with _writing(root, "the lock file"), only_one(root):
         done = [_fetch(file, root, mirror, progress) for file in files]
     return [one for one in done if one is not None]
 
@@ -112,14 +115,15 @@ def _fetch(file: RemoteFile, root: Path, mirror: Path | None, progress: Progress
     part = _part(target)
     with _writing(target.parent, f"{file.path} ({readable(file.size)})"):
         target.parent.mkdir(parents=True, exist_ok=True)
+        claim(part)
         if mirror is not None:
             source = _copy(file, mirror / file.path, part, progress)
         else:
             source = _download(file.published or file, part, progress)
-        with part.open("rb+") as stream:
+        with writing(part, append=True) as stream:
             os.fsync(stream.fileno())
         os.replace(part, target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     return Fetched(file, target, source)
 
 
@@ -135,7 +139,7 @@ def _copy(file: RemoteFile, source: Path, part: Path, progress: Progress) -> str
             f"{source} has the {_wrong(file, found)}: it is damaged or another file. Nothing was"
             " installed."
         )
-    with source.open("rb") as incoming, part.open("wb") as out:
+    with source.open("rb") as incoming, writing(part) as out:
         while chunk := incoming.read(CHUNK):
             out.write(chunk)
             progress(file, out.tell())
@@ -172,6 +176,7 @@ def _download(file: RemoteFile, part: Path, progress: Progress) -> str:
 def _from_archive(file: RemoteFile, archive: Archive, part: Path, progress: Progress) -> None:
     """Download an archive beside the file, and take the file out of it."""
     packed = part.with_name(f"{Path(archive.member).name}.tar.gz.part")
+    claim(packed)
     whole = RemoteFile(f"{file.path}.tar.gz", (archive.url,), None, None, md5=archive.md5)
     _from_url(whole, archive.url, packed, progress)
     try:
@@ -227,7 +232,7 @@ def _receive(file: RemoteFile, url: str, part: Path, progress: Progress) -> None
         done = offset if resumed else 0
         total = _offered(file, response, done)
         most = file.limit if total is None else total
-        with part.open("ab" if resumed else "wb") as out:
+        with writing(part, append=resumed) as out:
             while chunk := _read(response):
                 done += len(chunk)
                 if done > most:
@@ -318,32 +323,9 @@ def _writing(folder: Path, what: str) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def _only_one(root: Path) -> Iterator[None]:
-    import fcntl
-
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LockedError(
-                f"Another process fetches into {root}; wait until it is done."
-            ) from None
-        yield
-
-
 def _part(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

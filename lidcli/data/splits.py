@@ -13,7 +13,8 @@ from lidcli.errors import ConfigError, DataError
 
 __all__ = ["Indices", "Stream", "generator", "split"]
 
-SMALLEST_TRAIN = 2
+SMALLEST = 2
+"""Data to train on, and to measure: an estimate of one datum has no standard error."""
 
 
 class Stream(IntEnum):
@@ -53,7 +54,7 @@ def split(config: Points | Image, count: int, test_count: int | None) -> Indices
 
     Raises:
         ConfigError: more data asked for than there are.
-        DataError: fewer than two data would be left to train on.
+        DataError: fewer than two data would be left to train on, or to test with.
 
     Example:
         >>> parts = split(Points(name="mine"), 100, None)
@@ -68,10 +69,11 @@ def split(config: Points | Image, count: int, test_count: int | None) -> Indices
     test = _subset(test, config.test, config, Stream.TEST_SUBSET, "test")
     pool = _subset(pool, config.train, config, Stream.TRAIN_SUBSET, "train")
     valid, train = _cut(pool, config.valid_fraction, config.split_seed, Stream.VALID)
-    if len(train) < SMALLEST_TRAIN or len(test) < 1:
+    if min(len(train), len(test)) < SMALLEST:
         raise DataError(
             f"{config.name} has too few data to split: {count} leave {len(train)} for training"
-            f" and {len(test)} for the test; at least {SMALLEST_TRAIN} and 1 are needed."
+            f" and {len(test)} for the test; {SMALLEST} of each are needed, so more data or other"
+            " fractions."
         )
     return Indices(train, valid, test)
 

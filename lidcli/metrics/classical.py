@@ -15,6 +15,7 @@ from lidcli.metrics.evaluation import Evaluation
 from lidcli.metrics.fisher import told
 from lidcli.metrics.identifiability import stored
 from lidcli.metrics.invariants import broken_invariants
+from lidcli.metrics.pictures import NUMBERS, rows_kept
 from lidcli.metrics.verdict import Verdict, verdict
 from lidcli.models.gmm import GMM
 from lidcli.models.likelihoods import LOG_2PI
@@ -129,7 +130,7 @@ def evaluate_ppca(model: PPCA, x: Tensor) -> Evaluation:
     out.checks = broken_invariants(out.scalars, None)
     shown = x[SHOWN] - model.bias
     out.arrays = _float32(
-        z_mean=mu[:KEPT],
+        z_mean=mu[: rows_kept(KEPT, mu.shape[1:])],
         weight=model.weight,
         posterior_covariance=v,
         z_variance=mu.var(0, correction=0),
@@ -212,7 +213,9 @@ def evaluate_gmm(
     out.verdict = verdict(*(out.scalars[f"{name}/c"] for name in ("au", "mi", "kl")))
     out.checks = broken_invariants(out.scalars, None)
     sds = model.covariances.diagonal(dim1=-2, dim2=-1).sqrt()
-    out.arrays = _float32(x=x[:KEPT], means=model.means, sds=sds, weights=pi)
+    out.arrays = _float32(
+        x=x[: rows_kept(KEPT, x.shape[1:])], means=model.means, sds=sds, weights=pi
+    )
     return out
 
 
@@ -235,4 +238,6 @@ def weight_verdict(mean_: Estimate, sd: float, kl: float) -> Verdict:
 
 
 def _float32(**arrays: Tensor) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
-    return {name: value.float().cpu().numpy() for name, value in arrays.items()}
+    """Arrays for the figures; those of more than `NUMBERS` numbers are left out."""
+    kept = {name: value for name, value in arrays.items() if value.numel() <= NUMBERS}
+    return {name: value.float().cpu().numpy() for name, value in kept.items()}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lidcli.metrics.evaluation import Evaluation
     from lidcli.models.batch import Batch
 
-__all__ = ["declare_stored", "measure_own", "metric"]
+__all__ = ["check_own", "declare_stored", "measure_own", "metric"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -79,6 +79,31 @@ def declare_stored(stored: Sequence[Any]) -> None:
             declare(quantity)
 
 
+def check_own(names: Iterable[str]) -> None:
+    """See, before anything is trained, that the user's metrics are there.
+
+    Args:
+        names: `module:name` of each.
+
+    Raises:
+        ConfigError: a name that may not be imported, or is no metric.
+
+    Example:
+        >>> check_own([])
+    """
+    for name in names:
+        _found(name)
+
+
+def _found(name: str) -> tuple[Callable[..., Any], Quantity]:
+    """A metric of the user's, and what it measures."""
+    function = imported(name)
+    quantity = getattr(function, "quantity", None)
+    if not isinstance(quantity, Quantity) or quantity.latent:
+        raise ConfigError(f"{name} is no function with @metric(Quantity(...)) of one number.")
+    return function, quantity
+
+
 def measure_own(
     names: Iterable[str],
     model: Any,
@@ -103,10 +128,7 @@ def measure_own(
     from lidcli.metrics.estimate import Estimate
 
     for name in names:
-        function = imported(name)
-        quantity = getattr(function, "quantity", None)
-        if not isinstance(quantity, Quantity) or quantity.latent:
-            raise ConfigError(f"{name} is no function with @metric(Quantity(...)) of one number.")
+        function, quantity = _found(name)
         with torch.no_grad():
             found = function(model, x, labels)
         if isinstance(found, Estimate):

@@ -13,7 +13,7 @@ from lidcli.models.batch import Batch, DenseBatch
 from lidcli.models.latent import CATEGORY_DRAWS, LatentModel
 from lidcli.models.observations import DenseObservation
 
-__all__ = ["PICTURES", "pictures"]
+__all__ = ["NUMBERS", "PICTURES", "pictures", "rows_kept"]
 
 POINTS, SAMPLES, RECONSTRUCTIONS = 2000, 64, 16
 NUMBERS = 500_000
@@ -32,6 +32,8 @@ def pictures(
 ) -> Pictures:
     """Arrays for the figures of one run, under the names of the run store.
 
+    What an observation of the user's does not have, such as a mean, is not drawn.
+
     Args:
         model: with its posterior attached.
         x: the data that `evaluation` measured.
@@ -40,7 +42,8 @@ def pictures(
         form: a key of `PICTURES`; nothing is drawn of another.
     """
     out = {
-        name: array[: _rows(POINTS, array.shape[1:])] for name, array in evaluation.arrays.items()
+        name: array[: rows_kept(POINTS, array.shape[1:])]
+        for name, array in evaluation.arrays.items()
     }
     if "q_c" in out:
         out["category"] = out["q_c"].argmax(1).astype(np.float32)
@@ -48,13 +51,18 @@ def pictures(
         out["labels"] = labels[:POINTS].astype(np.float32)
     means = model.prior.component_means()
     if means is not None:
-        out["prior_means"] = _array(means)
+        out["prior_means"] = _array(means[: rows_kept(POINTS, means.shape[1:])])
     draw = PICTURES.get(form)
     return out | draw(model, x) if draw is not None else out
 
 
-def _rows(most: int, shape: tuple[int, ...]) -> int:
-    """Rows of a shape that are kept: at most so many, and no more numbers than `NUMBERS`."""
+def rows_kept(most: int, shape: tuple[int, ...]) -> int:
+    """Rows of a shape that are kept: at most so many, and no more numbers than `NUMBERS`.
+
+    Example:
+        >>> rows_kept(64, (784,)), rows_kept(64, (125, 125))
+        (64, 32)
+    """
     return max(1, min(most, NUMBERS // max(1, int(np.prod(shape)))))
 
 
@@ -65,10 +73,12 @@ def _array(value: Tensor) -> npt.NDArray[np.float32]:
 
 def _points(model: LatentModel, x: Batch) -> Pictures:
     assert isinstance(x, DenseBatch)
-    rows = _rows(POINTS, x.x.shape[1:])
+    rows = rows_kept(POINTS, x.x.shape[1:])
     sampled = model.sample(rows)
-    assert isinstance(sampled, DenseBatch)
-    out = {"x": _array(x.x[:rows]), "samples": _array(sampled.x)}
+    out = {"x": _array(x.x[:rows])}
+    if not isinstance(sampled, DenseBatch):
+        return out
+    out["samples"] = _array(sampled.x)
     q_c = model.posterior(sampled).draw(CATEGORY_DRAWS).categories(model.prior)
     return out if q_c is None else {**out, "samples_c": _array(q_c.argmax(1))}
 
@@ -76,9 +86,11 @@ def _points(model: LatentModel, x: Batch) -> Pictures:
 def _images(model: LatentModel, x: Batch) -> Pictures:
     observation = model.observation
     assert isinstance(x, DenseBatch)
-    assert isinstance(observation, DenseObservation)
-    originals = x.rows(slice(0, _rows(RECONSTRUCTIONS, x.x.shape[1:])))
-    samples = observation.mean(model.prior.sample(_rows(SAMPLES, x.x.shape[1:])))
+    if not isinstance(observation, DenseObservation):
+        drawn = model.sample(rows_kept(SAMPLES, x.x.shape[1:]))
+        return {"samples": _array(drawn.x)} if isinstance(drawn, DenseBatch) else {}
+    originals = x.rows(slice(0, rows_kept(RECONSTRUCTIONS, x.x.shape[1:])))
+    samples = observation.mean(model.prior.sample(rows_kept(SAMPLES, x.x.shape[1:])))
     latent = marginal_draws(model.posterior(originals), 1)
     out = {
         "samples": _array(samples),
@@ -86,7 +98,10 @@ def _images(model: LatentModel, x: Batch) -> Pictures:
         "originals": _array(originals.x),
     }
     means = model.prior.component_means()
-    return out if means is None else {**out, "components": _array(observation.mean(means))}
+    if means is None:
+        return out
+    means = means[: rows_kept(POINTS, x.x.shape[1:])]
+    return {**out, "components": _array(observation.mean(means))}
 
 
 PICTURES = {"points": _points, "image": _images}

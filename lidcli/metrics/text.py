@@ -58,7 +58,8 @@ def text_figures(
         found = probe(means, labels) if labels is not None else None
         if found is not None:
             out.put("probe", found)
-        out.texts["words"] = words(model, x, decode)
+        if isinstance(model.observation, SequenceObservation):
+            out.texts["words"] = words(model, x, decode)
     out.texts |= sentences(model, x, decode)
 
 

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import grad, jacrev, vmap
+from torch.func import grad, jacfwd, jacrev, vmap
+
+REVERSED = 1024
+"""Outputs up to which a Jacobian is made of its rows; of more, of its columns."""
+NUMBERS = 1 << 25
+"""Numbers of all Jacobians held at once, where there is more than one."""
 
 
 @dataclass(frozen=True)
@@ -136,12 +141,35 @@ def _within(points: Tensor, radius: Tensor) -> Tensor:
     return inside
 
 
+def _outputs(decoder: Callable[[Tensor], Tensor], latents: Tensor) -> int:
+    """D."""
+    with torch.no_grad():
+        return decoder(latents[:1]).shape[-1]
+
+
+def _parts(decoder: Callable[[Tensor], Tensor], latents: Tensor) -> tuple[Tensor, ...]:
+    """Points (N, K) in parts whose Jacobians fit into `NUMBERS`, or in single ones."""
+    each = _outputs(decoder, latents) * latents.shape[1]
+    return torch.split(latents, max(1, NUMBERS // each))
+
+
+def _jacobians(decoder: Callable[[Tensor], Tensor], latents: Tensor) -> Tensor:
+    """(N, D, K); rows take N D² numbers on the way, columns N D K."""
+    way = jacrev if _outputs(decoder, latents) <= REVERSED else jacfwd
+    found: Tensor = vmap(way(decoder))(latents)
+    return found
+
+
 def _smallest(
     decoder: Callable[[Tensor], Tensor], latents: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Smallest singular values (N,) in float64, and their left (N, D) and right (N, K) vectors."""
+    if len(parts := _parts(decoder, latents)) > 1:
+        found = [_smallest(decoder, part) for part in parts]
+        values, left, right = (torch.cat(each) for each in zip(*found, strict=True))
+        return values, left, right
     with torch.enable_grad():
-        jacobians = vmap(jacrev(decoder))(latents.detach()).detach().double()
+        jacobians = _jacobians(decoder, latents.detach()).detach().double()
     if jacobians.shape[1] < jacobians.shape[2]:
         zeros = jacobians.new_zeros(len(jacobians))
         return zeros, jacobians[:, :, 0], jacobians[:, 0]
@@ -163,7 +191,9 @@ def _slope(decoder: Callable[[Tensor], Tensor], z: Tensor, left: Tensor, right: 
 
 def _singular_value(decoder: Callable[[Tensor], Tensor], latents: Tensor) -> float:
     """Smallest singular value of the Jacobian over points."""
-    jacobians = vmap(jacrev(decoder))(latents).double()
+    if len(parts := _parts(decoder, latents)) > 1:
+        return min(_singular_value(decoder, part) for part in parts)
+    jacobians = _jacobians(decoder, latents).double()
     wide = jacobians.shape[1] < jacobians.shape[2]
     return 0.0 if wide else torch.linalg.svdvals(jacobians)[:, -1].min().item()
 

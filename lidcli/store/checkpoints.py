@@ -11,8 +11,9 @@ from typing import Any
 import h5py
 
 from lidcli.errors import StoreError
+from lidcli.plain import sync_folder
 from lidcli.store.digest import digest
-from lidcli.store.files import sync_folder, unwritable
+from lidcli.store.files import unwritable
 from lidcli.store.hdf5 import DamagedError, open_read, write_temporary
 from lidcli.store.record import read_json, write_json
 from lidcli.store.tensors import load_tree, save_tree

@@ -20,7 +20,8 @@ from typing import BinaryIO
 import h5py
 
 from lidcli.errors import StoreError
-from lidcli.store.files import open_plain, reason, sync_folder, unwritable
+from lidcli.plain import open_plain, sync_folder
+from lidcli.store.files import reason, unwritable
 from lidcli.store.foreign import check_contents
 
 __all__ = [
@@ -176,7 +177,7 @@ def open_read(
             types, foreign filters).
     """
     try:
-        with open(open_plain(path, os.O_RDONLY, follow=True), "rb") as raw:
+        with open(open_plain(path, os.O_RDONLY, error=StoreError, follow=True), "rb") as raw:
             _check_bytes(path, raw, most_bytes)
             with as_damage(path), h5py.File(raw, "r") as file:
                 _check_schema(path, file)
@@ -198,7 +199,7 @@ def checked_digest(path: Path, most_bytes: int | None = None) -> str:
         DamagedError, StoreError: as `open_read`, but for what is wrong with the contents.
     """
     try:
-        with open(open_plain(path, os.O_RDONLY, follow=True), "rb") as raw:
+        with open(open_plain(path, os.O_RDONLY, error=StoreError, follow=True), "rb") as raw:
             _check_bytes(path, raw, most_bytes)
             raw.seek(0)
             return raw.read(HEADER).rstrip(b"\0").decode()

@@ -171,17 +171,17 @@ class Index:
         with _quietly():
             query = f"SELECT run, {column} FROM record WHERE digest = ?"
             row = self._file.execute(query, (digest,)).fetchone()
-            if row is not None:
+            if row is not None and row[0] is not None:
                 found = decode(row[1])
                 check_owner(folder, row[0])
                 return found
-        summary = Summary.of(Run.open(folder))
+        run = Run.open(folder)
+        summary = Summary.of(run)
         if checked_digest(path, RECORD_BYTES) == digest:
-            owner = None if summary.identity is None else str(summary.identity["run"])
             with _quietly():
                 self._file.execute(
                     "INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?)",
-                    (digest, owner, summary.status, summary.pack()),
+                    (digest, run.owner, summary.status, summary.pack()),
                 )
         return choose(summary)
 

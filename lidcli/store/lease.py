@@ -22,8 +22,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from lidcli.errors import ConfigError, LockedError
-from lidcli.store.files import open_plain, unwritable
+from lidcli.errors import ConfigError, LockedError, StoreError
+from lidcli.plain import open_plain
+from lidcli.store.files import unwritable
 
 __all__ = [
     "Lease",
@@ -99,7 +100,7 @@ def read(folder: Path) -> Lease | None:
         StoreError: it is no plain file.
     """
     try:
-        descriptor = open_plain(folder / NAME, os.O_RDONLY)
+        descriptor = open_plain(folder / NAME, os.O_RDONLY, error=StoreError)
     except OSError:
         return None
     try:

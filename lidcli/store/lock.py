@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lidcli.errors import LockedError, StoreError
+from lidcli.plain import open_plain
 from lidcli.store import lease
-from lidcli.store.files import open_plain, unwritable
+from lidcli.store.files import unwritable
 
 __all__ = ["check_held", "check_place", "exclusive", "held_here", "held_on_this_machine"]
 
@@ -44,7 +45,7 @@ def held_on_this_machine(folder: Path) -> bool:
     if found is None or found.machine != lease.here():
         return False
     try:
-        descriptor = open_plain(folder / ".lock", os.O_RDWR)
+        descriptor = open_plain(folder / ".lock", os.O_RDWR, error=StoreError)
     except OSError:
         return False
     try:
@@ -107,7 +108,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     """
     path = folder / ".lock"
     try:
-        descriptor = open_plain(path, os.O_RDWR | os.O_CREAT)
+        descriptor = open_plain(path, os.O_RDWR | os.O_CREAT, error=StoreError)
     except OSError as error:
         raise unwritable(path, error) from error
     key = folder.resolve()

@@ -11,9 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from lidcli.errors import StoreError
+from lidcli.config.identity import identities
+from lidcli.config.run import RunConfig
+from lidcli.config.sections import KINDS
+from lidcli.errors import ConfigError, StoreError
+from lidcli.plain import sync_folder
 from lidcli.store import checkpoints
-from lidcli.store.files import sync_folder, unwritable
+from lidcli.store.files import unwritable
 from lidcli.store.find import find_run, find_runs
 from lidcli.store.hdf5 import DamagedError, open_read, write_atomic
 from lidcli.store.lock import check_held, exclusive, held_here
@@ -105,8 +109,7 @@ class Run:
             raise StoreError(f"{folder} is not a run: it has no run.h5.") from None
         with open_read(path, most_bytes=RECORD_BYTES, most_items=RECORD_ITEMS) as file:
             record = Record.read(file)
-            owner = str(record.identity["run"]) if record.identity is not None else None
-        check_owner(folder, owner)
+        check_owner(folder, _owner(folder, record))
         return cls(folder, record, stamp)
 
     @property
@@ -119,6 +122,11 @@ class Run:
     def identity(self) -> dict[str, Any] | None:
         """Run and experiment as the record names them; None in old ones."""
         return self._record.identity
+
+    @property
+    def owner(self) -> str:
+        """Whose record it is, as the record or its configuration says; empty where neither does."""
+        return _owner(self.folder, self._record)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -287,19 +295,47 @@ class Run:
             raise unwritable(self.folder, error) from error
 
 
-def check_owner(folder: Path, owner: str | None) -> None:
-    """Check that a record lies in the folder of the run that it names.
+def _owner(folder: Path, record: Record) -> str:
+    """Whose record it is: one that does not say is the run that its configuration makes.
+
+    Nothing is known of a configuration that is not to be read today, or that has a kind of the
+    user's, whose settings may have become more.
+    """
+    if record.identity is not None:
+        return str(record.identity["run"])
+    from lidcli.config.read import codes_in
+
+    if any(section in KINDS for section, _ in codes_in(record.config)):
+        return ""
+    try:
+        known = identities(RunConfig.of(record.config))
+    except ConfigError:
+        return ""
+    return next((name for name in known if name in _names(folder)), known[0])
+
+
+def check_owner(folder: Path, owner: str) -> None:
+    """Check that a record lies in the folder of the run that it is of.
+
+    Args:
+        folder: of the record.
+        owner: the run's id; empty where it is not known.
 
     Raises:
         StoreError: it is another run's.
     """
-    if owner in (None, folder.name):
+    if owner in ("", folder.name):
         return
-    if owner not in (_absolute(folder).name, folder.resolve().name):
+    if owner not in _names(folder):
         raise StoreError(
             f"{folder / 'run.h5'} is the record of run {owner} and not of"
             f" {_absolute(folder).name}; put it back, or remove it."
         )
+
+
+def _names(folder: Path) -> tuple[str, str]:
+    """Its own name, and that of the folder that it may be a link to."""
+    return _absolute(folder).name, folder.resolve().name
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -9,13 +9,20 @@ import torch
 
 from lidcli.config.run import RunConfig
 from lidcli.data.dataset import Dataset
+from lidcli.errors import DataError
 from lidcli.metrics.evaluation import Evaluation
+from lidcli.metrics.own import check_own
 from lidcli.models.facts import Facts
+from lidcli.store.record import check_arrays
 from lidcli.store.run import Run
 from lidcli.training.loop import Observer
 from lidcli.training.signals import StopRequest
+from lidcli.training.sources import split_of
 
 __all__ = ["Fitted", "Job", "Procedure", "procedure"]
+
+SMALLEST = 2
+"""Data that are measured: an estimate of one has no standard error."""
 
 
 class Fitted(Protocol):
@@ -84,7 +91,21 @@ def procedure(config: RunConfig, data: Dataset) -> Procedure:
     """The procedure of a run, its model started from torch's current seed.
 
     Raises:
-        ConfigError: settings that do not fit each other or the data.
+        ConfigError: settings that do not fit each other or the data, or a metric that is none.
+        DataError: a datum is larger than a record keeps, or the split that is measured has fewer
+            than two data.
     """
+    check_own(config.evaluate.metrics)
+    split = config.evaluate.split
+    count = split_of(data, split, batch_size=1).batches
+    if count < SMALLEST:
+        raise DataError(
+            f"The {split} part of {data.name} has too few data to be measured: {count}, and"
+            f" {SMALLEST} are needed."
+        )
+    try:
+        check_arrays({"x": data.shape})
+    except ValueError as error:
+        raise DataError(f"The data of {data.name} are too large: {error}.") from error
     made: Procedure = config.inference.build(config, data)
     return made

@@ -10,6 +10,7 @@ import torch
 from lidcli.config import sections
 from lidcli.inference import nuts
 from lidcli.metrics.classical import SHOWN
+from lidcli.metrics.pictures import rows_kept
 from lidcli.models.gmm import GMM
 from lidcli.models.ppca import PPCA, principal_axes
 
@@ -28,10 +29,15 @@ def _settings(wanted: sections.NUTS) -> dict[str, int]:
     return {"chains": wanted.chains, "warmup": wanted.warmup, "draws": wanted.draws}
 
 
-def _thin(draws: Any) -> Any:
-    """The draws of all chains in one axis, at most `KEPT` of them."""
+def _thin(draws: Any, most: int = KEPT) -> Any:
+    """The draws of all chains in one axis, at most so many of them."""
     flat = draws.reshape(-1, *draws.shape[2:])
-    return flat[:: max(1, -(-len(flat) // KEPT))]
+    return flat[:: max(1, -(-len(flat) // most))]
+
+
+def _shown(draws: Any) -> Any:
+    """Thinned draws, as many as a record keeps."""
+    return _thin(draws, rows_kept(KEPT, draws.shape[2:]))
 
 
 def _diagnostics(
@@ -72,7 +78,7 @@ def sample_ppca(wanted: sections.NUTS, seed: int, model: PPCA, x: Any) -> Sample
         for k in range(model.latent):
             scalars |= _moments(f"nuts/z/{k + 1}", summary, (SHOWN, k))
         said = f"z of the first {len(x[:SAMPLED])} data at the parameters shown"
-        return scalars, {"nuts_z": _thin(z[:, :, SHOWN])}, said
+        return scalars, {"nuts_z": _shown(z[:, :, SHOWN])}, said
     chains = nuts.ppca_weights(x, model.latent, sigma, seed=seed, **_settings(wanted))
     values, vectors = principal_axes(torch.from_numpy(x))
     target = (vectors[:, : model.latent] * values[: model.latent].sqrt()).numpy()
@@ -89,7 +95,7 @@ def sample_ppca(wanted: sections.NUTS, seed: int, model: PPCA, x: Any) -> Sample
         "W with z integrated out, then z given W exactly; rotation and sign of the latents are"
         " not identified and were taken out by aligning every draw of W to the principal axes"
     )
-    return scalars, {"nuts_z": z, "nuts_w": kept}, said
+    return scalars, {"nuts_z": _shown(z[None]), "nuts_w": _shown(w)}, said
 
 
 def _latent(weight: Any, x: Any, sigma: float, rng: np.random.Generator) -> Any:
@@ -140,4 +146,4 @@ def sample_gmm(wanted: sections.NUTS, seed: int, model: GMM, x: Any) -> Sampled:
     everything = nuts.summarise(np.concatenate(parts, axis=-1))
     scalars = _diagnostics(wanted, everything, chains.divergences)
     scalars |= _moments("nuts/alpha", nuts.summarise(chains.draws["alpha"]))
-    return scalars, {f"nuts_{name}": _thin(draws) for name, draws in chains.draws.items()}, said
+    return scalars, {f"nuts_{name}": _shown(draws) for name, draws in chains.draws.items()}, said

@@ -58,6 +58,22 @@ def test_a_wrong_csv_is_refused_before_anything_is_written(lid, mine, lines, wor
     assert not (mine / "results").exists()
 
 
+def test_a_csv_of_too_few_rows_is_refused_before_anything_is_written(lid, mine) -> None:
+    (mine / "mine.csv").write_text("\n".join(POINTS[:10]))
+    done = lid("train", "-m", "vae", "-d", "mine", "-c", "mine.yaml")
+    refused(done, "10 leave 8 for training and 1 for the test; 2 of each are needed")
+    assert not (mine / "results").exists()
+
+
+def test_a_part_of_one_datum_is_not_measured(lid, mine) -> None:
+    (mine / "mine.csv").write_text("\n".join(POINTS[:15]))
+    done = lid(
+        "train", "-m", "vae", "-d", "mine", "-c", "mine.yaml", "--set", "evaluate.split=valid"
+    )
+    refused(done, "The valid part of mine has too few data to be measured: 1, and 2 are needed")
+    assert not (mine / "results").exists()
+
+
 def test_a_missing_csv_is_named(lid, mine) -> None:
     refused(lid("train", "-m", "vae", "-d", "mine", "-c", "mine.yaml"), "mine.csv does not exist")
 

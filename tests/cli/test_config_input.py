@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -222,3 +223,41 @@ def test_code_in_a_file_that_merely_lies_here_is_not_imported(lid, tmp_path: Pat
     assert named.returncode == 0, named.stderr
     assert lid("show", "config", "-m", "line", "-d", "half",
                env={"LID_CONFIG": "experiments.yaml"}).returncode == 0  # fmt: skip
+
+
+@pytest.mark.timeout(120)
+def test_a_configuration_is_a_plain_file_of_a_sensible_size(lid, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with (tmp_path / "sparse.yaml").open("wb") as file:
+        file.truncate(1 << 40)
+    (tmp_path / "true.yaml").write_text("models: {odd: {}}")
+    (tmp_path / "link.yaml").symlink_to("true.yaml")
+    assert lid("list", "models", "-c", "link.yaml").returncode == 0
+    for name, told in (
+        ("pipe.yaml", "pipe.yaml is a pipe and not a plain file"),
+        ("/dev/zero", "/dev/zero is a device and not a plain file"),
+        ("sparse.yaml", "sparse.yaml has more than 4 MiB"),
+    ):
+        done = lid("train", "-m", "vae", "-d", "pinwheel", "-n", "-c", name)
+        assert done.returncode == 2, done.stderr
+        assert told in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["model.latent", "model.categories", "decoder.hidden", "decoder.layers", "data.test"],
+)
+def test_a_size_beyond_reason_is_a_wrong_setting(lid, setting: str) -> None:
+    done = lid("train", "-m", "vae", "-d", "pinwheel", "-n", "--set", f"{setting}=99999999999999")
+    assert done.returncode == 2, done.stderr
+    assert f"{setting} = 99999999999999 is not usable" in done.stderr
+
+
+def test_a_setting_that_does_nothing_beside_the_others_is_exit_code_two(lid) -> None:
+    words = ["train", "-m", "vae", "-d", "pinwheel", "-n", "--set", "model.family=continuous"]
+    done = lid(*words, "--set", "inference.categorical=collapsed")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "lid: inference.categorical does nothing for model.family = 'continuous'; mixture has it.\n"
+    )

@@ -77,6 +77,18 @@ def test_text_arrives_and_what_the_mirror_lacks_is_said(lid, tmp_path, mirror) -
     assert "nothing to download" in done.stdout
 
 
+def test_a_lock_that_is_a_link_is_refused_and_what_it_names_is_untouched(lid, tmp_path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("keep me")
+    for folder in ("data", "empty"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "data" / ".lock").symlink_to(precious)
+    done = lid("fetch", "mnist", "--mirror", "empty")
+    assert done.returncode == 4, done.stderr
+    assert "data/.lock is a link and not a plain file; remove it." in done.stderr
+    assert precious.read_text() == "keep me"
+
+
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 4096)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lidcli.config.plan import parse_seeds, part_of, plan_experiment, plan_grid
 from lidcli.config.read import load_files, parse_override
-from lidcli.config.resolve import resolve
+from lidcli.config.resolve import resolve, resolve_loosely
 from lidcli.config.run import RunConfig
 from lidcli.config.sections import brenier_hidden_layers
 from lidcli.errors import ConfigError
@@ -323,3 +323,100 @@ def test_every_shipped_experiment_resolves(name: str) -> None:
 def test_the_nearest_name_is_offered() -> None:
     assert nearest("digit", ["digits", "mnist"]) == "did you mean digits?"
     assert nearest("zzz", ["digits", "mnist"]) == "there are digits, mnist"
+
+
+IDLE = [
+    (
+        "vae",
+        "pinwheel",
+        ["model.family=continuous", "inference.categorical=collapsed"],
+        "inference.categorical does nothing for model.family = 'continuous'; mixture has it.",
+    ),
+    (
+        "vae",
+        "pinwheel",
+        ["model.family=continuous", "train.category_rate=9"],
+        "train.category_rate does nothing for model.family = 'continuous'; mixture has it.",
+    ),
+    (
+        "vae",
+        "pinwheel",
+        ["inference.likeliest=9"],
+        "inference.likeliest does nothing for inference.categorical = 'explicit'; sampled has it.",
+    ),
+    (
+        "vae",
+        "pinwheel",
+        ["inference.annealing_epochs=5"],
+        "inference.annealing_epochs does nothing for inference.annealing = 'none'; linear and"
+        " cyclical have it.",
+    ),
+    (
+        "vae",
+        "pinwheel",
+        ["likelihood.sigma=0.5", "likelihood.sigma_start=0.2"],
+        "likelihood.sigma_start does nothing for likelihood.sigma = 0.5; null has it.",
+    ),
+    *[
+        (
+            "vae",
+            "pinwheel",
+            [f"data.{key}"],
+            f"data.{key.partition('=')[0]} does nothing for data.name = 'pinwheel'; a data.path of"
+            " yours has it.",
+        )
+        for key in ("label=arm", "standardise=false", "test_fraction=0.3")
+    ],
+    *[
+        (
+            "lidsvae",
+            "short-yelp",
+            ["decoder.output=joint", f"decoder.{key}"],
+            f"decoder.{key.partition('=')[0]} does nothing for decoder.output = 'joint';"
+            " conditional has it.",
+        )
+        for key in ("columns=random", "c=2.0", "rank=7")
+    ],
+]
+
+
+@pytest.mark.parametrize(("model", "data", "settings", "told"), IDLE, ids=[i[2][-1] for i in IDLE])
+def test_a_setting_that_does_nothing_beside_the_others_is_refused(
+    model: str, data: str, settings: list[str], told: str
+) -> None:
+    asked = [parse_override(setting) for setting in settings]
+    with pytest.raises(ConfigError) as caught:
+        resolve(SHIPPED, model=model, data=data, overrides=asked)
+    assert str(caught.value) == told
+    without = resolve(SHIPPED, model=model, data=data, overrides=asked[:-1])
+    loosely = resolve_loosely(SHIPPED, model=model, data=data, overrides=asked)
+    assert loosely.config == without
+    key = asked[-1][0]
+    assert loosely.unused == {key: told}
+    section, _, name = key.partition(".")
+    kept = getattr(getattr(without, section), name)
+    same = resolve(SHIPPED, model=model, data=data, overrides=[*asked[:-1], (key, kept)])
+    assert same.run_id == without.run_id
+
+
+def test_shared_levels_may_hold_what_does_nothing_beside_the_others(tmp_path: Path) -> None:
+    text = (
+        "models: {vae: {family: continuous}, gmvae: {family: mixture}}\n"
+        "data: {toy: {kind: points, train: {category_rate: 0.5}}}\n"
+    )
+    known = load_files([write(tmp_path, text)])
+    assert resolve(known, model="vae", data="toy").train.category_rate == 0.5
+    own = text.replace("family: continuous", "family: continuous, train: {category_rate: 0.5}")
+    with pytest.raises(ConfigError, match=r"train\.category_rate does nothing for model\.family"):
+        resolve(load_files([write(tmp_path, own)]), model="vae", data="toy")
+
+
+def test_a_grid_key_does_something_for_one_value_of_another_at_least() -> None:
+    grid = {"inference.annealing": ["none", "linear"], "inference.annealing_epochs": [5, 7]}
+    common: dict[str, Any] = {"models": ["vae"], "data": ["pinwheel"], "seeds": [0]}
+    runs = plan_grid(SHIPPED, "mine", grid=grid, **common).runs
+    told = [(run.inference.annealing, run.inference.annealing_epochs) for run in runs]
+    assert told == [("none", 10.0), ("linear", 5), ("linear", 7)]
+    grid["inference.annealing"] = ["none"]
+    with pytest.raises(ConfigError, match=r"inference\.annealing_epochs does nothing"):
+        plan_grid(SHIPPED, "mine", grid=grid, **common)

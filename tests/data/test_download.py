@@ -6,6 +6,8 @@ import errno
 import fcntl
 import hashlib
 import io
+import os
+import resource
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -273,10 +275,66 @@ def test_a_mirror_without_the_file_or_without_a_folder_is_named(server, tmp_path
 
 def test_a_full_disk_is_one_sentence_and_nothing_is_lost(server, tmp_path, target, part) -> None:
     target.write_bytes(b"damaged")
-    part.symlink_to("/dev/full")
-    with pytest.raises(DataError, match=r"No space is left in .*set for set/data\.gz \(300\.0 kB"):
-        fetch([server.file()], tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(DataError, match=r"No space is left in .*set for set/data\.gz \(300\.0"):
+            fetch([server.file()], tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert target.read_bytes() == b"damaged"
+    assert part.stat().st_size <= 100_000
+
+
+@pytest.mark.parametrize("name", [".lock", "set/data.gz.part"])
+def test_nothing_is_written_through_a_link(server, tmp_path, target, part, name) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("keep me")
+    (tmp_path / name).symlink_to(precious)
+    source = tmp_path / "mirror"
+    (source / "set").mkdir(parents=True)
+    (source / "set" / "data.gz").write_bytes(CONTENT)
+    for mirror in (None, source):
+        with pytest.raises(DataError, match=r"is a link and not a plain file; remove it"):
+            fetch([server.file()], tmp_path, mirror)
+    assert precious.read_text() == "keep me"
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("name", [".lock", "set/data.gz.part"])
+@pytest.mark.timeout(60)
+def test_a_pipe_is_refused_without_waiting(server, tmp_path, part, name) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match=r"is a pipe and not a plain file; remove it"):
+        fetch([server.file()], tmp_path)
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_in_place_of_a_file_is_never_read(server, tmp_path, target, part) -> None:
+    os.mkfifo(target)
+    with pytest.raises(DataError, match=r"data\.gz is not a plain file"):
+        state(RemoteFile("set/data.gz", (), None, None, md5=MD5), tmp_path)
+
+
+def test_a_half_that_has_another_name_is_never_written(server, tmp_path, target, part) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(CONTENT[:1000])
+    os.link(precious, part)
+    fetch([server.file()], tmp_path)
+    assert precious.read_bytes() == CONTENT[:1000]
+    assert target.read_bytes() == CONTENT
+
+
+def test_an_archive_is_never_unpacked_through_a_link(server, tmp_path, target) -> None:
+    target.parent.mkdir()
+    precious = tmp_path / "precious"
+    precious.write_text("keep me")
+    (target.parent / "data.gz.tar.gz.part").symlink_to(precious)
+    packed = Archive(f"{server.address}/all.tar.gz", MD5, "data.gz")
+    known = RemoteFile("set/data.gz", (), SHA256, len(CONTENT), archives=(packed,))
+    with pytest.raises(DataError, match=r"is a link and not a plain file; remove it"):
+        fetch([known], tmp_path)
+    assert precious.read_text() == "keep me"
 
 
 def test_a_folder_that_cannot_be_written_is_named(server, tmp_path) -> None:

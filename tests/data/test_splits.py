@@ -21,7 +21,7 @@ def config(**settings: object) -> Points:
     count=st.integers(10, 300),
     seed=st.integers(0, 5),
     valid=st.floats(0.01, 0.6),
-    test=st.floats(0.01, 0.6),
+    test=st.floats(0.15, 0.6),
 )
 def test_parts_are_disjoint_and_together_everything(count, seed, valid, test) -> None:
     parts = split(config(split_seed=seed, valid_fraction=valid, test_fraction=test), count, None)
@@ -63,6 +63,14 @@ def test_asking_for_more_than_there_is_is_refused(key: str, there: int) -> None:
 def test_a_split_that_leaves_nothing_to_train_on_is_refused() -> None:
     with pytest.raises(DataError, match="too few"):
         split(config(valid_fraction=0.99), 10, None)
+
+
+def test_a_split_that_leaves_one_datum_to_test_with_is_refused() -> None:
+    words = "mine has too few data to split: 10 leave 8 for training and 1 for the test; 2 of each"
+    with pytest.raises(DataError, match=words):
+        split(config(), 10, None)
+    with pytest.raises(DataError, match="and 1 for the test"):
+        split(config(), 100, 1)
 
 
 def test_the_fingerprint_sees_values_labels_and_shapes() -> None:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch.func import jacrev, vmap
 
-from lidcli.nn import MLP, BrenierMap, descended_modulus, measured_modulus
+from lidcli.nn import (
+    MLP,
+    BrenierMap,
+    InjectiveDecoder,
+    descended_modulus,
+    measured_modulus,
+    modulus,
+)
 
 
 def test_a_linear_map_gives_its_smallest_singular_value() -> None:
@@ -113,3 +123,33 @@ def test_a_descent_crosses_kinks() -> None:
     drawn = torch.linspace(-1, 1, 8, dtype=torch.float64)[:, None]
     assert measured_modulus(kinked, drawn).singular_value == pytest.approx(1)
     assert descended_modulus(kinked, drawn) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("columns", [False, True])
+def test_rows_columns_and_parts_of_jacobians_give_the_same_numbers(
+    monkeypatch: pytest.MonkeyPatch, columns: bool
+) -> None:
+    torch.manual_seed(0)
+    u = torch.randn(9, 3, dtype=torch.float64)
+    decoders: list[Callable[[torch.Tensor], torch.Tensor]] = [
+        MLP(3, 7, 16, layers=3).double(),
+        InjectiveDecoder(3, 7, hidden=16, layers=5).double(),
+    ]
+    for decoder in decoders:
+        expected = torch.linalg.svdvals(vmap(jacrev(decoder))(u))[:, -1].min().item()
+        before = descended_modulus(decoder, u, steps=5)
+        with monkeypatch.context() as patched:
+            patched.setattr(modulus, "REVERSED", 0 if columns else 7)
+            patched.setattr(modulus, "NUMBERS", 2 * 7 * 3)
+            assert measured_modulus(decoder, u).singular_value == pytest.approx(expected, rel=1e-9)
+            if isinstance(decoder, InjectiveDecoder):
+                assert descended_modulus(decoder, u, steps=5) == pytest.approx(before, rel=1e-9)
+
+
+def test_a_map_of_many_outputs_takes_the_memory_of_its_columns() -> None:
+    decoder, u = MLP(4, 20_000, 8, layers=2), torch.randn(32, 4)
+    with torch.profiler.profile(profile_memory=True) as seen:
+        measured_modulus(decoder, u)
+        descended_modulus(decoder, u, steps=1)
+    largest = max(event.self_cpu_memory_usage for event in seen.events())
+    assert largest < 32 * 20_000 * 4 * 8 * 4

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from lidcli.config.run import RunConfig
 from lidcli.errors import StoreError
 from lidcli.report.collect import collect
 from lidcli.store import hdf5
 from lidcli.store.digest import digest
 from lidcli.store.hdf5 import open_read, write_atomic
+from lidcli.store.index import Index
 from lidcli.store.record import LARGEST_ARRAY, Record, check_arrays
 from lidcli.store.run import Run
 from lidcli.store.tensors import save_tree
@@ -83,6 +85,34 @@ def test_a_record_from_before_identities_is_read_under_any_name(tmp_path: Path) 
     run.update(provenance={"x": 1})
     folder.rename(tmp_path / "demo" / "new-s0")
     assert Run.open(tmp_path / "demo" / "new-s0").provenance["x"] == 1
+
+
+def test_a_record_without_identity_is_known_by_its_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LID_CACHE", str(tmp_path / "cache"))
+    config = RunConfig.of(
+        {
+            "method": "ppca",
+            "model": {"family": "ppca"},
+            "inference": {"kind": "exact"},
+            "data": {"name": "pinwheel", "kind": "points"},
+        }
+    )
+    record = Record(config.document(), {"status": "complete"}, identity=None)
+    right, wrong = (tmp_path / "published" / "demo" / name for name in (config.run_id, "abc-s0"))
+    for folder in (right, wrong):
+        folder.mkdir(parents=True)
+        write_atomic(folder / "run.h5", record.write)
+    index = Index(tmp_path / "index")
+    words = rf"is the record of run {config.run_id} and not of abc-s0"
+    for _ in range(2):
+        assert Run.open(right).status == index.status(right) == "complete"
+        for look in (Run.open, index.status, index.summary):
+            with pytest.raises(StoreError, match=words):
+                look(wrong)
+    (tmp_path / "latest").symlink_to(right)
+    assert Run.open(tmp_path / "latest").status == "complete"
 
 
 @pytest.mark.parametrize("name", ["checkpoint.h5", "checkpoint.prev.h5"])

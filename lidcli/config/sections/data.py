@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from lidcli.config.kinds import Kinds, Part
+from lidcli.config.kinds import Count, Kinds, Part
 
 __all__ = ["DATA", "Classical", "Data", "Image", "Points", "Text"]
 
@@ -31,8 +31,8 @@ class Data(Part):
     name: str
     kind: str
     root: Path = Path("data")
-    train: int | None = Field(None, ge=2, description="random training data kept; null: all")
-    test: int | None = Field(None, ge=2, description="test data kept, or drawn; null: all")
+    train: Count | None = Field(None, ge=2, description="random training data kept; null: all")
+    test: Count | None = Field(None, ge=2, description="test data kept, or drawn; null: all")
     split_seed: int = Field(0, ge=0)
 
 
@@ -45,6 +45,12 @@ class Points(Data):
     test_fraction: float = Field(0.1, gt=0, lt=1, description="where no test split is published")
     standardise: bool = Field(True, description="a .csv of yours: to the training part's sd 1")
     label: str | None = Field("label", description="a .csv of yours: the column of labels")
+
+    def idle(self, config: Any) -> dict[str, str]:
+        """Settings of a file, where there is none."""
+        if self.path is not None:
+            return {}
+        return dict.fromkeys(OF_YOUR_POINTS, f"data.name = {self.name!r}; a data.path of yours has")
 
 
 class Image(Data):
@@ -75,9 +81,9 @@ class Text(Data):
     usual: ClassVar = {"inference": {"transforms": 0}}
     kind: str = "text"
     path: Path | None = Field(None, description="a .txt file of yours")
-    train: int | None = Field(None, ge=2, description="documents kept for training; null: all")
-    valid: int | None = Field(None, ge=1, description="documents kept for validation; null: all")
-    test: int | None = Field(None, ge=1, description="documents kept for the test; null: all")
+    train: Count | None = Field(None, ge=2, description="documents kept for training; null: all")
+    valid: Count | None = Field(None, ge=1, description="documents kept for validation; null: all")
+    test: Count | None = Field(None, ge=1, description="documents kept for the test; null: all")
     vocabulary: int | Path = Field(20_000, description="entries at most, or a file of tokens")
     max_length: int | None = Field(None, ge=1, description="words after which documents are cut")
     labels: Literal["auto", "none", "tab", "space"] = Field(
@@ -99,6 +105,8 @@ class Text(Data):
         return {}
 
 
+OF_YOUR_POINTS = ("label", "standardise", "test_fraction")
+"""Settings of a .csv."""
 OF_YOUR_TEXT = ("labels", "valid_fraction", "test_fraction", "split_seed")
 """Settings of documents that have no published split."""
 OF_FILES = ("vocabulary", "max_length")

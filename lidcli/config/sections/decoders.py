@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from lidcli.config.kinds import Kinds, Part, locate
+from lidcli.config.kinds import Depth, Kinds, Part, Size, locate
 
 __all__ = [
     "DECODERS",
@@ -43,8 +43,8 @@ class MLPDecoder(Decoder):
 
     code = "lidcli.training.build:mlp"
     kind: str = "mlp"
-    layers: int = Field(9, ge=1, description="affine stages from latent to parameters")
-    hidden: int = Field(512, ge=1, description="units of each hidden layer")
+    layers: Depth = Field(9, ge=1, description="affine stages from latent to parameters")
+    hidden: Size = Field(512, ge=1, description="units of each hidden layer")
 
 
 class BrenierDecoder(Decoder):
@@ -53,9 +53,9 @@ class BrenierDecoder(Decoder):
     injective = True
     code = "lidcli.training.build:brenier"
     kind: str = "brenier"
-    layers: int = Field(9, ge=1, description="affine stages from latent to parameters")
-    hidden: int = Field(512, ge=1, description="units of each hidden layer")
-    maps: int = Field(2, ge=1, description="Brenier maps composed")
+    layers: Depth = Field(9, ge=1, description="affine stages from latent to parameters")
+    hidden: Size = Field(512, ge=1, description="units of each hidden layer")
+    maps: Depth = Field(2, ge=1, description="Brenier maps composed")
     activation: Literal["smooth", "leaky"] = Field("smooth", description="leaky is the paper's")
     beta: Literal["principal", "zeros"] = Field(
         "principal",
@@ -89,8 +89,8 @@ class SkipDecoder(Decoder):
 
     code = "lidcli.training.build:skip"
     kind: str = "skip"
-    layers: int = Field(9, ge=1, description="affine stages from latent to parameters")
-    hidden: int = Field(512, ge=1, description="units of each hidden layer")
+    layers: Depth = Field(9, ge=1, description="affine stages from latent to parameters")
+    hidden: Size = Field(512, ge=1, description="units of each hidden layer")
 
     def uses_directions(self) -> bool:
         """Always."""
@@ -102,9 +102,9 @@ class LSTMDecoder(Decoder):
 
     forms = ("text",)
     kind: str = "lstm"
-    embedding: int = Field(128, ge=1, description="size of a token's embedding")
-    hidden: int = Field(128, ge=1, description="units of the LSTM")
-    layers: int = Field(1, ge=1, description="layers of the LSTM")
+    embedding: Size = Field(128, ge=1, description="size of a token's embedding")
+    hidden: Size = Field(128, ge=1, description="units of the LSTM")
+    layers: Depth = Field(1, ge=1, description="layers of the LSTM")
     dropout: float = Field(0.3, ge=0, lt=1, description="of embeddings, states and ∇φ")
     chunk: int = Field(128, ge=1, description="tokens whose logits are held at once")
 
@@ -143,14 +143,21 @@ class BrenierLSTMDecoder(LSTMDecoder):
         " random signs",
     )
     c: float = Field(0.3, gt=0, description="conditional: β's strength, ε_k = c √λ_k")
-    rank: int = Field(
+    rank: Size = Field(
         32, ge=1, description="conditional: columns of E, through which the potential reads z"
     )
-    convex_hidden: int = Field(64, ge=1, description="units of the potentials' hidden layers")
-    convex_layers: int = Field(2, ge=2, description="layers of the potentials")
+    convex_hidden: Size = Field(64, ge=1, description="units of the potentials' hidden layers")
+    convex_layers: Depth = Field(2, ge=2, description="layers of the potentials")
     inverse_lipschitz: float = Field(1.0, gt=0, description="ε of the map of z (joint: of both)")
     rotations: bool = Field(True, description="a learned rotation of z")
     gain: float = Field(0.3, gt=0, description="sd of the potentials' output at the start")
+
+    def idle(self, config: Any) -> dict[str, str]:
+        """Settings of the map for every history, beside the joint one."""
+        if self.output == "conditional":
+            return {}
+        why = "decoder.output = 'joint'; conditional has"
+        return dict.fromkeys(("columns", "c", "rank"), why)
 
     def observation(self, config: Any, data: Any) -> Any:
         """p(x | z) by teacher forcing."""

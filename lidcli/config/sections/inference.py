@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from lidcli.config.kinds import Kinds, Part, locate
+from lidcli.config.kinds import Depth, Kinds, Part, Size, locate
 
 __all__ = [
     "INFERENCES",
@@ -69,13 +69,25 @@ class Amortized(Inference):
         " training the likeliest categories and a random one, unbiased",
     )
     likeliest: int = Field(3, ge=1, description="categories that sampled always sums")
-    hidden: int = Field(512, ge=1, description="units of the couplings' networks")
-    transforms: int = Field(2, ge=0, description="affine couplings of q(w|x,c); 0: Gaussian")
+    hidden: Size = Field(512, ge=1, description="units of the couplings' networks")
+    transforms: Depth = Field(2, ge=0, description="affine couplings of q(w|x,c); 0: Gaussian")
     beta: float = Field(1.0, ge=0, description="weight of the KL in the training objective")
     annealing: Literal["none", "linear", "cyclical"] = "none"
     annealing_epochs: float = Field(10.0, gt=0, description="length of the ramp, or of a cycle")
     free_bits: float = Field(0.0, ge=0, description="nats per datum of KL left unpenalised")
     samples: int = Field(1, ge=1, description="draws S of the training ELBO")
+
+    def idle(self, config: Any) -> dict[str, str]:
+        """Settings of a category, of the categories that are drawn, and of a ramp."""
+        found = {}
+        if self.annealing == "none":
+            found["annealing_epochs"] = "inference.annealing = 'none'; linear and cyclical have"
+        if self.categorical != "sampled":
+            found["likeliest"] = f"inference.categorical = {self.categorical!r}; sampled has"
+        if not config.model.categorical:
+            why = f"model.family = {config.model.family!r}; mixture has"
+            found |= dict.fromkeys(("categorical", "likeliest"), why)
+        return found
 
     def posterior(self, config: Any, model: Any, data: Any) -> Any:
         """The posterior of a model for a run's configuration and its data."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from lidcli.config.kinds import Kinds, Part, locate
+from lidcli.config.kinds import Kinds, Part, Size, locate
 
 __all__ = [
     "GMM",
@@ -30,6 +30,8 @@ class Model(Part):
     """Ways to fit it."""
     inference: ClassVar[str] = "amortized"
     """The inference where none is named."""
+    categorical: ClassVar[bool] = True
+    """Whether there may be a category among the latents."""
     family: str
 
     def begin(self, model: Any, data: Any, seed: int) -> None:
@@ -39,9 +41,10 @@ class Model(Part):
 class Continuous(Model):
     """Definition 3: z ~ N(0, I_K), x ~ EF(f(z))."""
 
+    categorical = False
     code = "lidcli.training.build:continuous"
     family: str = "continuous"
-    latent: int = Field(64, ge=1, description="latent dimensions K")
+    latent: Size = Field(64, ge=1, description="latent dimensions K")
 
 
 class Mixture(Model):
@@ -49,8 +52,8 @@ class Mixture(Model):
 
     code = "lidcli.training.build:mixture"
     family: str = "mixture"
-    latent: int = Field(64, ge=1, description="dimensions M of w")
-    categories: int | None = Field(None, ge=2, description="C; null: the data's classes")
+    latent: Size = Field(64, ge=1, description="dimensions M of w")
+    categories: Size | None = Field(None, ge=2, description="C; null: the data's classes")
     means: Literal["fixed", "free", "data"] | None = Field(
         None,
         description="data: fixed, at clusters of the training data in β's coordinates, with their"
@@ -87,15 +90,17 @@ class Mixture(Model):
 class Sequential(Model):
     """Example 2: z ~ N(0, I_K), x_t | z, x_<t ~ Cat(f(z, h_t)), h_t an LSTM over x_<t."""
 
+    categorical = False
     needs = ("decoder",)
     code = "lidcli.training.build:continuous"
     family: str = "sequential"
-    latent: int = Field(32, ge=1, description="latent dimensions K")
+    latent: Size = Field(32, ge=1, description="latent dimensions K")
 
 
 class Language(Model):
     """A language model: no latent."""
 
+    categorical = False
     needs = ("decoder",)
     procedures = ("likelihood",)
     inference = "direct"
@@ -111,7 +116,7 @@ class PPCA(Model):
     procedures = ("exact", "nuts")
     code = "lidcli.training.exact:ppca"
     family: str = "ppca"
-    latent: int = Field(64, ge=1, description="latent dimensions K")
+    latent: Size = Field(64, ge=1, description="latent dimensions K")
     sigma: float | None = Field(None, gt=0, description="noise sd; null: of maximum likelihood")
 
 
@@ -122,7 +127,7 @@ class GMM(Model):
     procedures = ("exact", "nuts")
     code = "lidcli.training.exact:gmm"
     family: str = "gmm"
-    categories: int = Field(2, ge=1, description="components C")
+    categories: Size = Field(2, ge=1, description="components C")
 
 
 class TwoClusters(Model):

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from lidcli.config.kinds import Kinds, Part
+from lidcli.config.kinds import Depth, Kinds, Part, Size
 
 __all__ = [
     "ENCODERS",
@@ -37,6 +37,12 @@ class Gaussian(Likelihood):
     kind: str = "gaussian"
     sigma: float | None = Field(None, gt=0, description="fixed noise sd; null: learned")
     sigma_start: float = Field(0.3, gt=0, description="where a learned noise sd starts")
+
+    def idle(self, config: Any) -> dict[str, str]:
+        """The start of a noise sd that is not learned."""
+        if self.sigma is None:
+            return {}
+        return {"sigma_start": f"likelihood.sigma = {self.sigma}; null has"}
 
 
 class Bernoulli(Likelihood):
@@ -69,8 +75,8 @@ class MLPEncoder(Encoder):
 
     code = "lidcli.training.build:mlp_encoder"
     kind: str = "mlp"
-    hidden: int = Field(512, ge=1, description="units of each hidden layer")
-    layers: int = Field(2, ge=1, description="hidden layers")
+    hidden: Size = Field(512, ge=1, description="units of each hidden layer")
+    layers: Depth = Field(2, ge=1, description="hidden layers")
 
 
 class LSTMEncoder(Encoder):
@@ -79,12 +85,12 @@ class LSTMEncoder(Encoder):
     forms = ("text",)
     code = "lidcli.training.text:lstm_encoder"
     kind: str = "lstm"
-    embedding: int = Field(128, ge=1, description="size of a token's embedding")
-    hidden: int = Field(128, ge=1, description="units of the LSTM")
-    layers: int = Field(2, ge=1, description="layers of the LSTM")
+    embedding: Size = Field(128, ge=1, description="size of a token's embedding")
+    hidden: Size = Field(128, ge=1, description="units of the LSTM")
+    layers: Depth = Field(2, ge=1, description="layers of the LSTM")
     dropout: float = Field(0.0, ge=0, lt=1, description="of embeddings")
     pooling: Literal["last", "mean"] = Field("last", description="the last state, or their mean")
-    scores: int = Field(0, ge=0, description="directions of the data, scores along which it gets")
+    scores: Size = Field(0, ge=0, description="directions of the data, scores along which it gets")
 
 
 ENCODERS = Kinds("encoder", "kind", Encoder, MLPEncoder, LSTMEncoder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -30,6 +30,12 @@ class Training(Part):
     clip: float = Field(5.0, gt=0, description="norm that gradients are clipped at")
     patience: int | None = Field(None, ge=1, description="epochs without improvement to stop at")
     validate_every: int = Field(1, ge=1, description="epochs")
+
+    def idle(self, config: Any) -> dict[str, str]:
+        """The rate of q(c|x), where there is none."""
+        if config.model.categorical:
+            return {}
+        return {"category_rate": f"model.family = {config.model.family!r}; mixture has"}
 
 
 class Adam(Training):
