@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,17 +10,12 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, Independent, Normal
 
-from lidcli.diagnose.calls import called, each, finite, span
+from lidcli.diagnose.calls import called, each, finite
 from lidcli.models.batch import Batch, DenseBatch
 from lidcli.models.latent import Conditional, Draws, Posterior
 from lidcli.models.priors import normal_log_prob
 
-__all__ = ["Distributions", "GivenPosterior", "Normals", "refuse_variances"]
-
-LARGEST_LOG_VARIANCE = 50.0
-"""A variance of e^50 is no posterior's: what returned it meant something else."""
-TOO_WIDE = 1.2
-"""Aggregate variance, on average over units, from which a reading as log variances is doubted."""
+__all__ = ["Distributions", "GivenPosterior", "Normals"]
 
 
 @dataclass(frozen=True)
@@ -239,37 +233,3 @@ def _kind(answer: object) -> str:
     if isinstance(answer, Tensor):
         return f"one tensor of shape {tuple(answer.shape)}"
     return f"a {type(answer).__name__}"
-
-
-def refuse_variances(mean: Tensor, log_variance: Tensor, standard: bool) -> None:
-    """Recognise variances, or sds, in the place of log variances.
-
-    Log variances of posteriors are below zero wherever data tell something, and the variance of
-    the aggregate, that of the means and the mean of the variances together, is near the prior's.
-    Values all above zero that fit this only when read as variances are variances.
-
-    Args:
-        mean: (N, ...).
-        log_variance: (N, ...).
-        standard: whether the prior is N(0, I), without which nothing is known of the aggregate.
-
-    Raises:
-        ValueError: it looks so.
-    """
-    if log_variance.max() > LARGEST_LOG_VARIANCE:
-        raise ValueError(
-            f"encode's log variances reach {log_variance.max().item():.3g}, a variance no float"
-            " holds; they look like variances on a scale of their own: return their logarithm"
-        )
-    if len(mean) < 2 or not standard or log_variance.min() <= 0:
-        return
-    moved = mean.double().var(0)
-    as_logs = (moved + log_variance.double().exp().mean(0)).mean().item()
-    as_variances = (moved + log_variance.double().mean(0)).mean().item()
-    if as_logs > TOO_WIDE and abs(math.log(as_variances)) < abs(math.log(as_logs)):
-        raise ValueError(
-            "encode's second tensor looks like variances (or sds), where log variances are"
-            f" expected: all its values are positive, {span(log_variance)}, and as log variances"
-            " they would make every posterior wider than the prior; return their logarithm, or"
-            " torch.distributions.Normal(mean, sd)"
-        )

@@ -13,9 +13,10 @@ from torch.distributions import Distribution
 
 from lidcli.diagnose.advice import Unit, advice
 from lidcli.diagnose.decoders import GivenObservation, Unobserved, Wanted
-from lidcli.diagnose.encoders import GivenPosterior, Normals, refuse_variances
+from lidcli.diagnose.doubts import refuse_variances
+from lidcli.diagnose.encoders import GivenPosterior, Normals
 from lidcli.diagnose.functions import evaluating, home, modules_of, parts_of, training_note
-from lidcli.diagnose.priors import prior_of
+from lidcli.diagnose.priors import prior_of, spread
 from lidcli.diagnose.result import Diagnosis
 from lidcli.metrics.estimate import Estimate
 from lidcli.metrics.estimate import mean as estimate
@@ -128,8 +129,9 @@ def diagnose(
     with torch.random.fork_rng(gpu), torch.no_grad(), evaluating(modules):
         torch.manual_seed(seed)
         posterior = GivenPosterior(parts["encode"], data.shape[1:], placed.device)
-        latent, kind = _probe(posterior, data.flatten(1), parts.get("prior") is None)
+        latent, kind = _probe(posterior, data.flatten(1))
         prior_ = prior_of(parts.get("prior"), latent, *kind)
+        _refuse_doubtful(posterior, data.flatten(1), prior_)
         tried = prior_.sample(min(PROBED, batch))
         observation = wanted.observation(tried, latent, data.shape[1:], batch)
         made = _Given(prior_, observation, progress, len(data) * samples)
@@ -220,9 +222,7 @@ def _data(x: ArrayLike | Tensor, wanted: Wanted, dtype: torch.dtype) -> tuple[Te
     ]
 
 
-def _probe(
-    posterior: GivenPosterior, x: Tensor, standard: bool
-) -> tuple[Size, tuple[torch.device, torch.dtype]]:
+def _probe(posterior: GivenPosterior, x: Tensor) -> tuple[Size, tuple[torch.device, torch.dtype]]:
     """Try the encoder on some data: the shape, device and type of a latent."""
     some = x[:PROBED]
     first, again = posterior.answer(some), posterior.answer(some)
@@ -236,9 +236,16 @@ def _probe(
             f"encode answers differently when called again with the same data, by up to"
             f" {moved:.3g}, where a mean and a log variance without noise are expected"
         )
-    mean, log_variance = first
-    refuse_variances(mean, log_variance, standard)
-    return mean.shape[1:], (mean.device, mean.dtype)
+    return first[0].shape[1:], (first[0].device, first[0].dtype)
+
+
+def _refuse_doubtful(posterior: GivenPosterior, x: Tensor, prior: Prior) -> None:
+    """Look at mean and log variance of data from first to last, where these are returned."""
+    index = torch.linspace(0, len(x) - 1, min(PROBED, len(x)), device=x.device).long()
+    answer = posterior.answer(x[index])
+    if isinstance(answer, tuple):
+        mean, log_variance = (part.flatten(1) for part in answer)
+        refuse_variances(mean, log_variance, spread(prior))
 
 
 def _measured(

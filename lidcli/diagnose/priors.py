@@ -9,7 +9,10 @@ from torch.distributions import Distribution, Independent, Normal
 from lidcli.diagnose.calls import each
 from lidcli.models.priors import Prior, StandardNormal
 
-__all__ = ["GivenPrior", "prior_of"]
+__all__ = ["GivenPrior", "prior_of", "spread"]
+
+DRAWS = 4000
+"""Draws from which the variances of a prior are had."""
 
 
 class GivenPrior(Prior):
@@ -80,3 +83,14 @@ def prior_of(
     if where != device:
         raise ValueError(f"the prior is on {where}, and encode gives latents on {device}")
     return prior
+
+
+def spread(prior: Prior) -> Tensor:
+    """Variances (M,) of the prior's units, by draws where it is not N(0, I).
+
+    Example:
+        >>> spread(StandardNormal(2))
+        tensor([1., 1.])
+    """
+    drawn = prior.sample(1 if prior.standard else DRAWS)
+    return torch.ones_like(drawn[0]) if prior.standard else drawn.var(0)
