@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 
 from lidcli.diagnose.advice import Unit, advice
 from lidcli.diagnose.decoders import GivenObservation, Unobserved, Wanted
-from lidcli.diagnose.doubts import refuse_variances
+from lidcli.diagnose.doubts import refuse_absurd, refuse_figures, refuse_variances
 from lidcli.diagnose.encoders import GivenPosterior, Normals
 from lidcli.diagnose.functions import evaluating, home, modules_of, parts_of, training_note
 from lidcli.diagnose.priors import prior_of, spread
@@ -240,18 +240,22 @@ def _probe(posterior: GivenPosterior, x: Tensor) -> tuple[Size, tuple[torch.devi
 
 
 def _refuse_doubtful(posterior: GivenPosterior, x: Tensor, prior: Prior) -> None:
-    """Look at mean and log variance of data from first to last, where these are returned."""
+    """Look at the posteriors of data from first to last."""
     index = torch.linspace(0, len(x) - 1, min(PROBED, len(x)), device=x.device).long()
-    answer = posterior.answer(x[index])
+    expected, answer = spread(prior), posterior.answer(x[index])
     if isinstance(answer, tuple):
         mean, log_variance = (part.flatten(1) for part in answer)
-        refuse_variances(mean, log_variance, spread(prior))
+        refuse_variances(mean, log_variance, expected)
+    conditional = posterior(DenseBatch(x[index]))
+    if isinstance(conditional, Normals):
+        refuse_absurd(conditional.loc, conditional.log_scale, expected)
 
 
 def _measured(
     model: _Given, x: DenseBatch, samples: int, batch: int, notes: Sequence[str | None]
 ) -> Diagnosis:
     result = evaluate(model, x, samples=samples, outer=OUTER, batch=batch)
+    refuse_figures(result.scalars, model.latent)
     remarks = [note for note in notes if note] + result.notes
     if isinstance(model.observation, Unobserved):
         result.scalars = {k: v for k, v in result.scalars.items() if k not in BOUNDLESS}

@@ -92,5 +92,6 @@ def spread(prior: Prior) -> Tensor:
         >>> spread(StandardNormal(2))
         tensor([1., 1.])
     """
-    drawn = prior.sample(1 if prior.standard else DRAWS)
-    return torch.ones_like(drawn[0]) if prior.standard else drawn.var(0)
+    if isinstance(prior, StandardNormal):
+        return prior.zero.new_ones(prior.latent)
+    return prior.sample(DRAWS).var(0)

@@ -77,3 +77,38 @@ def test_data_beyond_the_first_are_looked_at() -> None:
     """Data in an order: the first are those whose log variances are above zero."""
     x = data(2000).sort(0, descending=True).values
     diagnose(x, encode=lambda x: (x[:, :1], x[:, :1] - 0.5), samples=2)
+
+
+ABSURD: dict[str, tuple[Callable[[Tensor], Any], str]] = {
+    "narrow": (
+        lambda x: (x[:, :2], -200 + 0 * x[:, :2]),
+        "unit 1 of encode's posteriors has a log variance of -200 on average",
+    ),
+    "one unit": (
+        lambda x: (x[:, :2], torch.tensor([-1.0, -120.0]).expand(len(x), 2)),
+        "unit 2 of .* -120 on average",
+    ),
+    "narrow Normal": (lambda x: Normal(x[:, :2], 1e-30), "unit 1 of .* -138 on average"),
+    "far": (
+        lambda x: (1e8 * x[:, :2], -1 + 0 * x[:, :2]),
+        "unit 1 of encode's posteriors has a KL of .*e[+]15 nats .* means of -.*e[+]08 to",
+    ),
+    "far Laplace": (lambda x: Laplace(1e9 * x[:, :2], 1.0), "KL .* nats"),
+    "one datum": (
+        lambda x: (x[:, :2], torch.where(x[:, :2] == x.max(), -400.0, -1.0)),
+        "MI is nan",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ABSURD)
+def test_figures_that_no_trained_encoder_has_are_refused(name: str) -> None:
+    encode, told = ABSURD[name]
+    with pytest.raises(ValueError, match=told):
+        diagnose(data(), encode=encode, samples=2)
+
+
+@pytest.mark.parametrize(("far", "log_variance"), [(1.0, -25.0), (30.0, -12.0), (300.0, -6.0)])
+def test_autoencoders_of_no_weight_on_the_kl_are_measured(far: float, log_variance: float) -> None:
+    encode = {"encode": lambda x: (far * x[:, :2], log_variance + x[:, :2])}
+    assert diagnose(data(), **encode, samples=2).kl.value > 10
