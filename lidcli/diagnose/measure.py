@@ -272,7 +272,7 @@ def _measured(
         result.verdict.reason,
         result.scalars,
         units,
-        tuple(advice(result.scalars, units)),
+        tuple(advice(result.verdict, result.scalars, units)),
         tuple(remarks),
     )
 
