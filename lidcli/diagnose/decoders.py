@@ -252,27 +252,27 @@ class GivenLogProb(Observation):
         event: Size,
     ) -> None:
         super().__init__()
-        self._log_prob, self._name, self._latent, self._event = (log_prob,), name, latent, event
+        self._log_prob, self.name, self._latent, self._event = (log_prob,), name, latent, event
 
     def log_prob(self, x: Batch, z: Tensor) -> Tensor:
         """log p(x_n | z_n) in nats, (*L, N), for latents (*L, N, M)."""
         assert isinstance(x, DenseBatch)
         rows = z.reshape(-1, *self._latent)
         data = x.x.to(z.device).expand(*z.shape[:-1], -1).reshape(-1, *self._event)
-        found = called(self._name, self._log_prob[0], data, rows)
+        found = called(self.name, self._log_prob[0], data, rows)
         if not isinstance(found, Tensor) or found.shape != rows.shape[:1]:
             seen = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise ValueError(
-                f"{self._name} gave a log probability of shape {seen} for {len(rows)} data and"
+                f"{self.name} gave a log probability of shape {seen} for {len(rows)} data and"
                 f" latents, where ({len(rows)},) is expected: a number for each datum"
             )
-        return finite(f"the log probability of {self._name}", found[:, None])[:, 0].view(
+        return finite(f"the log probability of {self.name}", found[:, None])[:, 0].view(
             z.shape[:-1]
         )
 
     def sample(self, z: Tensor) -> DenseBatch:
         """Not known."""
-        raise ValueError(f"{self._name} gives log probabilities, no data")
+        raise ValueError(f"{self.name} gives log probabilities, no data")
 
 
 class Unobserved(Observation):

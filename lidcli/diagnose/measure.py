@@ -8,16 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Size, Tensor, nn
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from lidcli.diagnose.advice import Unit, advice
 from lidcli.diagnose.decoders import GivenObservation, Unobserved, Wanted
-from lidcli.diagnose.doubts import refuse_absurd, refuse_figures, refuse_variances
+from lidcli.diagnose.doubts import refuse_figures
 from lidcli.diagnose.encoders import GivenPosterior, Normals
 from lidcli.diagnose.functions import evaluating, home, modules_of, parts_of, training_note
-from lidcli.diagnose.priors import prior_of, spread
+from lidcli.diagnose.priors import prior_of
 from lidcli.diagnose.result import Diagnosis
+from lidcli.diagnose.trial import PROBED, try_decoder, try_encoder, try_posteriors
 from lidcli.metrics.estimate import Estimate
 from lidcli.metrics.estimate import mean as estimate
 from lidcli.metrics.evaluation import Evaluation, evaluate
@@ -33,8 +34,6 @@ __all__ = ["diagnose"]
 
 OUTER = 500
 """Data in the outer mean of the MI."""
-PROBED = 256
-"""Data and latents on which a model is tried, and on which what needs many draws is measured."""
 BOUNDLESS = ("ll", "ll_se", "ll_half", "elbo", "elbo_se", "reconstruction", "reconstruction_se")
 """Figures that a model without a decoder does not have."""
 
@@ -129,14 +128,16 @@ def diagnose(
     with torch.random.fork_rng(gpu), torch.no_grad(), evaluating(modules):
         torch.manual_seed(seed)
         posterior = GivenPosterior(parts["encode"], data.shape[1:], placed.device)
-        latent, kind = _probe(posterior, data.flatten(1))
+        rows = DenseBatch(data.flatten(1))
+        latent, kind = try_encoder(posterior, rows)
         prior_ = prior_of(parts.get("prior"), latent, *kind)
-        _refuse_doubtful(posterior, data.flatten(1), prior_)
+        try_posteriors(posterior, rows, prior_)
         tried = prior_.sample(min(PROBED, batch))
         observation = wanted.observation(tried, latent, data.shape[1:], batch)
+        try_decoder(observation, rows, tried)
         made = _Given(prior_, observation, progress, len(data) * samples)
         made.posterior = posterior
-        return _measured(made, DenseBatch(data.flatten(1)), samples, batch, [remark, *notes])
+        return _measured(made, rows, samples, batch, [remark, *notes])
 
 
 class _Given(LatentModel):
@@ -220,35 +221,6 @@ def _data(x: ArrayLike | Tensor, wanted: Wanted, dtype: torch.dtype) -> tuple[Te
         " probabilities, so compare LL and ELBO only with figures made the same way. KL, MI and"
         " AU mean what they always do."
     ]
-
-
-def _probe(posterior: GivenPosterior, x: Tensor) -> tuple[Size, tuple[torch.device, torch.dtype]]:
-    """Try the encoder on some data: the shape, device and type of a latent."""
-    some = x[:PROBED]
-    first, again = posterior.answer(some), posterior.answer(some)
-    if isinstance(first, Distribution):
-        drawn = first.sample()
-        return drawn.shape[1:], (drawn.device, drawn.dtype)
-    assert isinstance(again, tuple)
-    moved = max((a - b).abs().max().item() for a, b in zip(first, again, strict=True))
-    if moved > 1e-3 * (1 + max(a.abs().max().item() for a in first)):
-        raise ValueError(
-            f"encode answers differently when called again with the same data, by up to"
-            f" {moved:.3g}, where a mean and a log variance without noise are expected"
-        )
-    return first[0].shape[1:], (first[0].device, first[0].dtype)
-
-
-def _refuse_doubtful(posterior: GivenPosterior, x: Tensor, prior: Prior) -> None:
-    """Look at the posteriors of data from first to last."""
-    index = torch.linspace(0, len(x) - 1, min(PROBED, len(x)), device=x.device).long()
-    expected, answer = spread(prior), posterior.answer(x[index])
-    if isinstance(answer, tuple):
-        mean, log_variance = (part.flatten(1) for part in answer)
-        refuse_variances(mean, log_variance, expected)
-    conditional = posterior(DenseBatch(x[index]))
-    if isinstance(conditional, Normals):
-        refuse_absurd(conditional.loc, conditional.log_scale, expected)
 
 
 def _measured(

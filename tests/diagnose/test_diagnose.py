@@ -335,6 +335,30 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"encode": lambda x: (torch.randn(len(x), 2), -1 + 0 * x[:, :2])},
         "answers differently",
     ),
+    "noise of a Normal": (
+        {"encode": lambda x: Normal(torch.randn(len(x), 2), 1.0)},
+        "encode answers differently",
+    ),
+    "noise of a distribution": (
+        {"encode": lambda x: MultivariateNormal(torch.randn(len(x), 2), torch.eye(2))},
+        "encode answers differently",
+    ),
+    "noise of a flow": (
+        {"encode": lambda x: shifted(x + torch.randn_like(x))},
+        "encode answers differently",
+    ),
+    "noise of a decoder": (
+        {"decode": lambda z: nn.functional.dropout(decode(z), 0.5)},
+        "decode answers differently .* same latents, .* as dropout",
+    ),
+    "noise of a decoder's distribution": (
+        {
+            "decode": lambda z: Normal(decode(z) + torch.randn(len(z), 3), 1.0),
+            "likelihood": None,
+            "sigma": None,
+        },
+        "decode answers differently",
+    ),
     "fails": (
         {"encode": lambda x: linear(x @ torch.ones(9, 9))},
         r"encode cannot be called with \(256, 3\) float32 on cpu: RuntimeError",
@@ -382,6 +406,14 @@ def test_what_is_wrong_is_told_in_one_sentence(name: str) -> None:
 def test_parameters_of_an_unnamed_likelihood_are_asked_about() -> None:
     with pytest.raises(ValueError, match="name likelihood= bernoulli, bernoulli-logits, gaussian"):
         diagnose(data(), encode=linear, decode=decode)
+
+
+def test_noise_in_log_prob_is_refused() -> None:
+    def log_prob(x: Tensor, z: Tensor) -> Tensor:
+        return -(x - decode(z) - torch.randn_like(x)).square().sum(1)
+
+    with pytest.raises(ValueError, match="log_prob answers differently"):
+        diagnose(data(), encode=linear, log_prob=log_prob)
 
 
 def test_a_log_prob_of_another_shape_is_refused() -> None:
