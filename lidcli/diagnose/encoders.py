@@ -10,12 +10,14 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, Independent, Normal
 
-from lidcli.diagnose.calls import called, each, finite
+from lidcli.diagnose.calls import called, drawn, each, finite
 from lidcli.models.batch import Batch, DenseBatch
 from lidcli.models.latent import Conditional, Draws, Posterior
 from lidcli.models.priors import normal_log_prob
 
-__all__ = ["Distributions", "GivenPosterior", "Normals"]
+__all__ = ["NAME", "Distributions", "GivenPosterior", "Normals"]
+
+NAME = "encode's distribution"
 
 
 @dataclass(frozen=True)
@@ -92,19 +94,19 @@ class Distributions:
 
     def draw(self, samples: int) -> Draws:
         """Draws (S, N, M)."""
-        drawn, log_q = [], []
+        latent, log_q = [], []
         for _, part in self.parts:
-            z = (part.rsample if part.has_rsample else part.sample)(Size((samples,)))
-            log_q.append(each(part, z, 2))
-            drawn.append(z.flatten(2))
-        return Draws(torch.cat(drawn, dim=1), torch.cat(log_q, dim=1))
+            z = drawn(NAME, part, Size((samples,)))
+            log_q.append(each(NAME, part, z, 2))
+            latent.append(z.flatten(2))
+        return Draws(torch.cat(latent, dim=1), torch.cat(log_q, dim=1))
 
     def log_prob(self, latent: Tensor) -> Tensor:
         """log q(z_b | x_n), (B, N), for z (B, M)."""
         found = []
         for _, part in self.parts:
             shape = (part.batch_shape + part.event_shape)[1:]
-            found.append(each(part, latent.view(len(latent), 1, *shape), 2))
+            found.append(each(NAME, part, latent.view(len(latent), 1, *shape), 2))
         return torch.cat(found, dim=1)
 
     def latent_kl(self, joint: Tensor, q_c: Tensor | None) -> Tensor:
@@ -186,7 +188,7 @@ class GivenPosterior(Posterior):
             loc = finite("the mean of encode's distribution", normal.loc)
             scale = finite("the sd of encode's distribution", normal.scale)
             return Normals(loc.flatten(1), scale.log().flatten(1))
-        device = found.sample().device
+        device = drawn(NAME, found, Size()).device
         return Distributions(self._again, x.x, ((0, found),), device)
 
     def _again(self, rows: Tensor) -> Distribution:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from lidcli.diagnose.advice import Unit, advice
+from lidcli.diagnose.calls import reason
+from lidcli.diagnose.data import data_of
 from lidcli.diagnose.decoders import GivenObservation, Unobserved, Wanted
 from lidcli.diagnose.doubts import refuse_figures
 from lidcli.diagnose.encoders import GivenPosterior, Normals
@@ -116,12 +118,12 @@ def diagnose(
     if parts.get("encode") is None:
         raise ValueError("there is nothing to call: give a model, or encode")
     for name, least, value in (("samples", 2, samples), ("batch", 1, batch)):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, not {value}")
+        if not isinstance(value, Integral) or value < least:
+            raise ValueError(f"{name} must be at least {least}, a whole number, not {value!r}")
     wanted = Wanted(*(parts.get(name) for name in Wanted._fields))
     wanted.check()
     placed = _place(parts, device)
-    data, notes = _data(x, wanted, placed.dtype)
+    data, notes = data_of(x, wanted, placed.dtype)
     modules = placed.modules
     remark = training_note(modules)
     gpu = [placed.device] if placed.device.type == "cuda" else []
@@ -177,50 +179,24 @@ def _place(parts: dict[str, Any], device: str | torch.device | None) -> _Place:
         if found is not None:
             where[name] = found
     default = torch.get_default_dtype()
-    if device is not None:
-        asked = torch.device(device)
-        asked = torch.empty(0, device=asked).device
-    else:
-        asked = next(iter(where.values()), (torch.device("cpu"), default))[0]
+    first = next(iter(where.values()), (torch.device("cpu"), default))
+    asked = first[0] if device is None else _device(device)
     for name, (there, _) in where.items():
         if there != asked:
             others = [f"{k} on {v[0]}" for k, v in where.items() if k != name]
             beside = ", ".join(others) if device is None else f"device={str(asked)!r} was given"
             raise ValueError(f"{name} is on {there} and {beside}, where one device is expected")
-    return _Place(list(modules.values()), asked, next(iter(where.values()), (asked, default))[1])
+    return _Place(list(modules.values()), asked, first[1])
 
 
-def _data(x: ArrayLike | Tensor, wanted: Wanted, dtype: torch.dtype) -> tuple[Tensor, list[str]]:
-    """The data as a tensor (N, ...) in the model's type, and what is to be said of them."""
-    data = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
-    if data.ndim < 2 or len(data) < 2:
-        raise ValueError(
-            f"x has the shape {tuple(data.shape)}, where (N, ...) with N >= 2 data is expected"
-        )
-    data = data.detach()
-    if data.is_floating_point() or wanted.likelihood is not None:
-        data = data.to(dtype)
-    bad = ~data.flatten(1).isfinite().all(1)
-    if bool(bad.any()):
-        raise ValueError(
-            f"x has NaN or infinite values in {int(bad.sum())} of {len(data)} data, the first of"
-            f" them number {int(bad.int().argmax())} (from 0)"
-        )
-    if wanted.likelihood is None or not wanted.likelihood.startswith("bernoulli"):
-        return data, []
-    low, high = data.min().item(), data.max().item()
-    if low < 0 or high > 1:
-        raise ValueError(
-            f"x has values from {low:.3g} to {high:.3g}, where the Bernoulli likelihood expects"
-            " 0 and 1"
-        )
-    if bool(((data == 0) | (data == 1)).all()):
-        return data, []
-    return data, [
-        "x has values between 0 and 1: its Bernoulli terms are cross-entropies and no"
-        " probabilities, so compare LL and ELBO only with figures made the same way. KL, MI and"
-        " AU mean what they always do."
-    ]
+def _device(name: str | torch.device) -> torch.device:
+    """The device of a name, with its index."""
+    try:
+        tried = torch.zeros(1, device=name)
+        tried.item()
+        return tried.device
+    except Exception as error:
+        raise ValueError(f"device={str(name)!r} cannot be used: {reason(error)}") from error
 
 
 def _measured(
@@ -280,8 +256,8 @@ def _fisher(
         result.scalars |= told(model, mean, every)
         allowed = allowance(model, mean).variances.tolist()
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:100]
-        remarks.append(f"Fisher information is left out; the derivative failed: {reason}")
+        said = reason(error)
+        remarks.append(f"Fisher information is left out; the derivative failed: {said}")
         return [], []
     return mean.diagonal().tolist(), allowed
 

@@ -6,7 +6,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, Independent, Normal
 
-from lidcli.diagnose.calls import each
+from lidcli.diagnose.calls import drawn, each
 from lidcli.models.priors import Prior, StandardNormal
 
 __all__ = ["GivenPrior", "prior_of", "spread"]
@@ -46,11 +46,13 @@ class GivenPrior(Prior):
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z) in nats, (...), for latents (..., M)."""
         leading = z.ndim - 1
-        return each(self._distribution[0], z.reshape(*z.shape[:-1], *self._shape), leading)
+        return each(
+            "the prior", self._distribution[0], z.reshape(*z.shape[:-1], *self._shape), leading
+        )
 
     def sample(self, n: int) -> Tensor:
         """n latents (n, M)."""
-        return self._distribution[0].sample(Size((n,))).flatten(1)
+        return drawn("the prior", self._distribution[0], Size((n,))).detach().flatten(1)
 
     def unit_log_prob(self, z: Tensor) -> Tensor | None:
         """log p(z_k) of independent normals; None of anything else."""
@@ -60,7 +62,7 @@ class GivenPrior(Prior):
         if not isinstance(base, Normal):
             return None
         shaped = z.reshape(*z.shape[:-1], *self._shape)
-        return each(base, shaped, shaped.ndim).flatten(-len(self._shape))
+        return each("the prior", base, shaped, shaped.ndim).flatten(-len(self._shape))
 
 
 def prior_of(

@@ -6,10 +6,10 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
-from lidcli.diagnose.calls import each
+from lidcli.diagnose.calls import drawn, each
 from lidcli.diagnose.decoders import GivenLogProb, GivenObservation
 from lidcli.diagnose.doubts import refuse_absurd, refuse_variances
-from lidcli.diagnose.encoders import GivenPosterior, Normals
+from lidcli.diagnose.encoders import NAME, GivenPosterior, Normals
 from lidcli.diagnose.priors import spread
 from lidcli.models.batch import DenseBatch
 from lidcli.models.observations import Observation
@@ -42,7 +42,7 @@ def try_encoder(
     else:
         assert isinstance(first, Distribution)
         assert isinstance(again, Distribution)
-        z = first.sample()
+        z = drawn(NAME, first, Size())
         pairs = list(zip(_described(first, z), _described(again, z), strict=True))
     _refuse_noise("encode", "data", pairs)
     return z.shape[1:], (z.device, z.dtype)
@@ -53,7 +53,7 @@ def _described(distribution: Distribution, z: Tensor) -> tuple[Tensor, ...]:
     try:
         return distribution.mean, distribution.stddev
     except (NotImplementedError, AttributeError):
-        return (each(distribution, z),)
+        return (each(NAME, distribution, z),)
 
 
 def try_posteriors(posterior: GivenPosterior, x: DenseBatch, prior: Prior) -> None:
