@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lidcli.metrics.information import ACTIVE
+from lidcli.metrics.verdict import Verdict
 
 __all__ = ["Unit", "advice"]
 
@@ -41,18 +42,26 @@ class Unit:
         return self.variance >= ACTIVE
 
 
-def advice(scalars: Mapping[str, float], units: Sequence[Unit]) -> list[str]:
+def advice(verdict: Verdict, scalars: Mapping[str, float], units: Sequence[Unit]) -> list[str]:
     """Sentences on what was found and what may help, the most important first.
 
     Args:
+        verdict: of the latent.
         scalars: an evaluation of a model with one latent, z, under the names of the run store.
         units: its dimensions.
 
     Example:
-        >>> advice({"kl/z": 1.0, "mi/z": 1.0, "log_n": 9.0}, [Unit(1, 0.6, 1.0)])
+        >>> good = Verdict("informative", False, "AU 1.00 >= 0.8")
+        >>> advice(good, {"kl/z": 1.0, "mi/z": 1.0, "log_n": 9.0}, [Unit(1, 0.6, 1.0)])
         ['Nothing to mend: every unit is active, and the aggregate posterior fills the prior.']
     """
-    found = [*_units(units), *_rotated(scalars, len(units)), *_prior(scalars), *_encoder(scalars)]
+    found = [
+        *_units(units),
+        *_rotated(scalars, len(units)),
+        *_still(verdict, scalars, units),
+        *_prior(verdict, scalars),
+        *_encoder(scalars),
+    ]
     if found:
         return found
     if _saturated(scalars):
@@ -121,12 +130,21 @@ def _largest(units: Sequence[Unit]) -> str:
     return f"{max(unit.fisher or 0.0 for unit in units):.2g}"
 
 
-def _prior(scalars: Mapping[str, float]) -> Iterator[str]:
+def _still(verdict: Verdict, scalars: Mapping[str, float], units: Sequence[Unit]) -> Iterator[str]:
+    """Of a latent that is collapsed though its units are active."""
+    if verdict.label == "collapsed" and all(unit.active for unit in units):
+        yield (
+            f"The latent tells {scalars['mi/z']:.2g} nats of x: its units move with the data by"
+            " less than its posteriors are wide. Less weight of the KL in training may help, or a"
+            " decoder that cannot ignore the latent."
+        )
+
+
+def _prior(verdict: Verdict, scalars: Mapping[str, float]) -> Iterator[str]:
     kl, mi = scalars["kl/z"], scalars["mi/z"]
-    if _saturated(scalars):
-        return
     gap, slack = kl - mi, 3 * (scalars.get("kl/z_se", 0.0) + scalars.get("mi/z_se", 0.0))
-    if gap > max(WORTH, 0.1 * kl, slack):
+    beyond = gap > max(WORTH, 0.1 * kl, slack) and not _saturated(scalars)
+    if verdict.unused_prior or beyond:
         yield (
             f"The aggregate posterior is {gap:.2f} nats from the prior (KL - MI): latents drawn"
             " from the prior are not those that data have, and samples suffer. A prior that is"

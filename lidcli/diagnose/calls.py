@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.distributions import Distribution
+from torch import Size, Tensor
+from torch.distributions import Distribution, Independent
 
-__all__ = ["called", "each", "finite", "span"]
+__all__ = ["called", "drawn", "each", "finite", "kind_of", "outside", "reason", "span"]
 
 TOLD = 160
 
@@ -27,15 +27,24 @@ def called(name: str, function: Callable[..., Any], *arguments: Tensor) -> Any:
     """
     try:
         return function(*arguments)
-    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+    except Exception as error:
         kinds = " and ".join(
             f"{tuple(a.shape)} {str(a.dtype).removeprefix('torch.')} on {a.device}"
             for a in arguments
         )
-        reason = " ".join(str(error).split())[:TOLD]
-        raise ValueError(
-            f"{name} cannot be called with {kinds}: {type(error).__name__}: {reason}"
-        ) from error
+        raise ValueError(f"{name} cannot be called with {kinds}: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """Its type and the first line of what it says.
+
+    Example:
+        >>> reason(KeyError("z")), reason(AssertionError())
+        ("KeyError: 'z'", 'AssertionError')
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = f": {lines[0][:TOLD]}" if lines else ""
+    return f"{type(error).__name__}{said}"
 
 
 def finite(name: str, values: Tensor, data: str = "data") -> Tensor:
@@ -49,15 +58,71 @@ def finite(name: str, values: Tensor, data: str = "data") -> Tensor:
     bad = ~values.isfinite().flatten(1).all(1)
     what = "NaN" if bool(values.isnan().any()) else "infinite values"
     raise ValueError(
-        f"{name} has {what} for {int(bad.sum())} of {len(values)} {data}, the first of them number"
-        f" {int(bad.int().argmax())} (from 0), where finite numbers are expected"
+        f"{name} has {what} for {int(bad.sum())} of {len(values)} {data} given at once, the first"
+        f" of them number {int(bad.int().argmax())} of these (from 0), where finite numbers are"
+        " expected"
     )
 
 
-def each(distribution: Distribution, values: Tensor, axes: int = 1) -> Tensor:
-    """log-density summed over all dimensions but the first `axes`."""
-    found: Tensor = distribution.log_prob(values)
+def each(name: str, distribution: Distribution, values: Tensor, axes: int = 1) -> Tensor:
+    """log-density summed over all dimensions but the first `axes`.
+
+    Raises:
+        ValueError: the distribution gives none; the sentence says so where the values are outside
+            its support.
+    """
+    try:
+        found: Tensor = distribution.log_prob(values)
+    except Exception as error:
+        kind = kind_of(distribution)
+        if outside(distribution, values):
+            raise ValueError(
+                f"{name}, a {kind}, has no density at some of the values {span(values)}: they are"
+                " outside its support"
+            ) from error
+        raise ValueError(
+            f"{name}, a {kind}, gives no density of values {tuple(values.shape)}: {reason(error)}"
+        ) from error
     return found.flatten(axes).sum(-1) if found.ndim > axes else found
+
+
+def drawn(name: str, distribution: Distribution, shape: Size) -> Tensor:
+    """Draws of a distribution, (*shape, ...), with their derivatives where it has these.
+
+    Raises:
+        ValueError: it cannot be drawn from.
+    """
+    try:
+        found: Tensor = (distribution.rsample if distribution.has_rsample else distribution.sample)(
+            shape
+        )
+    except Exception as error:
+        raise ValueError(
+            f"{name}, a {kind_of(distribution)}, cannot be drawn from: {reason(error)}"
+        ) from error
+    return found
+
+
+def outside(distribution: Distribution, values: Tensor) -> bool:
+    """Whether some values are known to be outside its support.
+
+    Example:
+        >>> coin = torch.distributions.Bernoulli(torch.tensor(0.5))
+        >>> outside(coin, torch.tensor([0.0, 1.0])), outside(coin, torch.tensor([0.0, 0.3]))
+        (False, True)
+    """
+    try:
+        valid = distribution.support.check(values)  # type: ignore[union-attr]
+    except Exception:
+        return False
+    return not bool(valid.all())
+
+
+def kind_of(distribution: Distribution) -> str:
+    """The name of a distribution's class, of the one inside where its dimensions were joined."""
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    return type(distribution).__name__
 
 
 def span(values: Tensor) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 from torch.func import jvp
 
-from lidcli.diagnose.calls import called, each, finite, span
+from lidcli.diagnose.calls import called, each, finite, kind_of, outside, span
 from lidcli.models.batch import Batch, DenseBatch
 from lidcli.models.likelihoods import Bernoulli, Gaussian, Likelihood
 from lidcli.models.observations import DenseObservation, Observation
@@ -56,6 +57,8 @@ class Wanted(NamedTuple):
             )
         if self.sigma is not None and self.likelihood != "gaussian":
             raise ValueError(f"sigma={self.sigma} was given without likelihood='gaussian'")
+        if isinstance(self.sigma, str):
+            raise ValueError(f"sigma={self.sigma!r} is a text, where a number is expected")
         if self.sigma is not None and not 0 < self.sigma < float("inf"):
             raise ValueError(f"sigma must be positive and finite, not {self.sigma}")
 
@@ -72,7 +75,8 @@ class Wanted(NamedTuple):
             ValueError: decode fails, or returns what no likelihood was named for.
         """
         if self.log_prob is not None:
-            return GivenLogProb(self.log_prob, "log_prob", latent, event)
+            guarded = functools.partial(called, "log_prob", self.log_prob)
+            return GivenLogProb(guarded, "log_prob", latent, event)
         if self.decode is None:
             return Unobserved()
         answer = called("decode", self.decode, z.view(len(z), *latent))
@@ -101,7 +105,26 @@ class Wanted(NamedTuple):
 
 
 def _of_distribution(decode: Callable[[Tensor], Any]) -> Callable[[Tensor, Tensor], Tensor]:
-    return lambda x, z: each(decode(z), x)
+    """log p(x | z) of a decoder that returns distributions."""
+
+    def log_prob(x: Tensor, z: Tensor) -> Tensor:
+        found = called("decode", decode, z)
+        if not isinstance(found, Distribution):
+            raise ValueError(
+                f"decode returned a {type(found).__name__}, where a distribution is expected, as"
+                " it returned before"
+            )
+        if outside(found, x):
+            kind = kind_of(found)
+            grey = kind == "Bernoulli" and bool((x >= 0).all() and (x <= 1).all())
+            more = "; values between 0 and 1 are taken by likelihood='bernoulli'" if grey else ""
+            raise ValueError(
+                f"x has values of {span(x)}, some of them outside the support of decode's"
+                f" distribution, a {kind}{more}"
+            )
+        return each("decode's distribution", found, x)
+
+    return log_prob
 
 
 class Decode(nn.Module):
@@ -252,27 +275,27 @@ class GivenLogProb(Observation):
         event: Size,
     ) -> None:
         super().__init__()
-        self._log_prob, self._name, self._latent, self._event = (log_prob,), name, latent, event
+        self._log_prob, self.name, self._latent, self._event = (log_prob,), name, latent, event
 
     def log_prob(self, x: Batch, z: Tensor) -> Tensor:
         """log p(x_n | z_n) in nats, (*L, N), for latents (*L, N, M)."""
         assert isinstance(x, DenseBatch)
         rows = z.reshape(-1, *self._latent)
         data = x.x.to(z.device).expand(*z.shape[:-1], -1).reshape(-1, *self._event)
-        found = called(self._name, self._log_prob[0], data, rows)
+        found = self._log_prob[0](data, rows)
         if not isinstance(found, Tensor) or found.shape != rows.shape[:1]:
             seen = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise ValueError(
-                f"{self._name} gave a log probability of shape {seen} for {len(rows)} data and"
+                f"{self.name} gave a log probability of shape {seen} for {len(rows)} data and"
                 f" latents, where ({len(rows)},) is expected: a number for each datum"
             )
-        return finite(f"the log probability of {self._name}", found[:, None])[:, 0].view(
+        return finite(f"the log probability of {self.name}", found[:, None])[:, 0].view(
             z.shape[:-1]
         )
 
     def sample(self, z: Tensor) -> DenseBatch:
         """Not known."""
-        raise ValueError(f"{self._name} gives log probabilities, no data")
+        raise ValueError(f"{self.name} gives log probabilities, no data")
 
 
 class Unobserved(Observation):

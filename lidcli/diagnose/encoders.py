@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,17 +10,14 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, Independent, Normal
 
-from lidcli.diagnose.calls import called, each, finite, span
+from lidcli.diagnose.calls import called, drawn, each, finite
 from lidcli.models.batch import Batch, DenseBatch
 from lidcli.models.latent import Conditional, Draws, Posterior
 from lidcli.models.priors import normal_log_prob
 
-__all__ = ["Distributions", "GivenPosterior", "Normals", "refuse_variances"]
+__all__ = ["NAME", "Distributions", "GivenPosterior", "Normals"]
 
-LARGEST_LOG_VARIANCE = 50.0
-"""A variance of e^50 is no posterior's: what returned it meant something else."""
-TOO_WIDE = 1.2
-"""Aggregate variance, on average over units, from which a reading as log variances is doubted."""
+NAME = "encode's distribution"
 
 
 @dataclass(frozen=True)
@@ -98,19 +94,19 @@ class Distributions:
 
     def draw(self, samples: int) -> Draws:
         """Draws (S, N, M)."""
-        drawn, log_q = [], []
+        latent, log_q = [], []
         for _, part in self.parts:
-            z = (part.rsample if part.has_rsample else part.sample)(Size((samples,)))
-            log_q.append(each(part, z, 2))
-            drawn.append(z.flatten(2))
-        return Draws(torch.cat(drawn, dim=1), torch.cat(log_q, dim=1))
+            z = drawn(NAME, part, Size((samples,)))
+            log_q.append(each(NAME, part, z, 2))
+            latent.append(z.flatten(2))
+        return Draws(torch.cat(latent, dim=1), torch.cat(log_q, dim=1))
 
     def log_prob(self, latent: Tensor) -> Tensor:
         """log q(z_b | x_n), (B, N), for z (B, M)."""
         found = []
         for _, part in self.parts:
             shape = (part.batch_shape + part.event_shape)[1:]
-            found.append(each(part, latent.view(len(latent), 1, *shape), 2))
+            found.append(each(NAME, part, latent.view(len(latent), 1, *shape), 2))
         return torch.cat(found, dim=1)
 
     def latent_kl(self, joint: Tensor, q_c: Tensor | None) -> Tensor:
@@ -192,7 +188,7 @@ class GivenPosterior(Posterior):
             loc = finite("the mean of encode's distribution", normal.loc)
             scale = finite("the sd of encode's distribution", normal.scale)
             return Normals(loc.flatten(1), scale.log().flatten(1))
-        device = found.sample().device
+        device = drawn(NAME, found, Size()).device
         return Distributions(self._again, x.x, ((0, found),), device)
 
     def _again(self, rows: Tensor) -> Distribution:
@@ -239,37 +235,3 @@ def _kind(answer: object) -> str:
     if isinstance(answer, Tensor):
         return f"one tensor of shape {tuple(answer.shape)}"
     return f"a {type(answer).__name__}"
-
-
-def refuse_variances(mean: Tensor, log_variance: Tensor, standard: bool) -> None:
-    """Recognise variances, or sds, in the place of log variances.
-
-    Log variances of posteriors are below zero wherever data tell something, and the variance of
-    the aggregate, that of the means and the mean of the variances together, is near the prior's.
-    Values all above zero that fit this only when read as variances are variances.
-
-    Args:
-        mean: (N, ...).
-        log_variance: (N, ...).
-        standard: whether the prior is N(0, I), without which nothing is known of the aggregate.
-
-    Raises:
-        ValueError: it looks so.
-    """
-    if log_variance.max() > LARGEST_LOG_VARIANCE:
-        raise ValueError(
-            f"encode's log variances reach {log_variance.max().item():.3g}, a variance no float"
-            " holds; they look like variances on a scale of their own: return their logarithm"
-        )
-    if len(mean) < 2 or not standard or log_variance.min() <= 0:
-        return
-    moved = mean.double().var(0)
-    as_logs = (moved + log_variance.double().exp().mean(0)).mean().item()
-    as_variances = (moved + log_variance.double().mean(0)).mean().item()
-    if as_logs > TOO_WIDE and abs(math.log(as_variances)) < abs(math.log(as_logs)):
-        raise ValueError(
-            "encode's second tensor looks like variances (or sds), where log variances are"
-            f" expected: all its values are positive, {span(log_variance)}, and as log variances"
-            " they would make every posterior wider than the prior; return their logarithm, or"
-            " torch.distributions.Normal(mean, sd)"
-        )

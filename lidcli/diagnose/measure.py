@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Size, Tensor, nn
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from lidcli.diagnose.advice import Unit, advice
+from lidcli.diagnose.calls import reason
+from lidcli.diagnose.data import data_of
 from lidcli.diagnose.decoders import GivenObservation, Unobserved, Wanted
-from lidcli.diagnose.encoders import GivenPosterior, Normals, refuse_variances
+from lidcli.diagnose.doubts import refuse_figures
+from lidcli.diagnose.encoders import GivenPosterior, Normals
 from lidcli.diagnose.functions import evaluating, home, modules_of, parts_of, training_note
 from lidcli.diagnose.priors import prior_of
 from lidcli.diagnose.result import Diagnosis
+from lidcli.diagnose.trial import PROBED, try_decoder, try_encoder, try_posteriors
 from lidcli.metrics.estimate import Estimate
 from lidcli.metrics.estimate import mean as estimate
 from lidcli.metrics.evaluation import Evaluation, evaluate
@@ -32,8 +36,6 @@ __all__ = ["diagnose"]
 
 OUTER = 500
 """Data in the outer mean of the MI."""
-PROBED = 256
-"""Data and latents on which a model is tried, and on which what needs many draws is measured."""
 BOUNDLESS = ("ll", "ll_se", "ll_half", "elbo", "elbo_se", "reconstruction", "reconstruction_se")
 """Figures that a model without a decoder does not have."""
 
@@ -116,25 +118,28 @@ def diagnose(
     if parts.get("encode") is None:
         raise ValueError("there is nothing to call: give a model, or encode")
     for name, least, value in (("samples", 2, samples), ("batch", 1, batch)):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, not {value}")
+        if not isinstance(value, Integral) or value < least:
+            raise ValueError(f"{name} must be at least {least}, a whole number, not {value!r}")
     wanted = Wanted(*(parts.get(name) for name in Wanted._fields))
     wanted.check()
     placed = _place(parts, device)
-    data, notes = _data(x, wanted, placed.dtype)
+    data, notes = data_of(x, wanted, placed.dtype)
     modules = placed.modules
     remark = training_note(modules)
     gpu = [placed.device] if placed.device.type == "cuda" else []
     with torch.random.fork_rng(gpu), torch.no_grad(), evaluating(modules):
         torch.manual_seed(seed)
         posterior = GivenPosterior(parts["encode"], data.shape[1:], placed.device)
-        latent, kind = _probe(posterior, data.flatten(1), parts.get("prior") is None)
+        rows = DenseBatch(data.flatten(1))
+        latent, kind = try_encoder(posterior, rows)
         prior_ = prior_of(parts.get("prior"), latent, *kind)
+        try_posteriors(posterior, rows, prior_)
         tried = prior_.sample(min(PROBED, batch))
         observation = wanted.observation(tried, latent, data.shape[1:], batch)
+        try_decoder(observation, rows, tried)
         made = _Given(prior_, observation, progress, len(data) * samples)
         made.posterior = posterior
-        return _measured(made, DenseBatch(data.flatten(1)), samples, batch, [remark, *notes])
+        return _measured(made, rows, samples, batch, [remark, *notes])
 
 
 class _Given(LatentModel):
@@ -174,77 +179,31 @@ def _place(parts: dict[str, Any], device: str | torch.device | None) -> _Place:
         if found is not None:
             where[name] = found
     default = torch.get_default_dtype()
-    if device is not None:
-        asked = torch.device(device)
-        asked = torch.empty(0, device=asked).device
-    else:
-        asked = next(iter(where.values()), (torch.device("cpu"), default))[0]
+    first = next(iter(where.values()), (torch.device("cpu"), default))
+    asked = first[0] if device is None else _device(device)
     for name, (there, _) in where.items():
         if there != asked:
             others = [f"{k} on {v[0]}" for k, v in where.items() if k != name]
             beside = ", ".join(others) if device is None else f"device={str(asked)!r} was given"
             raise ValueError(f"{name} is on {there} and {beside}, where one device is expected")
-    return _Place(list(modules.values()), asked, next(iter(where.values()), (asked, default))[1])
+    return _Place(list(modules.values()), asked, first[1])
 
 
-def _data(x: ArrayLike | Tensor, wanted: Wanted, dtype: torch.dtype) -> tuple[Tensor, list[str]]:
-    """The data as a tensor (N, ...) in the model's type, and what is to be said of them."""
-    data = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
-    if data.ndim < 2 or len(data) < 2:
-        raise ValueError(
-            f"x has the shape {tuple(data.shape)}, where (N, ...) with N >= 2 data is expected"
-        )
-    data = data.detach()
-    if data.is_floating_point() or wanted.likelihood is not None:
-        data = data.to(dtype)
-    bad = ~data.flatten(1).isfinite().all(1)
-    if bool(bad.any()):
-        raise ValueError(
-            f"x has NaN or infinite values in {int(bad.sum())} of {len(data)} data, the first of"
-            f" them number {int(bad.int().argmax())} (from 0)"
-        )
-    if wanted.likelihood is None or not wanted.likelihood.startswith("bernoulli"):
-        return data, []
-    low, high = data.min().item(), data.max().item()
-    if low < 0 or high > 1:
-        raise ValueError(
-            f"x has values from {low:.3g} to {high:.3g}, where the Bernoulli likelihood expects"
-            " 0 and 1"
-        )
-    if bool(((data == 0) | (data == 1)).all()):
-        return data, []
-    return data, [
-        "x has values between 0 and 1: its Bernoulli terms are cross-entropies and no"
-        " probabilities, so compare LL and ELBO only with figures made the same way. KL, MI and"
-        " AU mean what they always do."
-    ]
-
-
-def _probe(
-    posterior: GivenPosterior, x: Tensor, standard: bool
-) -> tuple[Size, tuple[torch.device, torch.dtype]]:
-    """Try the encoder on some data: the shape, device and type of a latent."""
-    some = x[:PROBED]
-    first, again = posterior.answer(some), posterior.answer(some)
-    if isinstance(first, Distribution):
-        drawn = first.sample()
-        return drawn.shape[1:], (drawn.device, drawn.dtype)
-    assert isinstance(again, tuple)
-    moved = max((a - b).abs().max().item() for a, b in zip(first, again, strict=True))
-    if moved > 1e-3 * (1 + max(a.abs().max().item() for a in first)):
-        raise ValueError(
-            f"encode answers differently when called again with the same data, by up to"
-            f" {moved:.3g}, where a mean and a log variance without noise are expected"
-        )
-    mean, log_variance = first
-    refuse_variances(mean, log_variance, standard)
-    return mean.shape[1:], (mean.device, mean.dtype)
+def _device(name: str | torch.device) -> torch.device:
+    """The device of a name, with its index."""
+    try:
+        tried = torch.zeros(1, device=name)
+        tried.item()
+        return tried.device
+    except Exception as error:
+        raise ValueError(f"device={str(name)!r} cannot be used: {reason(error)}") from error
 
 
 def _measured(
     model: _Given, x: DenseBatch, samples: int, batch: int, notes: Sequence[str | None]
 ) -> Diagnosis:
     result = evaluate(model, x, samples=samples, outer=OUTER, batch=batch)
+    refuse_figures(result.scalars, model.latent)
     remarks = [note for note in notes if note] + result.notes
     if isinstance(model.observation, Unobserved):
         result.scalars = {k: v for k, v in result.scalars.items() if k not in BOUNDLESS}
@@ -261,7 +220,7 @@ def _measured(
         result.verdict.reason,
         result.scalars,
         units,
-        tuple(advice(result.scalars, units)),
+        tuple(advice(result.verdict, result.scalars, units)),
         tuple(remarks),
     )
 
@@ -297,8 +256,8 @@ def _fisher(
         result.scalars |= told(model, mean, every)
         found = allowance(model, mean)
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:100]
-        remarks.append(f"Fisher information is left out; the derivative failed: {reason}")
+        said = reason(error)
+        remarks.append(f"Fisher information is left out; the derivative failed: {said}")
         return [], []
     if found is None:
         remarks.append(

@@ -6,11 +6,14 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
-from lidcli.diagnose.calls import each
+from lidcli.diagnose.calls import drawn, each
 from lidcli.models.moments import Moments
 from lidcli.models.priors import Prior, StandardNormal
 
-__all__ = ["GivenPrior", "prior_of"]
+__all__ = ["GivenPrior", "prior_of", "spread"]
+
+DRAWS = 4000
+"""Draws from which the variances of a prior are had."""
 
 
 class GivenPrior(Prior):
@@ -44,11 +47,13 @@ class GivenPrior(Prior):
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z) in nats, (...), for latents (..., M)."""
         leading = z.ndim - 1
-        return each(self._distribution[0], z.reshape(*z.shape[:-1], *self._shape), leading)
+        return each(
+            "the prior", self._distribution[0], z.reshape(*z.shape[:-1], *self._shape), leading
+        )
 
     def sample(self, n: int) -> Tensor:
         """n latents (n, M)."""
-        return self._distribution[0].sample(Size((n,))).flatten(1)
+        return drawn("the prior", self._distribution[0], Size((n,))).detach().flatten(1)
 
     def moments(self) -> Moments | None:
         """Exact ones of normals, independent or not; None of anything else."""
@@ -69,7 +74,7 @@ class GivenPrior(Prior):
         if not isinstance(base, Normal):
             return None
         shaped = z.reshape(*z.shape[:-1], *self._shape)
-        return each(base, shaped, shaped.ndim).flatten(-len(self._shape))
+        return each("the prior", base, shaped, shaped.ndim).flatten(-len(self._shape))
 
 
 def prior_of(
@@ -92,3 +97,15 @@ def prior_of(
     if where != device:
         raise ValueError(f"the prior is on {where}, and encode gives latents on {device}")
     return prior
+
+
+def spread(prior: Prior) -> Tensor:
+    """Variances (M,) of the prior's units, by draws where it is not N(0, I).
+
+    Example:
+        >>> spread(StandardNormal(2))
+        tensor([1., 1.])
+    """
+    if isinstance(prior, StandardNormal):
+        return prior.zero.new_ones(prior.latent)
+    return prior.sample(DRAWS).var(0)

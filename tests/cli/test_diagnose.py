@@ -31,6 +31,7 @@ class Model:
 model = Model()
 functions = {"encode": model.encode, "decode": decoder, "likelihood": "gaussian", "sigma": 1.0}
 wrong = {"encode": lambda x: x}
+fails = {"encode": lambda x: {}["k"]}
 """
 GAUSSIAN = ("--likelihood", "gaussian", "--sigma", "1", "--samples", "4")
 
@@ -72,6 +73,8 @@ def test_a_dictionary_may_say_everything_and_json_is_one_document(lid: Lid, fold
         (("fails.py:model", "--data", "x.npz"), 2, "cannot be imported: ZeroDivisionError"),
         (("mine.py:wrong", "--data", "x.npz"), 2, "returned one tensor"),
         (("mine.py:model", "--data", "x.npz"), 2, "name likelihood="),
+        (("mine.py:fails", "--data", "x.npz"), 2, "encode cannot be called"),
+        (("mine.py:functions", "--data", "x.npz", "--device", "gpu"), 2, "device='gpu' cannot be"),
         (("mine.py:model", "--data", "none.npz"), 4, "none.npz does not exist"),
         (("mine.py:model", "--data", "y.npz"), 4, "holds y, where an array x is expected"),
         (("mine.py:model", "--data", "mine.py"), 4, "neither an .npz nor a .csv"),

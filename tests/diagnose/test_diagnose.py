@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from torch.distributions import (
     MultivariateNormal,
     Normal,
     TransformedDistribution,
+    Uniform,
 )
 
 from lidcli.diagnose import Diagnosis, diagnose
@@ -315,6 +316,19 @@ class Frozen(nn.Module):
         return self.encoder(x).chunk(2, 1)
 
 
+class Undrawn(Distribution):
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+
+
+def raises(error: Exception) -> None:
+    raise error
+
+
+def asserts(z: Tensor) -> None:
+    raise AssertionError
+
+
+UNNAMED = {"likelihood": None, "sigma": None}
 NAN = data().clone()
 NAN[7, 1] = math.nan
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -335,10 +349,75 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"encode": lambda x: (torch.randn(len(x), 2), -1 + 0 * x[:, :2])},
         "answers differently",
     ),
+    "noise of a Normal": (
+        {"encode": lambda x: Normal(torch.randn(len(x), 2), 1.0)},
+        "encode answers differently",
+    ),
+    "noise of a distribution": (
+        {"encode": lambda x: MultivariateNormal(torch.randn(len(x), 2), torch.eye(2))},
+        "encode answers differently",
+    ),
+    "noise of a flow": (
+        {"encode": lambda x: shifted(x + torch.randn_like(x))},
+        "encode answers differently",
+    ),
+    "noise of a decoder": (
+        {"decode": lambda z: nn.functional.dropout(decode(z), 0.5)},
+        "decode answers differently .* same latents, .* as dropout",
+    ),
+    "noise of a decoder's distribution": (
+        {
+            "decode": lambda z: Normal(decode(z) + torch.randn(len(z), 3), 1.0),
+            "likelihood": None,
+            "sigma": None,
+        },
+        "decode answers differently",
+    ),
     "fails": (
         {"encode": lambda x: linear(x @ torch.ones(9, 9))},
         r"encode cannot be called with \(256, 3\) float32 on cpu: RuntimeError",
     ),
+    "a key": ({"encode": lambda x: {}["k"]}, "encode cannot be called .* KeyError: 'k'"),
+    "a division": ({"encode": lambda x: 1 / 0}, "encode .* ZeroDivisionError: division by zero"),
+    "an assertion": ({"decode": asserts}, "decode cannot be called .* AssertionError$"),
+    "not there": (
+        {"encode": lambda x: raises(NotImplementedError("no"))},
+        "NotImplementedError: no",
+    ),
+    "many lines": ({"encode": lambda x: raises(OSError("one\ntwo"))}, "OSError: one$"),
+    "device": ({"device": "gpu"}, "device='gpu' cannot be used: RuntimeError: Expected one of cpu"),
+    "no such device": ({"device": "cuda:63"}, "device='cuda:63' cannot be used: "),
+    "no data on it": ({"device": "meta"}, "device='meta' cannot be used: "),
+    "text data": ({"x": ["a", "b"]}, "x, a list, is an array of <U1, where .* of numbers"),
+    "no data": ({"x": None}, "x, a NoneType, is an array of object"),
+    "uneven": ({"x": [[1.0], [1.0, 2.0]]}, "x, a list, is no array: ValueError"),
+    "complex": ({"x": torch.zeros(3, 3, dtype=torch.complex64)}, "x holds torch.complex64"),
+    "prior's support": (
+        {"prior": Uniform(torch.zeros(2), torch.ones(2))},
+        "the prior, a Uniform, has no density at some of the values -.* outside its support",
+    ),
+    "a distribution's support": (
+        {**UNNAMED, "decode": lambda z: Bernoulli(logits=decode(z), validate_args=False)},
+        "x has values of -.* outside the support of decode's distribution, a Bernoulli",
+    ),
+    "grey": (
+        {
+            **UNNAMED,
+            "x": torch.rand(50, 3),
+            "decode": lambda z: Independent(Bernoulli(logits=decode(z), validate_args=False), 1),
+        },
+        "a Bernoulli; values between 0 and 1 are taken by likelihood='bernoulli'",
+    ),
+    "two kinds": (
+        {**UNNAMED, "decode": lambda z: Normal(decode(z), 1.0) if len(z) == 256 else z},
+        "decode returned a Tensor, where a distribution is expected, as it returned before",
+    ),
+    "a draw": (
+        {"encode": lambda x: Undrawn(torch.Size([len(x), 2]))},
+        "encode's distribution, a Undrawn, cannot be drawn from: NotImplementedError",
+    ),
+    "sigma's kind": ({"sigma": "one"}, "sigma='one' is a text"),
+    "samples' kind": ({"samples": 10.5}, "samples must be at least 2, a whole number, not 10.5"),
     "distribution": (
         {"encode": lambda x: Normal(torch.zeros(3), 1.0)},
         r"distribution of shape \(3,\) for 256 data",
@@ -366,7 +445,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "two": ({"log_prob": decode}, "both given"),
     "prior": ({"prior": 3}, "the prior is a int"),
     "prior's shape": ({"prior": Normal(torch.zeros(5), 1.0)}, r"shape \(5,\), and encode gives"),
-    "samples": ({"samples": 1}, "samples must be at least 2, not 1"),
+    "samples": ({"samples": 1}, "samples must be at least 2, a whole number, not 1"),
     "batch": ({"batch": 0}, "batch must be at least 1"),
 }
 
@@ -379,9 +458,28 @@ def test_what_is_wrong_is_told_in_one_sentence(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_the_cause_of_an_error_is_kept() -> None:
+    with pytest.raises(ValueError, match="KeyError") as caught:
+        gaussian(data(), encode=lambda x: {}["k"])
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_errors_in_log_prob_are_told() -> None:
+    with pytest.raises(ValueError, match=r"log_prob cannot be called with .* KeyError: 'k'"):
+        diagnose(data(), encode=linear, log_prob=lambda x, z: {}["k"])
+
+
 def test_parameters_of_an_unnamed_likelihood_are_asked_about() -> None:
     with pytest.raises(ValueError, match="name likelihood= bernoulli, bernoulli-logits, gaussian"):
         diagnose(data(), encode=linear, decode=decode)
+
+
+def test_noise_in_log_prob_is_refused() -> None:
+    def log_prob(x: Tensor, z: Tensor) -> Tensor:
+        return -(x - decode(z) - torch.randn_like(x)).square().sum(1)
+
+    with pytest.raises(ValueError, match="log_prob answers differently"):
+        diagnose(data(), encode=linear, log_prob=log_prob)
 
 
 def test_a_log_prob_of_another_shape_is_refused() -> None:
