@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 from lidcli.diagnose.advice import Unit, advice
 from lidcli.diagnose.calls import reason
 from lidcli.diagnose.data import data_of
-from lidcli.diagnose.decoders import GivenObservation, Unobserved, Wanted
+from lidcli.diagnose.decoders import GivenLogProb, GivenObservation, Unobserved, Wanted
 from lidcli.diagnose.doubts import refuse_figures
 from lidcli.diagnose.encoders import GivenPosterior, Normals
 from lidcli.diagnose.functions import evaluating, home, modules_of, parts_of, training_note
@@ -249,6 +249,12 @@ def _fisher(
     model: LatentModel, result: Evaluation, remarks: list[str]
 ) -> tuple[list[float], list[float]]:
     """Fisher information and the variance it allows of every unit; empty where not known."""
+    if isinstance(model.observation, GivenLogProb):
+        remarks.append(
+            "Fisher information, and the variance that it allows, are left out: they need the"
+            " likelihood's parameters, of a decode that returns a tensor, and likelihood= naming"
+            " what of."
+        )
     if not model.observation.informed:
         return [], []
     try:

@@ -215,7 +215,10 @@ def test_every_form_of_a_likelihood_gives_the_same_figures() -> None:
     drawn = diagnose(data(), encode=linear, decode=lambda z: Normal(decode(z), 1.0), **FEW)
     assert given.scalars["ll"] == pytest.approx(named.scalars["ll"], rel=1e-5)
     assert drawn.scalars["ll"] == pytest.approx(named.scalars["ll"], rel=1e-5)
-    assert given.units[0].fisher is None
+    for found in (given, drawn):
+        assert found.units[0].fisher is None
+        assert any(text.startswith("Fisher information, and") for text in found.notes)
+    assert not named.notes
 
 
 def test_probabilities_and_log_odds_give_the_same_figures() -> None:
