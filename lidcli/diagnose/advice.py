@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lidcli.metrics.information import ACTIVE
+from lidcli.metrics.quantity import APART
 from lidcli.metrics.verdict import Verdict
 
 __all__ = ["Unit", "advice"]
@@ -70,8 +71,11 @@ def advice(verdict: Verdict, scalars: Mapping[str, float], units: Sequence[Unit]
 
 
 def _saturated(scalars: Mapping[str, float]) -> bool:
-    """Whether the MI is too near log N to be more than a lower bound."""
-    return scalars["mi/z"] > scalars["log_n"] - WORTH
+    """Whether the MI is no more than a lower bound, by so few data."""
+    mi, above = scalars["mi/z"], scalars.get("mi_above/z")
+    if above is None:
+        return mi > scalars["log_n"] - WORTH
+    return min(above, scalars["kl/z"]) - mi > APART
 
 
 def _rotated(scalars: Mapping[str, float], size: int) -> Iterator[str]:
@@ -99,8 +103,8 @@ def _units(units: Sequence[Unit]) -> Iterator[str]:
 
 def _told_apart(idle: Sequence[Unit]) -> Iterator[str]:
     """Whether decoder or encoder collapsed, of the units whose Fisher information is known."""
-    unseen = [u for u in idle if u.allowed is not None and u.allowed < ACTIVE]
-    ignored = [u for u in idle if u.allowed is not None and u.allowed >= ACTIVE]
+    unseen = [u for u in idle if u.allowed is not None and min(u.allowed, u.fisher or 0) < ACTIVE]
+    ignored = [u for u in idle if u not in unseen and u.allowed is not None]
     if unseen:
         yield (
             f"{_named(unseen)} collapsed in the decoder: it hardly moves with them (Fisher"
@@ -142,9 +146,9 @@ def _still(verdict: Verdict, scalars: Mapping[str, float], units: Sequence[Unit]
 
 def _prior(verdict: Verdict, scalars: Mapping[str, float]) -> Iterator[str]:
     kl, mi = scalars["kl/z"], scalars["mi/z"]
-    gap, slack = kl - mi, 3 * (scalars.get("kl/z_se", 0.0) + scalars.get("mi/z_se", 0.0))
-    beyond = gap > max(WORTH, 0.1 * kl, slack) and not _saturated(scalars)
-    if verdict.unused_prior or beyond:
+    slack = 3 * (scalars.get("kl/z_se", 0.0) + scalars.get("mi/z_se", 0.0))
+    gap = kl - scalars.get("mi_above/z", kl if _saturated(scalars) else mi)
+    if verdict.unused_prior or gap > max(WORTH, 0.1 * kl, slack):
         yield (
             f"The aggregate posterior is {gap:.2f} nats from the prior (KL - MI): latents drawn"
             " from the prior are not those that data have, and samples suffer. A prior that is"
