@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
-from lidcli.metrics.information import ACTIVE
+from lidcli.metrics.information import ACTIVE, marginal_draws
+from lidcli.models.batch import Batch
 from lidcli.models.latent import LatentModel
 from lidcli.models.moments import Moments
 from lidcli.models.priors import Prior
@@ -101,23 +102,39 @@ def mean_information(model: LatentModel, draws: int = DRAWS) -> tuple[Tensor, Te
     return found.mean(0), found
 
 
-def fisher_figures(model: LatentModel, draws: int = DRAWS) -> dict[str, float]:
-    """Information and allowance under the names of the run store.
+def fisher_figures(
+    model: LatentModel, x: Batch, draws: int = DRAWS
+) -> tuple[dict[str, float], Tensor | None]:
+    """Information and allowance under the names of the run store, and F̄ (K, K).
+
+    Args:
+        model: in evaluation mode, with its posterior attached.
+        x: data, of which the first `draws` are encoded.
+        draws: of the latent, from the prior and from the posterior.
+
+    Returns:
+        `fisher_posterior_min`, the smallest eigenvalue of F over draws from the posterior, and the
+        figures of `told`; empty, and None, where the Fisher information is not known.
+    """
+    if not model.latent or not model.observation.informed:
+        return {}, None
+    mean, every = mean_information(model, draws)
+    found = told(model, mean, every)
+    z = marginal_draws(model.posterior(x.rows(slice(0, draws))), 1)
+    there = model.observation.fisher(z.detach()).double().cpu()
+    found["fisher_posterior_min"] = torch.linalg.eigvalsh(there).min().item()
+    return found, mean
+
+
+def told(model: LatentModel, mean: Tensor, every: Tensor) -> dict[str, float]:
+    """The figures of what `mean_information` returned.
 
     Returns:
         `fisher/<k>`, the diagonal of F̄ (from 1); `fisher_min`, the smallest eigenvalue of F over
         the draws; `fisher_trace`, the trace of F̄; `allowed/mi`, `allowed/au` and
         `allowed/variance/<k>`, the variance of a unit's posterior mean: what the exact posterior
-        could have at most on data from the model. Nothing for an observation whose Fisher
-        information is not known.
+        could have at most on data from the model.
     """
-    if not model.latent or not model.observation.informed:
-        return {}
-    return told(model, *mean_information(model, draws))
-
-
-def told(model: LatentModel, mean: Tensor, every: Tensor) -> dict[str, float]:
-    """The same figures of what `mean_information` returned."""
     symbol = model.prior.symbol
     out = {f"fisher/{symbol}/{k + 1}": v for k, v in enumerate(mean.diagonal().tolist())}
     out["fisher_min"] = torch.linalg.eigvalsh(every).min().item()

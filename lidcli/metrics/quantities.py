@@ -211,6 +211,7 @@ declare(
         footnote="min F: smallest eigenvalue of the latent's Fisher information over draws from the"
         " prior, the lowest over seeds",
     ),
+    Quantity("fisher_posterior_min", "min F post.", low=0.0, table=""),
     Quantity(
         "certificate",
         "cert.",

@@ -28,7 +28,7 @@ __all__ = ["MANY", "Index", "Summary"]
 
 MANY = 200
 """Fewer runs than these are read without an index."""
-NAME = "records-3.sqlite"
+NAME = "records-4.sqlite"
 FEW = 256
 """An array of so many numbers at most is kept with its contents."""
 MOST = 200_000
@@ -169,21 +169,29 @@ class Index:
             return choose(Summary.of(Run.open(folder)))
         digest = checked_digest(path, RECORD_BYTES)
         with _quietly():
-            query = f"SELECT run, {column} FROM record WHERE digest = ?"
-            row = self._file.execute(query, (digest,)).fetchone()
-            if row is not None and row[0] is not None:
-                found = decode(row[1])
-                check_owner(folder, row[0])
+            query = f"SELECT run, status, seal, {column} FROM record WHERE digest = ?"
+            owner, status, seal, kept = (
+                self._file.execute(query, (digest,)).fetchone() or (None,) * 4
+            )
+            if owner is not None and seal == _seal(digest, owner, status):
+                found = decode(kept)
+                check_owner(folder, owner)
                 return found
         run = Run.open(folder)
         summary = Summary.of(run)
         if checked_digest(path, RECORD_BYTES) == digest:
             with _quietly():
+                seal = _seal(digest, run.owner, summary.status)
                 self._file.execute(
-                    "INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?)",
-                    (digest, run.owner, summary.status, summary.pack()),
+                    "INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?, ?)",
+                    (digest, run.owner, summary.status, seal, summary.pack()),
                 )
         return choose(summary)
+
+
+def _seal(digest: str, owner: str, status: str | None) -> int:
+    """A checksum of what is kept beside the body, which has its own."""
+    return zlib.crc32(json.dumps([digest, owner, status]).encode())
 
 
 @contextlib.contextmanager
@@ -202,7 +210,7 @@ def _open(path: Path) -> sqlite3.Connection | None:
             file.execute("PRAGMA synchronous = OFF")
             file.execute(
                 "CREATE TABLE IF NOT EXISTS record"
-                " (digest TEXT PRIMARY KEY, run TEXT, status TEXT, body BLOB)"
+                " (digest TEXT PRIMARY KEY, run TEXT, status TEXT, seal INTEGER, body BLOB)"
             )
             (count,) = file.execute("SELECT count(*) FROM record").fetchone()
             if count > MOST:

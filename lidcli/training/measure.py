@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from lidcli.config.run import RunConfig
 from lidcli.data.documents import TextDataset
@@ -50,17 +51,20 @@ def measure_latent(
         more(model, x, labels, data, result, batch)
     if labels is not None and getattr(config.model, "means", None) == "data":
         result.put("anchor/purity", anchor_purity(model, x, labels, data))
-    result.scalars |= _fisher(model)
+    figures, information = _fisher(model, x)
+    result.scalars |= figures
+    if information is not None:
+        result.arrays["fisher"] = information.float().numpy()
     if wanted.identifiability:
         result.scalars |= identifiability(model, x, batch=batch)
     return result
 
 
-def _fisher(model: LatentModel) -> dict[str, float]:
+def _fisher(model: LatentModel, x: Batch) -> tuple[dict[str, float], Tensor | None]:
     """Fisher information, by draws that nothing else shares."""
     with torch.random.fork_rng():
         torch.manual_seed(FISHER_SEED)
-        return fisher_figures(model)
+        return fisher_figures(model, x)
 
 
 def _text(

@@ -19,7 +19,9 @@ from torch.distributions import (
 )
 
 from lidcli.diagnose.priors import GivenPrior
-from lidcli.metrics.fisher import Allowance, allowance, fisher_figures, mean_information
+from lidcli.inference.exact import ExactGaussian
+from lidcli.metrics.fisher import Allowance, allowance, fisher_figures, mean_information, told
+from lidcli.models.batch import DenseBatch
 from lidcli.models.latent import LatentModel
 from lidcli.models.likelihoods import Bernoulli, Gaussian, Likelihood
 from lidcli.models.moments import Moments
@@ -60,6 +62,19 @@ def test_ppca_out_of_its_axes_attains_the_covariance_and_the_information() -> No
     left = torch.linalg.inv(found.total)
     assert torch.allclose(left, model.posterior_covariance())
     assert found.mi == pytest.approx(-0.5 * torch.logdet(left).item(), rel=1e-12)
+
+
+def test_information_is_measured_where_the_data_are_too() -> None:
+    """Of a linear decoder it is the same everywhere, and F̄ is the matrix itself."""
+    torch.manual_seed(0)
+    model = PPCA(torch.randn(6, 3), torch.zeros(6), 0.7)
+    model.posterior = ExactGaussian(model)
+    found, matrix = fisher_figures(model, DenseBatch(torch.randn(9, 6)))
+    assert matrix is not None
+    assert torch.allclose(matrix, model.information())
+    lowest = torch.linalg.eigvalsh(model.information()).min().item()
+    assert found["fisher_min"] == pytest.approx(lowest, rel=1e-9)
+    assert found["fisher_posterior_min"] == pytest.approx(lowest, rel=1e-9)
 
 
 class _Exact:
@@ -182,7 +197,7 @@ def test_a_density_that_jumps_at_the_ends_of_its_support_allows_no_conclusion(
     model = LatentModel(given, DenseObservation(nn.Linear(2, 5), Gaussian(1.0).double()))
     torch.manual_seed(0)
     assert (allowance(model, torch.eye(2)) is not None) is smooth
-    assert ("allowed/mi" in fisher_figures(model)) is smooth
+    assert ("allowed/mi" in told(model, *mean_information(model))) is smooth
 
 
 def test_a_unit_with_too_little_information_cannot_be_active() -> None:

@@ -115,6 +115,17 @@ def test_an_index_that_is_no_use_is_made_anew_or_done_without(
     assert same(Index(path).summary(run.folder), Index(None).summary(run.folder))
 
 
+@pytest.mark.parametrize("column", ["status = 'complete'", "run = 'def-s0'", "status = 'runninf'"])
+def test_a_row_that_was_changed_is_not_believed(run: Run, tmp_path: Path, column: str) -> None:
+    path = tmp_path / "index"
+    Index(path).summary(run.folder)
+    with sqlite3.connect(path) as file:
+        file.execute(f"UPDATE record SET {column}")
+    file.close()
+    assert Index(path).status(run.folder) == "running"
+    assert same(Index(path).summary(run.folder), Index(None).summary(run.folder))
+
+
 def test_few_runs_need_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LID_CACHE", str(tmp_path))
     assert Index.of(module.MANY - 1).path is None
