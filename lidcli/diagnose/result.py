@@ -21,7 +21,7 @@ __all__ = ["Diagnosis", "Unit"]
 WIDTH = 80
 SHOWN = 12
 """Units listed one by one, those of the largest variance."""
-LABELS = {" of z": "", "least Fisher": "least Fisher information"}
+LABELS = {" of z": ""}
 
 
 @dataclass(frozen=True)

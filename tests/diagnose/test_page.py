@@ -24,6 +24,21 @@ def blocks(language: str) -> list[str]:
     return [found[2] for found in BLOCK.finditer(PAGE) if found[1] == language]
 
 
+NUMBER = re.compile(r"\d[\d.,]*")
+
+
+def same_but_for_digits(printed: str, shown: str) -> None:
+    """The same words, and numbers that are near or small; rows of units come in any order."""
+    rows = [[line for line in text.splitlines() if line.strip()] for text in (printed, shown)]
+    words = [[" ".join(NUMBER.sub("#", line).split()) for line in lines] for lines in rows]
+    assert words[0] == words[1]
+    told = [pair for pair in zip(*rows, strict=True) if not pair[0].strip()[0].isdigit()]
+    for ours, theirs in told:
+        for a, b in zip(NUMBER.findall(ours), NUMBER.findall(theirs), strict=True):
+            x, y = (float(text.replace(",", "").rstrip(".")) for text in (a, b))
+            assert x == pytest.approx(y, rel=0.3, abs=0.1)
+
+
 def test_its_python_and_its_commands_run(
     lid: Lid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -38,6 +53,7 @@ def test_its_python_and_its_commands_run(
     found = names["found"]
     assert isinstance(found, Diagnosis)
     assert found.label == "informative"
+    same_but_for_digits(str(found), blocks("text")[0])
     assert isinstance(names["crushed"], Diagnosis)
     assert names["crushed"].label == "collapsed"
     commands = [line for block in blocks("sh") for line in block.splitlines() if line]
