@@ -71,18 +71,20 @@ def each(name: str, distribution: Distribution, values: Tensor, axes: int = 1) -
         ValueError: the distribution gives none; the sentence says so where the values are outside
             its support.
     """
+    kind, failure = kind_of(distribution), None
     try:
         found: Tensor = distribution.log_prob(values)
     except Exception as error:
-        kind = kind_of(distribution)
-        if outside(distribution, values):
-            raise ValueError(
-                f"{name}, a {kind}, has no density at some of the values {span(values)}: they are"
-                " outside its support"
-            ) from error
+        failure = error
+    if (failure or not bool(found.isfinite().all())) and outside(distribution, values):
         raise ValueError(
-            f"{name}, a {kind}, gives no density of values {tuple(values.shape)}: {reason(error)}"
-        ) from error
+            f"{name}, a {kind}, has no density at some of the values {span(values)}: they are"
+            " outside its support"
+        ) from failure
+    if failure:
+        raise ValueError(
+            f"{name}, a {kind}, gives no density of values {tuple(values.shape)}: {reason(failure)}"
+        ) from failure
     return found.flatten(axes).sum(-1) if found.ndim > axes else found
 
 

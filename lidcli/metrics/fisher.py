@@ -6,7 +6,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.func import grad, vmap
 
 from lidcli.metrics.information import ACTIVE, marginal_draws
 from lidcli.models.batch import Batch
@@ -75,11 +74,13 @@ def allowance(model: LatentModel, information: Tensor) -> Allowance | None:
 
 def _drawn(prior: Prior) -> Moments | None:
     """Moments by draws; None where integration by parts, E z_k ∂_k log p = -1, fails."""
-    with torch.no_grad():
-        z = prior.sample(PRIOR_DRAWS)
-        entropy = -prior.log_prob(z).double().mean().item()
-    slopes = vmap(grad(lambda z: prior.log_prob(z).sum()))(z).double().cpu().detach()
-    z = z.double().cpu()
+    with torch.enable_grad():
+        z = prior.sample(PRIOR_DRAWS).detach().requires_grad_()
+        density = prior.log_prob(z)
+        flat = not density.requires_grad
+        slopes = torch.zeros_like(z) if flat else torch.autograd.grad(density.sum(), z)[0]
+    entropy = -density.double().mean().item()
+    z, slopes = z.detach().double().cpu(), slopes.double().cpu()
     product = (z - z.mean(0)) * slopes + 1
     if bool((product.mean(0).abs() > ENDS * product.std(0) / math.sqrt(len(z)) + 1e-6).any()):
         return None

@@ -12,8 +12,8 @@ from typing import Any
 
 __all__ = ["aside"]
 
-FORKS = sys.platform == "linux"
-"""Whether processes may fork: where system libraries have threads of their own they must not."""
+THREADED = ("jax", "torch")
+"""Libraries whose threads do not outlive a fork."""
 Task = Callable[[], Any]
 
 
@@ -33,7 +33,7 @@ def aside(tasks: Sequence[Task]) -> Iterator[Callable[[], list[Any]]]:
         ...     results()
         [1, [2]]
     """
-    count = min(len(tasks), len(os.sched_getaffinity(0))) if FORKS else 1
+    count = min(len(tasks), _cores())
     if count < 2:
         yield lambda: [task() for task in tasks]
         return
@@ -48,6 +48,13 @@ def aside(tasks: Sequence[Task]) -> Iterator[Callable[[], list[Any]]]:
             os.close(pipe)
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
+
+
+def _cores() -> int:
+    """Processes that may be forked: one, this one, where a fork would not be safe."""
+    if sys.platform != "linux" or any(name in sys.modules for name in THREADED):
+        return 1
+    return len(os.sched_getaffinity(0))
 
 
 def _fork(tasks: Sequence[Task]) -> tuple[int, int]:
@@ -76,6 +83,6 @@ def _gather(shares: Sequence[Sequence[Task]], started: Sequence[tuple[int, int]]
         try:
             done = json.loads(text)
         except ValueError:
-            done = [task() for task in share]
-        results[first :: len(shares)] = done
+            done = None
+        results[first :: len(shares)] = [task() for task in share] if done is None else done
     return results

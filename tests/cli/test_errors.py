@@ -22,7 +22,7 @@ def test_verbose_adds_the_traceback_and_keeps_the_exit_code(lid, arguments, code
 
 
 def test_too_little_memory_is_one_sentence(lid) -> None:
-    done = lid("train", "-m", "vae", "-d", "digits", "--set", "decoder.hidden=100000000", "-n")
+    done = lid("train", "-m", "vae", "-d", "digits", "--set", "decoder.hidden=1000000", "-n")
     assert done.returncode == 1
     assert "memory" in done.stderr
     assert "Traceback" not in done.stderr

@@ -399,6 +399,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"prior": Uniform(torch.zeros(2), torch.ones(2))},
         "the prior, a Uniform, has no density at some of the values -.* outside its support",
     ),
+    "prior's support, unchecked": (
+        {"prior": Uniform(torch.zeros(2), torch.ones(2), validate_args=False)},
+        "the prior, a Uniform, has no density at some of the values -.* outside its support",
+    ),
     "a distribution's support": (
         {**UNNAMED, "decode": lambda z: Bernoulli(logits=decode(z), validate_args=False)},
         "x has values of -.* outside the support of decode's distribution, a Bernoulli",

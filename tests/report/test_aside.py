@@ -3,84 +3,130 @@
 from __future__ import annotations
 
 import os
-import signal
+import subprocess
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from lidcli.report.aside import aside
-
-CORES = [{0}, {0, 1}, {0, 1, 2, 3, 4}]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes fork on Linux only")
+ROOT = str(Path(__file__).resolve().parents[2])
+START = """
+import json, os, signal, sys
+from functools import partial
+from lidcli.report.aside import aside
+cores = int(sys.argv[1])
+os.sched_getaffinity = lambda process: set(range(cores))
+here = os.getpid()
+"""
 
 
-@pytest.fixture(params=CORES, ids=lambda cores: f"{len(cores)}-cores")
-def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: request.param)
-    return len(request.param)
+@pytest.fixture(params=[1, 2, 5], ids=lambda cores: f"{cores}-cores")
+def cores(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
 
 
-def numbered(count: int) -> list[Callable[[], list[int]]]:
-    return [partial(lambda i: [i, os.getpid()], i) for i in range(count)]
+def run(code: str, cores: int, *words: str) -> subprocess.CompletedProcess[str]:
+    """A process without torch, as `lid report` is."""
+    return subprocess.run(
+        [sys.executable, "-c", START + code, str(cores), *words],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": ROOT},
+        timeout=120,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
 def test_results_come_in_the_order_of_the_tasks(cores: int, count: int) -> None:
-    with aside(numbered(count)) as results:
-        done = results()
-    assert [number for number, _ in done] == list(range(count))
-    there = {process for _, process in done}
-    assert (os.getpid() in there) == (0 < min(cores, count) < 2)
-    assert len(there) == min(cores, count)
+    code = """
+with aside([partial(lambda i: [i, os.getpid()], i) for i in range(int(sys.argv[2]))]) as results:
+    done = results()
+print(json.dumps([[i for i, _ in done], len({p for _, p in done}), here in {p for _, p in done}]))
+"""
+    done = run(code, cores, str(count))
+    assert done.stderr == ""
+    processes = min(cores, count)
+    expected = [list(range(count)), processes, 0 < processes < 2]
+    assert done.stdout.strip() == str(expected).replace("True", "true").replace("False", "false")
 
 
 def test_what_a_task_raises_is_raised_here(cores: int) -> None:
-    def full() -> None:
-        raise OSError(28, "No space left on device")
+    code = """
+def full():
+    raise OSError(28, "No space left on device")
 
-    with (
-        pytest.raises(OSError, match="No space left"),
-        aside([*numbered(3), full]) as results,
-    ):
-        results()
+with aside([lambda: 1, lambda: 2, full]) as results:
+    results()
+"""
+    done = run(code, cores)
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("No space left on device")
+    assert done.stderr.count("Traceback") == 1
 
 
 def test_the_tasks_of_a_process_that_is_killed_are_done_here(cores: int) -> None:
-    here = os.getpid()
+    code = """
+def task(i):
+    if os.getpid() != here and i == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return i
 
-    def task(i: int) -> int:
-        if os.getpid() != here and i == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return i
-
-    with aside([partial(task, i) for i in range(6)]) as results:
-        assert results() == list(range(6))
+with aside([partial(task, i) for i in range(6)]) as results:
+    print(results())
+"""
+    assert run(code, cores).stdout.strip() == "[0, 1, 2, 3, 4, 5]"
 
 
-def test_no_process_outlives_the_block(cores: int, tmp_path: Path) -> None:
-    def forever() -> None:
-        (tmp_path / str(os.getpid())).touch()
-        signal.pause()
+def test_no_process_outlives_the_block(tmp_path: Path) -> None:
+    code = """
+from pathlib import Path
 
-    if cores == 1:
-        pytest.skip("one core needs no process")
+def forever():
+    Path(sys.argv[2], str(os.getpid())).touch()
+    signal.pause()
 
-    def interrupted() -> None:
-        with aside([forever] * cores):
-            while len(list(tmp_path.iterdir())) < cores:
-                pass
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    for path in tmp_path.iterdir():
+with aside([forever] * cores):
+    while len(os.listdir(sys.argv[2])) < cores:
+        pass
+    raise KeyboardInterrupt
+"""
+    done = run(code, 3, str(tmp_path))
+    assert done.returncode != 0
+    children = [int(path.name) for path in tmp_path.iterdir()]
+    assert len(children) == 3
+    for child in children:
         with pytest.raises(ProcessLookupError):
-            os.kill(int(path.name), 0)
+            os.kill(child, 0)
 
 
 def test_long_results_and_texts_in_any_letters_arrive_whole(cores: int) -> None:
-    with aside([lambda: "ε\udc80" * 100_000, lambda: None]) as results:
-        assert results() == ["ε\udc80" * 100_000, None]
+    code = """
+text = "\u03b5" * 100_000 + "\\udc80"
+with aside([lambda: text, lambda: None]) as results:
+    print(results() == [text, None])
+"""
+    assert run(code, cores).stdout.strip() == "True"
+
+
+@pytest.mark.parametrize("module", ["torch", "jax"])
+def test_beside_libraries_with_threads_of_their_own_nothing_is_forked(module: str) -> None:
+    code = """
+sys.modules[sys.argv[2]] = json
+with aside([os.getpid] * 4) as results:
+    print(set(results()) == {here})
+"""
+    assert run(code, 5, module).stdout.strip() == "True"
+
+
+def test_a_report_imports_none_of_them(tmp_path: Path) -> None:
+    code = """
+from lidcli.cli import main
+sys.argv = ["lid", "report", "-o", sys.argv[2]]
+try:
+    main()
+finally:
+    print(sorted({"torch", "jax"} & sys.modules.keys()))
+"""
+    assert run(code, 2, str(tmp_path)).stdout.strip() == "[]"

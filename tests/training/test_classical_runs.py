@@ -224,7 +224,7 @@ def test_settings_that_do_not_go_together_are_refused_in_words(lid: Lid, case: s
 
 
 def test_fewer_points_than_dimensions_and_bad_columns_are_refused(lid: Lid, tmp_path: Path) -> None:
-    values = np.random.default_rng(0).normal(size=(12, 15))
+    values = np.random.default_rng(0).normal(size=(16, 15))
     done = lid("train", "-m", "ppca", *mine(tmp_path, values))
     assert done.returncode == 4
     assert "more points than dimensions" in done.stderr

@@ -64,7 +64,7 @@ def test_points_of_510_columns_are_kept_as_far_as_a_record_goes(lid, entries, mo
 
 def test_data_that_no_record_keeps_are_refused_before_training(lid, entries) -> None:
     side = int(np.sqrt(LARGEST_ARRAY))
-    np.savez(entries / "scans.npz", x=np.random.default_rng(0).random((12, side, side)))
+    np.savez(entries / "scans.npz", x=np.random.default_rng(0).random((16, side, side)))
     given = [word for setting in TINY for word in ("--set", setting)]
     done = lid("train", "-m", "vae", "-d", "scans", "-c", "mine.yaml", *given)
     assert done.returncode == 4, done.stderr

@@ -19,7 +19,7 @@ from lidcli.config.resolve import resolve
 from lidcli.config.run import RunConfig
 from lidcli.errors import DivergedError, Interrupted
 from lidcli.store.run import Run
-from lidcli.training import threads
+from lidcli.training import race, threads
 from lidcli.training.lifecycle import evaluate_run, execute
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ class Machine:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float]) -> None:
         self.now, self.threads, self.seconds, self.steps = 0.0, 0, seconds, 0
-        monkeypatch.setattr(threads.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(race.time, "perf_counter", lambda: self.now)
         monkeypatch.setattr(threads.torch, "set_num_threads", self.set)
 
     def set(self, count: int) -> None:
