@@ -64,8 +64,8 @@ def standing(
 ) -> Standing:
     """Where a run of an experiment stands, one's own before the one published.
 
-    A run is what its id says: one that is published with another experiment, as of a part of this
-    one, is published.
+    What is published with another experiment counts for that one, whose report has it: a demo
+    trains.
 
     Args:
         results: folder of the runs.
@@ -82,11 +82,10 @@ def standing(
         folder = results / experiment / name
         if (folder / "run.h5").exists():
             return Standing(state(folder, index), folder)
-    published = results / "published"
     for name in () if again else ids:
-        for folder in (published / experiment / name, *sorted(published.glob(f"*/{name}"))):
-            if state(folder, index) == "done":
-                return Standing("published", folder)
+        folder = results / "published" / experiment / name
+        if state(folder, index) == "done":
+            return Standing("published", folder)
     return Standing("new", results / experiment / ids[0])
 
 
