@@ -106,7 +106,10 @@ def drawn(name: str, distribution: Distribution, shape: Size) -> Tensor:
 
 
 def outside(distribution: Distribution, values: Tensor) -> bool:
-    """Whether some values are known to be outside its support.
+    """Whether some values are known to be outside its support, where it has one that is of them.
+
+    Raises:
+        ValueError: a support of the user's own cannot be asked.
 
     Example:
         >>> coin = torch.distributions.Bernoulli(torch.tensor(0.5))
@@ -114,10 +117,14 @@ def outside(distribution: Distribution, values: Tensor) -> bool:
         (False, True)
     """
     try:
-        valid = distribution.support.check(values)  # type: ignore[union-attr]
-    except Exception:
+        support = distribution.support
+        valid = None if support is None else support.check(values)  # type: ignore[no-untyped-call]
+    except RuntimeError:
         return False
-    return not bool(valid.all())
+    except Exception as error:
+        kind = kind_of(distribution)
+        raise ValueError(f"the support of a {kind} cannot be asked: {reason(error)}") from error
+    return valid is not None and not bool(valid.all())
 
 
 def kind_of(distribution: Distribution) -> str:

@@ -323,6 +323,14 @@ class Undrawn(Distribution):
     arg_constraints: ClassVar[dict[str, Any]] = {}
 
 
+class Unasked(Normal):
+    """Whose support fails in its own way."""
+
+    @property
+    def support(self) -> Any:
+        raise KeyError("support")
+
+
 def raises(error: Exception) -> None:
     raise error
 
@@ -402,6 +410,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "prior's support, unchecked": (
         {"prior": Uniform(torch.zeros(2), torch.ones(2), validate_args=False)},
         "the prior, a Uniform, has no density at some of the values -.* outside its support",
+    ),
+    "a support of one's own": (
+        {**UNNAMED, "decode": lambda z: Unasked(decode(z), 1.0, validate_args=False)},
+        "the support of a Unasked cannot be asked: KeyError: 'support'",
     ),
     "a distribution's support": (
         {**UNNAMED, "decode": lambda z: Bernoulli(logits=decode(z), validate_args=False)},
