@@ -177,10 +177,11 @@ def experiments(config: tuple[Path, ...], results: Path, as_json: bool, verbose:
     known = options.experiments(config)
     rows = []
     for name, spec in known.experiments.items():
-        runs = plan_experiment(known, name).runs
-        states = Counter(standing(results, name, identities(run)).state for run in runs)
+        plan = plan_experiment(known, name)
+        found = [standing(results, name, identities(r), related=plan.related) for r in plan.runs]
+        states = Counter(each.state for each in found)
         counts = {state: states[state] for state in ("done", "published")}
-        rows.append({"experiment": name, "runs": len(runs), **counts, "title": spec.title})
+        rows.append({"experiment": name, "runs": len(found), **counts, "title": spec.title})
     _print("experiments", rows, as_json)
 
 
@@ -200,23 +201,26 @@ def runs(experiment: str | None, watch: bool, results: Path, as_json: bool, verb
     \b
       lid list runs demo --watch
     """
+    from lidcli.store.run import find_runs
+
+    named = [experiment] if experiment else []
+    there = {folder.parent.name for folder in find_runs(results)}
     if watch:
         if as_json:
             raise ConfigError("--watch shows a table that changes; leave out --json.")
         from lidcli.cli.watch import follow
 
-        unread = follow(results, experiment)
+        unread = follow(results, options.with_parts(named, there, ()))
         for warning in unread:
             click.echo(f"warning: {warning}", err=True)
         options.refuse_unread(unread)
         return
     from lidcli.report.collect import collect
-    from lidcli.store.run import find_runs
 
-    there = sorted({folder.parent.name for folder in find_runs(results)})
-    if experiment is not None and experiment not in there:
+    wanted = options.with_parts(named, there, ())
+    if experiment and there.isdisjoint(wanted):
         raise ConfigError(f"No runs of {experiment!r} in {results}; {nearest(experiment, there)}")
-    found = collect(results, [experiment] if experiment else [])
+    found = collect(results, wanted)
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
     rows = [

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from lidcli.config.kinds import allow
+from lidcli.config.plan import parts
 from lidcli.config.read import Experiments, codes_in, load_files, parse_override
 from lidcli.errors import ConfigError, PartialError
 
@@ -22,6 +24,7 @@ __all__ = [
     "dry_run_option",
     "experiments",
     "json_option",
+    "known",
     "log_option",
     "overrides",
     "print_json",
@@ -32,6 +35,7 @@ __all__ = [
     "say_wait",
     "set_option",
     "verbose_option",
+    "with_parts",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -78,7 +82,9 @@ def set_option(command: F) -> F:
 def again_option(command: F) -> F:
     """`--again`."""
     return click.option(
-        "--again", is_flag=True, help="Do here what is published with the repository too."
+        "--again",
+        is_flag=True,
+        help="Do here what is published, or done for a related experiment, too.",
     )(command)
 
 
@@ -147,6 +153,36 @@ def experiments(config: tuple[Path, ...]) -> Experiments:
     if not paths:
         raise ConfigError("There is no experiments.yaml here; name one with -c.")
     return load_files(list(dict.fromkeys(paths)), trusted=config)
+
+
+def known(config: tuple[Path, ...]) -> Experiments | None:
+    """The same, or None where there is no such file, or none that can be read.
+
+    Raises:
+        ConfigError: a file that `-c` names is unreadable.
+    """
+    try:
+        return experiments(config)
+    except ConfigError:
+        if config:
+            raise
+        return None
+
+
+def with_parts(names: Sequence[str], there: Collection[str], config: tuple[Path, ...]) -> list[str]:
+    """Experiments and those of their parts that have runs; none where none is named.
+
+    Args:
+        names: of experiments.
+        there: the experiments that have runs.
+        config: what `-c` names.
+    """
+    files = known(config)
+    if files is None:
+        return list(names)
+    found = [[name, *parts(files, name)] if name in files.experiments else [name] for name in names]
+    wanted = dict.fromkeys(itertools.chain.from_iterable(found))
+    return [name for name in wanted if name in there or name in names]
 
 
 def overrides(settings: tuple[str, ...], device: str | None = None) -> list[tuple[str, Any]]:

@@ -76,12 +76,11 @@ def report(
     from lidcli.report.collect import collect
     from lidcli.report.write import FORMATS, build
 
-    _known(experiments, results, config)
-    made = build(collect(results, experiments))
+    made = build(collect(results, _named(experiments, results, config)))
     kinds = [name for name in FORMATS if kind in (name, "all")]
     drawn = kind in ("all", "html") if figures is None else figures
     folder = output or results / "report"
-    files = _write(made, folder, kinds, drawn, _models(config))
+    files = _write(made, folder, kinds, drawn, options.known(config))
     for warning in made.warnings:
         click.echo(f"warning: {warning}", err=True)
     if as_json:
@@ -95,16 +94,6 @@ def report(
     elif not made.warnings:
         click.echo(f"No runs in {results} yet; lid sweep demo makes the first.", err=True)
     options.refuse_unread(made.collection.warnings)
-
-
-def _models(config: tuple[Path, ...]) -> Experiments | None:
-    """Models and data of the experiment files, None where there are none that can be read."""
-    try:
-        return options.experiments(config)
-    except ConfigError:
-        if config:
-            raise
-        return None
 
 
 def _write(
@@ -125,19 +114,19 @@ def _name_files(files: list[Path], folder: Path, shown: int) -> None:
         click.echo(f"  {path}", err=True)
 
 
-def _known(names: tuple[str, ...], results: Path, config: tuple[Path, ...]) -> None:
-    """Refuse an experiment without runs, with the nearest name or the command that makes them."""
-    if not names:
-        return
+def _named(names: tuple[str, ...], results: Path, config: tuple[Path, ...]) -> list[str]:
+    """Experiments and their parts; where none has runs, the command that makes them is named."""
     from lidcli.store.run import find_runs
 
-    there = {folder.parent.name for folder in find_runs(results)}
+    there = {folder.parent.name for folder in find_runs(results)} if names else set()
+    wanted = options.with_parts(names, there, config)
     for name in names:
-        if name in there:
+        if not there.isdisjoint(options.with_parts([name], there, config)):
             continue
         if name in options.experiments(config).experiments:
             raise ConfigError(f"Experiment {name!r} has no runs in {results}; lid sweep {name}")
         raise ConfigError(f"No runs of {name!r} in {results}; {nearest(name, there)}")
+    return wanted
 
 
 def _print(made: Report, kind: str) -> None:

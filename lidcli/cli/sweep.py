@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,6 @@ from lidcli.cli.events import check_log
 from lidcli.cli.sweep_engine import ENGINES, choose_engine, describe, work
 from lidcli.cli.sweep_plan import make_plan, parse_grid
 from lidcli.cli.sweep_text import entry, plan_text, print_outcomes, print_plan
-from lidcli.config.plan import Plan
 from lidcli.config.read import Experiments
 from lidcli.config.resolve import resolve_loosely
 from lidcli.config.run import RunConfig
@@ -172,7 +172,7 @@ def sweep(
     common = {"profile": profile, "overrides": options.overrides(settings, device)}
     plan, keys = make_plan(known, experiment, model, data, parse_grid(grid), seeds, **common)
     if shard is not None:
-        plan = Plan(plan.experiment, tuple(queue.shard(plan.runs, shard)))
+        plan = replace(plan, runs=tuple(queue.shard(plan.runs, shard)))
     shared = shared_words(config, results, profile, device)
 
     def command(run: RunConfig) -> str:

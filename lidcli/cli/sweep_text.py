@@ -107,7 +107,8 @@ def print_outcomes(
     total = f"{len(outcomes)} run{'s' * (len(outcomes) != 1)}"
     click.echo(f"{experiment}: {total}, {count((o.status for o in outcomes), STATUSES)}")
     if not quiet and all(outcome.status in ("complete", "published") for outcome in outcomes):
-        click.echo(f"lid report {experiment} shows the tables and figures", err=True)
+        makers = dict.fromkeys(outcome.job.folder.parent.name for outcome in outcomes)
+        click.echo(f"lid report {' '.join(makers)} shows the tables and figures", err=True)
 
 
 def _print_failures(

@@ -9,7 +9,7 @@ import click
 
 from lidcli.cli import options
 from lidcli.config.identity import identities
-from lidcli.config.plan import part_of
+from lidcli.config.plan import part_of, relatives
 from lidcli.config.resolve import resolve
 from lidcli.config.run import RunConfig
 from lidcli.errors import ConfigError
@@ -88,16 +88,22 @@ def train(
 
     check_log(log)
     folder = experiment or "train"
-    found = standing(results, folder, identities(resolved), again=again or restart)
+    found = standing(
+        results,
+        folder,
+        identities(resolved),
+        related=relatives(known, folder),
+        again=again or restart,
+    )
     if dry_run:
-        print_plan(resolved, found, as_json)
+        print_plan(resolved, found, folder, as_json)
         return
-    if found.state == "published":
+    if elsewhere := _elsewhere(found, folder):
         from lidcli.store.run import Run
 
         run = Run.open(found.folder)
         if not (quiet or as_json):
-            click.echo("published with the repository; --again trains it here", err=True)
+            click.echo(f"{elsewhere}; --again trains it here", err=True)
     else:
         run = work(resolved, results, folder, restart, log, quiet or as_json)
     if as_json:
@@ -105,6 +111,14 @@ def train(
         options.print_json("train", content)
     else:
         print_result(run, resolved.evaluate.split)
+
+
+def _elsewhere(found: Standing, folder: str) -> str:
+    """By whom else a run was done, in words; nothing where it is this experiment's own."""
+    if found.state == "published":
+        return "published with the repository"
+    maker = found.folder.parent.name
+    return f"done with {maker}" if maker != folder else ""
 
 
 def work(
@@ -128,7 +142,7 @@ def work(
     return run
 
 
-def print_plan(config: RunConfig, found: Standing, as_json: bool) -> None:
+def print_plan(config: RunConfig, found: Standing, folder: str, as_json: bool) -> None:
     """Print what would be done."""
     from lidcli.training.procedure import procedure
 
@@ -150,8 +164,8 @@ def print_plan(config: RunConfig, found: Standing, as_json: bool) -> None:
     click.echo(f"device      {device}")
     counts = ", ".join(f"{count:,} {name}" for name, count in parameters.items())
     click.echo(f"parameters  {counts or f'none trained ({config.inference.kind})'}")
-    if found.state == "published":
-        click.echo("It is published with the repository; --again trains it here.")
+    if elsewhere := _elsewhere(found, folder):
+        click.echo(f"It is {elsewhere}; --again trains it here.")
 
 
 def _scalars(run: Run, split: str) -> dict[str, float]:

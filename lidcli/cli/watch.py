@@ -42,13 +42,13 @@ class Watched:
 
     Args:
         results: folder of the runs.
-        experiment: only this one's.
+        experiments: only theirs; none means all.
     """
 
-    def __init__(self, results: Path, experiment: str | None) -> None:
+    def __init__(self, results: Path, experiments: Sequence[str] = ()) -> None:
         from lidcli.store.lease import Watch
 
-        self._results, self._experiment = results, experiment
+        self._results, self._experiments = results, experiments
         self._known: dict[Path, tuple[tuple[int, int], dict[str, Any]]] = {}
         self._leases = Watch()
         self.unread: dict[Path, str] = {}
@@ -58,7 +58,7 @@ class Watched:
         from lidcli.store.run import find_runs
 
         rows = []
-        for folder in find_runs(self._results, self._experiment):
+        for folder in find_runs(self._results, self._experiments):
             facts = self._facts(folder)
             if facts is not None:
                 state, where = self._hands(folder, facts.pop("status"))
@@ -130,17 +130,17 @@ def _pace(told: dict[str, Any], epochs: int | None) -> tuple[float | None, float
     return rate, None if epochs is None else (epochs - done) * seconds / done
 
 
-def follow(results: Path, experiment: str | None) -> list[str]:
+def follow(results: Path, experiments: Sequence[str] = ()) -> list[str]:
     """Show where runs stand until Ctrl-C; a table on a terminal, changes as lines elsewhere.
 
     Args:
         results: folder of the runs.
-        experiment: only this one's.
+        experiments: only theirs; none means all.
 
     Returns:
         A sentence for every run that could not be read.
     """
-    watched = Watched(results, experiment)
+    watched = Watched(results, experiments)
     with _interruptible(), _display() as show:
         while True:
             show(watched.look())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lidcli.config.read import Experiments
@@ -14,15 +14,29 @@ from lidcli.config.run import RunConfig
 from lidcli.errors import ConfigError
 from lidcli.names import nearest
 
-__all__ = ["LIMIT", "Plan", "parse_seeds", "part_of", "parts", "plan_experiment", "plan_grid"]
+__all__ = [
+    "LIMIT",
+    "Plan",
+    "parse_seeds",
+    "part_of",
+    "parts",
+    "plan_experiment",
+    "plan_grid",
+    "relatives",
+]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of one experiment, in order, without repetition."""
+    """The runs of one experiment, in order, without repetition.
+
+    `related` are the other experiments that may have made some of them: its parts, and those that
+    take it in.
+    """
 
     experiment: str
     runs: tuple[RunConfig, ...]
+    related: tuple[str, ...] = ()
 
 
 LIMIT = 100_000
@@ -115,7 +129,8 @@ def plan_experiment(
         spec = experiments.experiments[part]
         chosen = parse_seeds(seeds if seeds is not None else spec.seeds)
         grids.append(_Grid(part, spec.models, spec.data, spec.grid, chosen))
-    return _plan(experiments, name, grids, profile, overrides)
+    plan = _plan(experiments, name, grids, profile, overrides)
+    return replace(plan, related=relatives(experiments, name))
 
 
 def plan_grid(
@@ -160,6 +175,20 @@ def parts(experiments: Experiments, name: str) -> list[str]:
             found[part] = None
             waiting.extend(reversed(known[part].also))
     return list(found)
+
+
+def relatives(experiments: Experiments, name: str) -> tuple[str, ...]:
+    """The experiments that an experiment takes in, and those that take it in.
+
+    Args:
+        experiments: what `load_files` returned.
+        name: of an experiment; one that is not known has none.
+    """
+    known = experiments.experiments
+    if name not in known:
+        return ()
+    takers = [other for other in known if name in parts(experiments, other)]
+    return tuple(dict.fromkeys(n for n in [*parts(experiments, name), *takers] if n != name))
 
 
 def part_of(experiments: Experiments, name: str, model: str, data: str) -> str:

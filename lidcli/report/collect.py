@@ -236,8 +236,7 @@ def collect(results: Path, experiments: Sequence[str] = ()) -> Collection:
 
     kept: dict[tuple[str, str], Record] = {}
     warnings: list[str] = []
-    names: list[str | None] = [*experiments] or [None]
-    found = [path for name in names for path in find_runs(results, name)]
+    found = find_runs(results, experiments)
     shipped = [results / "published" / path.parent.name / path.name for path in found]
     folders = [*found, *(path for path in shipped if (path / "run.h5").is_file())]
     index, seen = Index.of(len(folders)), Seen()

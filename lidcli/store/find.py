@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -59,19 +60,21 @@ def standing(
     experiment: str,
     ids: Sequence[str],
     *,
+    related: Sequence[str] = (),
     again: bool = False,
     index: Index | None = None,
 ) -> Standing:
     """Where a run of an experiment stands, one's own before the one published.
 
-    What is published with another experiment counts for that one, whose report has it: a demo
-    trains.
+    A run that a related experiment finished is done for this one; what any other has, or has
+    published, counts for that one, whose report has it: a demo trains.
 
     Args:
         results: folder of the runs.
         experiment: the folder of this one below it.
         ids: of the run under every version of its identity, the present one first.
-        again: whether not to look at what is published.
+        related: folders of the experiments that take this one in, and of those it takes in.
+        again: whether to look at this experiment's own runs alone.
         index: of many records.
 
     Example:
@@ -82,29 +85,29 @@ def standing(
         folder = results / experiment / name
         if (folder / "run.h5").exists():
             return Standing(state(folder, index), folder)
-    for name in () if again else ids:
-        folder = results / "published" / experiment / name
-        if state(folder, index) == "done":
-            return Standing("published", folder)
+    for word, root in () if again else (("done", results), ("published", results / "published")):
+        for place, name in itertools.product((experiment, *related), ids):
+            if state(root / place / name, index) == "done":
+                return Standing(word, root / place / name)
     return Standing("new", results / experiment / ids[0])
 
 
-def find_runs(results: Path, experiment: str | None = None) -> list[Path]:
+def find_runs(results: Path, experiments: Sequence[str] = ()) -> list[Path]:
     """Folders of all runs, one's own before those published with the repository.
 
     A run of `results/published` is left out where the same run is in `results` itself.
 
     Args:
         results: folder of the runs.
-        experiment: only this one's.
+        experiments: only theirs; none means all.
 
     Example:
         >>> find_runs(Path("nowhere"))
         []
     """
-    pattern = f"{_literal(experiment)}/*/run.h5" if experiment else "*/*/run.h5"
+    patterns = [f"{_literal(name)}/*/run.h5" for name in experiments] or ["*/*/run.h5"]
     found: dict[tuple[str, str], Path] = {}
-    for root in (results, results / "published"):
+    for root, pattern in itertools.product((results, results / "published"), patterns):
         for path in sorted(root.glob(pattern)):
             folder = path.parent
             found.setdefault((folder.parent.name, folder.name), folder)

@@ -114,12 +114,17 @@ def survey(
         results: folder of all runs.
         grid: dotted keys in which the runs differ, for their labels.
         restart: whether everything there is will be discarded.
-        again: whether published runs are done here too.
+        again: whether runs that are published, or a related experiment has, are done here too.
     """
     jobs, index = [], Index.of(len(plan.runs))
     for config in plan.runs:
         found = standing(
-            results, plan.experiment, identities(config), again=again or restart, index=index
+            results,
+            plan.experiment,
+            identities(config),
+            related=plan.related,
+            again=again or restart,
+            index=index,
         )
         if restart:
             found = Standing("new", results / plan.experiment / config.run_id)

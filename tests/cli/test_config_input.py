@@ -129,6 +129,24 @@ def test_sweep_train_and_list_agree_on_what_is_published(lid, published: Path) -
     assert json.loads(lid(*words, "-n", "--again", "--json").stdout)["state"] == "new"
 
 
+def test_a_run_that_a_related_experiment_did_is_reported_and_not_repeated(
+    lid, tmp_path: Path, repository: Path
+) -> None:
+    shipped = repository / "results" / "published" / "theorem1"
+    plan = json.loads(lid("sweep", "theorem1-training", "--dry-run", "--json").stdout)
+    for entry in plan["runs"]:
+        shutil.copytree(shipped / entry["run"], tmp_path / "results" / "theorem1" / entry["run"])
+    done = lid("sweep", "theorem1-training")
+    assert done.returncode == 0
+    assert "lid report theorem1 shows the tables" in done.stderr
+    number = len(plan["runs"])
+    assert done.stdout.splitlines()[0].startswith(f"theorem1-training: {number} runs, ")
+    train = ("train", "-m", "gmvae", "-d", "gmvae-two", "--experiment", "theorem1-training")
+    single = lid(*train, "--set", "train.epochs=4", "--dry-run")
+    assert "done with theorem1; --again" in single.stdout, single
+    assert not (tmp_path / "results" / "theorem1-training").exists()
+
+
 def test_published_runs_are_reported_and_not_repeated(lid, published: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in published.rglob("*")}
     done = lid("sweep", FIGURE[2])

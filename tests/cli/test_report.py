@@ -101,6 +101,26 @@ def test_an_experiment_without_runs_names_the_command(lid: Lid, results: Path) -
     assert "lid sweep pinwheel-depth" in done.stderr
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_experiment_is_shown_with_its_parts(
+    lid: Lid, tmp_path: Path, synthetic: dict[str, Callable[..., Any]], whole: bool
+) -> None:
+    """Also where only a part was run."""
+    folder = tmp_path / "results"
+    synthetic["add"](folder, "gmvae", experiment="demo-pinwheel")
+    synthetic["add"](folder, "gmvae", experiment="figure2")
+    names = ["demo-pinwheel"]
+    if whole:
+        synthetic["add"](folder, "vae", experiment="demo")
+        names.append("demo")
+    done = lid("report", "demo", "--json", "--no-figures")
+    assert done.returncode == 0, done.stderr
+    shown = [entry["name"] for entry in json.loads(done.stdout)["experiments"]]
+    assert sorted(shown) == sorted(names)
+    listed = json.loads(lid("list", "runs", "demo", "--json").stdout)["runs"]
+    assert {row["run"].partition("/")[0] for row in listed} == set(names)
+
+
 def test_a_damaged_run_is_left_out_and_said(lid: Lid, results: Path) -> None:
     victim = next((results / "demo").iterdir()) / "run.h5"
     victim.write_bytes(victim.read_bytes()[:1000])

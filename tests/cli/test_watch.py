@@ -39,7 +39,7 @@ def epochs(run: Run) -> int:
 def test_a_running_run_shows_its_epoch_figures_rate_and_time_left(tmp_path: Path) -> None:
     run = put(tmp_path, 0, "running", epochs_done=2, steps=100, train_seconds=50.0)
     with run.lock():
-        (row,) = Watched(tmp_path, None).look()
+        (row,) = Watched(tmp_path).look()
     assert (row.state, row.where) == ("running", "")
     assert row.epoch == f"2/{epochs(run)}"
     assert row.figures == {"ELBO": -2.5, "KL": 1.0, "MI": 0.9, "AU": 0.8}
@@ -49,7 +49,7 @@ def test_a_running_run_shows_its_epoch_figures_rate_and_time_left(tmp_path: Path
 
 def test_a_run_whose_process_is_gone_has_stopped(tmp_path: Path) -> None:
     put(tmp_path, 0, "running")
-    assert [row.state for row in Watched(tmp_path, None).look()] == ["stopped"]
+    assert [row.state for row in Watched(tmp_path).look()] == ["stopped"]
 
 
 def test_a_run_of_another_machine_is_named_and_known_to_be_silent(
@@ -60,7 +60,7 @@ def test_a_run_of_another_machine_is_named_and_known_to_be_silent(
     (run.folder / ".lease").write_bytes(far.bytes())
     now = [0.0]
     monkeypatch.setattr("lidcli.store.lease.time.monotonic", lambda: now[0])
-    watched = Watched(tmp_path, "demo")
+    watched = Watched(tmp_path, ["demo"])
     assert [(row.state, row.where) for row in watched.look()] == [("running", "node7")]
     now[0] = 61.0
     assert [row.state for row in watched.look()] == ["silent"]
@@ -70,13 +70,13 @@ def test_a_record_is_read_again_when_it_changes_and_named_when_it_is_damaged(
     tmp_path: Path,
 ) -> None:
     run, other = put(tmp_path, 0, "failed"), put(tmp_path, 1, "complete")
-    watched = Watched(tmp_path, None)
+    watched = Watched(tmp_path)
     assert [row.state for row in watched.look()] == ["failed", "complete"]
     run.update(provenance={"status": "complete"})
     (other.folder / "run.h5").write_bytes(b"half")
     assert [row.state for row in watched.look()] == ["complete"]
     assert [text for text in watched.unread.values() if "damaged" in text]
-    assert Watched(tmp_path / "nowhere", None).look() == []
+    assert Watched(tmp_path / "nowhere").look() == []
 
 
 def row(state: str, left: float | None = None) -> Row:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lidcli.config.plan import parse_seeds, part_of, plan_experiment, plan_grid
+from lidcli.config.plan import parse_seeds, part_of, plan_experiment, plan_grid, relatives
 from lidcli.config.read import load_files, parse_override
 from lidcli.config.resolve import resolve, resolve_loosely
 from lidcli.config.run import RunConfig
@@ -307,6 +307,13 @@ def test_a_run_belongs_to_the_part_that_has_it() -> None:
     assert part_of(SHIPPED, "table1-text", "gmvae", "digits") == "table1-text"
     with pytest.raises(ConfigError, match="Unknown experiment 'table1'"):
         part_of(SHIPPED, "table1", "svae", "yahoo")
+
+
+def test_relatives_are_what_takes_in_and_what_is_taken_in() -> None:
+    assert relatives(SHIPPED, "table1-text") == ("table1-synthetic", "table1-short-yelp")
+    assert relatives(SHIPPED, "table1-synthetic") == ("table1-text",)
+    assert relatives(SHIPPED, "train") == ()
+    assert plan_experiment(SHIPPED, "theorem1-training").related == ("theorem1",)
 
 
 def test_a_plan_is_counted_before_it_is_made() -> None:

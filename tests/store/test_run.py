@@ -348,8 +348,8 @@ def results(tmp_path: Path) -> Path:
 def test_runs_are_found_the_published_ones_last_and_once(results: Path) -> None:
     names = [str(path.relative_to(results)) for path in find_runs(results)]
     assert names == ["demo/abc1-s0", "demo/abd2-s0", "depth/abc1-s0", "published/old/fff-s1"]
-    assert [path.name for path in find_runs(results, "demo")] == ["abc1-s0", "abd2-s0"]
-    assert find_runs(results, "d*") == []
+    assert [path.name for path in find_runs(results, ["demo"])] == ["abc1-s0", "abd2-s0"]
+    assert find_runs(results, ["d*"]) == []
 
 
 def test_a_run_is_named_by_path_or_by_the_beginning_of_its_id(results: Path) -> None:

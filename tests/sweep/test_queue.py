@@ -172,7 +172,7 @@ def test_a_published_run_is_not_repeated_unless_it_is_asked_for(tmp_path: Path, 
     assert survey(plan, tmp_path)[2].state == "partial"
 
 
-def test_a_run_published_with_another_experiment_is_done_for_this_one(
+def test_a_run_published_with_another_experiment_is_new_for_this_one(
     tmp_path: Path, plan: Plan
 ) -> None:
     folder = put(tmp_path / "published", plan, 2, "complete")
@@ -180,11 +180,35 @@ def test_a_run_published_with_another_experiment_is_done_for_this_one(
     assert {job.state for job in survey(plan, tmp_path)} == {"new"}
 
 
+def test_a_run_that_a_related_experiment_has_is_not_repeated(tmp_path: Path, plan: Plan) -> None:
+    """What is left undone there is this one's own to do."""
+    related = replace(plan, related=("part",))
+    published = put(tmp_path / "published", plan, 2, "complete")
+    published.parent.rename(published.parent.with_name("part"))
+    for index, status in ((0, "complete"), (1, "interrupted")):
+        put(tmp_path, plan, index, status)
+    (tmp_path / plan.experiment).rename(tmp_path / "part")
+    jobs = survey(related, tmp_path)
+    assert [job.state for job in jobs[:4]] == ["done", "new", "published", "new"]
+    assert [job.folder.parent.name for job in jobs[:3]] == ["part", plan.experiment, "part"]
+    outcome = settled(jobs[0])
+    assert outcome is not None
+    assert outcome.status == "complete"
+    assert {job.state for job in survey(related, tmp_path, again=True)} == {"new"}
+
+
+@pytest.mark.parametrize("name", ["theorem1-training", "section-2.2-training", "section-2.2"])
+def test_what_is_published_with_the_whole_is_published_for_its_parts(name: str) -> None:
+    known = load_files([ROOT / "experiments.yaml"])
+    jobs = survey(plan_experiment(known, name), ROOT / "results")
+    assert {job.folder.parent.parent.name for job in jobs} == {"published"}
+
+
 def test_the_demo_trains_every_one_of_its_runs(tmp_path: Path) -> None:
     """Its report is of what it trained, though other experiments publish the same runs."""
     known = load_files([ROOT / "experiments.yaml"])
     jobs = survey(plan_experiment(known, "demo"), ROOT / "results")
-    assert {job.state for job in jobs if job.folder.parent.parent.name == "published"} == set()
+    assert "published" not in {job.folder.parent.parent.name for job in jobs}
 
 
 def test_others_are_awaited_until_one_of_their_runs_is_free(tmp_path: Path, plan: Plan) -> None:
