@@ -71,6 +71,7 @@ class RunConfig(Section):
         except ValidationError as error:
             raise ConfigError(_explain(error, cls)) from None
         _check_procedure(config)
+        _check_theta(config)
         _check_presence(config)
         _check_form(config)
         try:
@@ -169,6 +170,16 @@ def _check_procedure(config: RunConfig) -> None:
         f"inference.kind = {inference.kind!r} does not go with model.family ="
         f" {model.family!r}, which takes {' or '.join(fitting)}."
     )
+
+
+def _check_theta(config: RunConfig) -> None:
+    """The family's posterior is exact at these parameters."""
+    model, theta = config.model, getattr(config.inference, "theta", None)
+    if theta is not None and theta not in model.thetas:
+        raise ConfigError(
+            f"inference.theta = {theta!r} does not go with model.family = {model.family!r}, which"
+            f" takes {' or '.join(model.thetas)}."
+        )
 
 
 def _check_presence(config: RunConfig) -> None:

@@ -20,7 +20,7 @@ from lidcli.data.splits import split
 from lidcli.errors import DataError
 from lidcli.names import nearest
 
-__all__ = ["Table", "load_csv", "read_csv"]
+__all__ = ["CsvTable", "load_csv", "read_csv"]
 
 SMALLEST_TABLE = 10
 LARGEST_VALUE = float(np.finfo(np.float32).max)
@@ -28,7 +28,7 @@ DEFAULT_LABEL = Points.model_fields["label"].default
 
 
 @dataclass(frozen=True)
-class Table:
+class CsvTable:
     """The contents of a file: values (N, D) float64, labels (N,) and their number."""
 
     columns: tuple[str, ...]
@@ -91,7 +91,7 @@ def load_csv(config: Points) -> Dataset:
 
 
 def _standardise(
-    path: Path, table: Table, train: NDArray[np.int64]
+    path: Path, table: CsvTable, train: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], float]:
     """Values of mean 0 and sd 1 in the training part, and the sum of the logs of the sds.
 
@@ -122,7 +122,7 @@ def _standardise(
     return values, float((np.log(scale) + power * np.log(2)).sum())
 
 
-def read_csv(path: Path, label: str | None) -> Table:
+def read_csv(path: Path, label: str | None) -> CsvTable:
     """Read a file of comma-separated numbers.
 
     The first line is a header if none of its cells is a number.
@@ -159,7 +159,7 @@ def read_csv(path: Path, label: str | None) -> Table:
     chosen = tuple(columns[i] for i in kept)
     _refuse_constant(path, chosen, values)
     labels, classes = _classes(path, names, columns[at]) if at is not None else (None, None)
-    return Table(chosen, values, labels, classes)
+    return CsvTable(chosen, values, labels, classes)
 
 
 def _refuse_constant(path: Path, columns: tuple[str, ...], values: NDArray[np.float64]) -> None:

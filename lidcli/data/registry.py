@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 from lidcli.config.sections import Data, Image
-from lidcli.data.classical import classical
 from lidcli.data.dataset import Dataset
 from lidcli.data.documents import TextDataset
+from lidcli.data.drawn import classical
 from lidcli.data.images import load_idx, load_npz
 from lidcli.data.omniglot import ALPHABETS, CHARDATA, load_omniglot
 from lidcli.data.points import load_csv

@@ -133,7 +133,7 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Table:
+class FileDocuments:
     """The documents of one file, their labels numbered."""
 
     path: Path
@@ -191,19 +191,20 @@ def _encode(
     )
 
 
-def _tables(corpus: Corpus, contents: list[bytes]) -> tuple[list[Table], int | None]:
+def _tables(corpus: Corpus, contents: list[bytes]) -> tuple[list[FileDocuments], int | None]:
     lines = [
         parse_lines(content, file.path, file.labels, file.known)
         for content, file in zip(contents, corpus.files, strict=True)
     ]
     labels, classes = number_labels(lines)
     return [
-        Table(one.path, one.words, numbers) for one, numbers in zip(lines, labels, strict=True)
+        FileDocuments(one.path, one.words, numbers)
+        for one, numbers in zip(lines, labels, strict=True)
     ], classes
 
 
 def _published(
-    options: TextOptions, corpus: Corpus, tables: list[Table]
+    options: TextOptions, corpus: Corpus, tables: list[FileDocuments]
 ) -> tuple[list[Chosen], list[str]]:
     """The first documents of each part, as many as asked for."""
     assert corpus.parts is not None
@@ -225,7 +226,7 @@ def _published(
     return chosen, notes
 
 
-def _random(options: TextOptions, table: Table) -> tuple[list[Chosen], list[str]]:
+def _random(options: TextOptions, table: FileDocuments) -> tuple[list[Chosen], list[str]]:
     """Test, validation and training documents of one file, by the split seed."""
     count = len(table.words)
     order = generator(options.split_seed, Stream.TEST).permutation(count).astype(np.int64)

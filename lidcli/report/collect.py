@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lidcli.errors import StoreError
 from lidcli.metrics.own import declare_stored
-from lidcli.report.facts import Facts, facts_of
+from lidcli.report.facts import StoredFacts, facts_of
 from lidcli.report.values import Seen, check_values, clean, settled
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Record:
     metrics: dict[str, float]
     other_splits: dict[str, dict[str, float]]
     curves: Curves
-    facts: Facts = field(default_factory=Facts)
+    facts: StoredFacts = field(default_factory=StoredFacts)
     held: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Shapes of the arrays in the file, which `arrays` reads."""
     few: Mapping[str, Array] = field(default_factory=dict)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lidcli.metrics.quantities import latents
 
-__all__ = ["Facts", "facts_of"]
+__all__ = ["StoredFacts", "facts_of"]
 
 
 @dataclass(frozen=True)
-class Facts:
+class StoredFacts:
     """A model's own words on its latents and data.
 
     Args:
@@ -23,6 +23,7 @@ class Facts:
         exact: whether the posterior is the exact one.
         data_form: points, image or text; empty where nobody knows.
         uniform: whether the category's prior is uniform, so that its KL is at most log C.
+        summed: whether the category was summed over exactly, so that the KL of w is given it.
     """
 
     symbol: str = ""
@@ -32,6 +33,7 @@ class Facts:
     exact: bool = False
     data_form: str = ""
     uniform: bool = True
+    summed: bool = False
 
     @property
     def categorical(self) -> bool:
@@ -49,7 +51,7 @@ def facts_of(
     names: Iterable[str],
     settings: Mapping[str, Any],
     provenance: Mapping[str, Any],
-) -> Facts:
+) -> StoredFacts:
     """The facts of a record.
 
     Args:
@@ -66,13 +68,14 @@ def facts_of(
         >>> facts_of(None, ["ll", "kl/c", "kl/w"], {"model.latent": 2}, {}).symbol
         'w'
     """
+    summed = settings.get("inference.categorical") == "explicit"
     if stored is None:
-        return _told(names, settings, provenance)
+        return replace(_told(names, settings, provenance), summed=summed)
     if not isinstance(stored, Mapping):
         raise TypeError("facts are no mapping")
     categories = stored.get("categories")
     symbol, judged = str(stored.get("symbol", "")), str(stored.get("judged", ""))
-    return Facts(
+    return StoredFacts(
         symbol=symbol,
         judged=judged or symbol,
         units={str(k): int(v) for k, v in dict(stored.get("units") or {}).items()},
@@ -80,13 +83,14 @@ def facts_of(
         exact=bool(stored.get("exact", False)),
         data_form=str(stored.get("data_form", "")),
         uniform=bool(stored.get("uniform", judged != symbol or judged != "c")),
+        summed=summed,
     )
 
 
 def _told(
     names: Iterable[str], settings: Mapping[str, Any], provenance: Mapping[str, Any]
-) -> Facts:
-    """Facts from the keys of what was measured: a stored `kl/c` means that c is judged."""
+) -> StoredFacts:
+    """StoredFacts from the keys of what was measured: a stored `kl/c` means that c is judged."""
     names = [n for n in names if n.partition("/")[0] in ("au", "kl", "mi")]
     found = latents(names)
     symbol = next((x for x in found if x != "c"), "")
@@ -94,7 +98,7 @@ def _told(
     counts = [settings.get("model.categories"), provenance.get("classes")]
     categories = _positive(counts) if judged == "c" else None
     units = {symbol: settings.get("model.latent"), "c": categories}
-    return Facts(
+    return StoredFacts(
         symbol=symbol or judged,
         judged=judged,
         units={k: n for k, n in units.items() if k and isinstance(n, int)},

@@ -11,7 +11,7 @@ from typing import Any
 from lidcli.metrics.quantities import QUANTITIES
 from lidcli.metrics.quantity import Quantity
 from lidcli.report.collect import Record, finite, varying
-from lidcli.report.facts import Facts
+from lidcli.report.facts import StoredFacts
 from lidcli.report.paper import method_order
 
 __all__ = ["Block", "Group", "Limit", "Statistic", "blocks", "grid_text"]
@@ -114,7 +114,7 @@ class Block:
         return [record for group in self.groups for record in group.records]
 
     @cached_property
-    def facts(self) -> Facts:
+    def facts(self) -> StoredFacts:
         """What its runs say of their latents and data, the measured ones first."""
         ordered = sorted(self.records, key=lambda r: not (r.complete and r.facts.judged))
         return ordered[0].facts

@@ -148,7 +148,7 @@ def _legend(rows: Iterable[Row]) -> tuple[str, ...]:
 def _conditional(block: Block, shown: Sequence[Column]) -> bool:
     """Whether KL and MI of a latent below the category stand there, the KL given the category."""
     heads = {column.head for column in shown}
-    summed = any(r.settings.get("inference.categorical") == "explicit" for r in block.records)
+    summed = any(record.facts.summed for record in block.records)
     return block.facts.categorical and {"KL_w", "MI_w"} <= heads and summed
 
 

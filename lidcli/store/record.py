@@ -21,7 +21,7 @@ __all__ = [
     "RECORD_ITEMS",
     "STATUSES",
     "Array",
-    "Record",
+    "Contents",
     "Scalars",
     "check_arrays",
     "small",
@@ -74,7 +74,7 @@ def small(name: str, value: Any) -> Array:
 
 
 @dataclass
-class Record:
+class Contents:
     """The contents of `run.h5`; `identity`, the run's id and experiment, is None in old ones."""
 
     config: dict[str, Any]
@@ -123,7 +123,7 @@ class Record:
                 )
 
     @classmethod
-    def read(cls, file: h5py.File) -> Record:
+    def read(cls, file: h5py.File) -> Contents:
         """The record in an open file.
 
         Raises:

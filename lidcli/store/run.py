@@ -26,7 +26,7 @@ from lidcli.store.record import (
     RECORD_ITEMS,
     STATUSES,
     Array,
-    Record,
+    Contents,
     Scalars,
     small,
 )
@@ -50,7 +50,7 @@ class Run:
         ('running', {'step': 3}, array([-2. , -1.5]))
     """
 
-    def __init__(self, folder: Path, record: Record, stamp: tuple[int, int]) -> None:
+    def __init__(self, folder: Path, record: Contents, stamp: tuple[int, int]) -> None:
         self.folder = folder
         self._record = record
         self._stamp = stamp
@@ -85,7 +85,7 @@ class Run:
                     first["warnings"] = [f"{error} It was set aside as run.damaged.h5."]
             place = _absolute(folder)
             identity = {"run": place.name, "experiment": place.parent.name}
-            record = Record(dict(config), first, identity=identity)
+            record = Contents(dict(config), first, identity=identity)
             record.check(path)
             write_atomic(path, record.write)
             return cls(folder, record, _stamp(path))
@@ -108,7 +108,7 @@ class Run:
         except OSError:
             raise StoreError(f"{folder} is not a run: it has no run.h5.") from None
         with open_read(path, most_bytes=RECORD_BYTES, most_items=RECORD_ITEMS) as file:
-            record = Record.read(file)
+            record = Contents.read(file)
         check_owner(folder, _owner(folder, record))
         return cls(folder, record, stamp)
 
@@ -184,7 +184,7 @@ class Run:
         self._refresh()
         old = self._record
         split, scalars = evaluation or ("", {})
-        record = Record(
+        record = Contents(
             old.config,
             {**old.provenance, **(provenance or {})},
             {**old.curves, **{k: np.asarray(v) for k, v in (curves or {}).items()}},
@@ -295,7 +295,7 @@ class Run:
             raise unwritable(self.folder, error) from error
 
 
-def _owner(folder: Path, record: Record) -> str:
+def _owner(folder: Path, record: Contents) -> str:
     """Whose record it is: one that does not say is the run that its configuration makes.
 
     Nothing is known of a configuration that is not to be read today, or that has a kind of the

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from lidcli.config import sections
 from lidcli.config.run import RunConfig
-from lidcli.data.classical import SOURCES, Clusters, Linear
 from lidcli.data.dataset import Dataset
+from lidcli.data.drawn import SOURCES, Clusters, Linear
 from lidcli.errors import ConfigError, DataError
 from lidcli.inference.exact import ExactClusters, ExactGaussian
 from lidcli.inference.weight import weight_log_likelihood, weight_posterior
@@ -169,10 +169,7 @@ def ppca(settings: sections.PPCA, config: RunConfig, data: Dataset) -> ClosedFor
         return PPCA(weight, torch.zeros(inputs), settings.sigma or source.sigma)
 
     starts = {"ml": lambda: fit_ppca(x, settings.latent, settings.sigma), "truth": truth}
-    theta = _theta(config)
-    if theta not in starts:
-        raise ConfigError(f"inference.theta = {theta!r} is for mixtures; a PPCA takes ml or truth.")
-    model = starts[theta]()
+    model = starts[_theta(config)]()
     model.posterior = ExactGaussian(model)
     return _PPCAFit(model, x)
 
@@ -281,13 +278,7 @@ def two_clusters(settings: sections.TwoClusters, config: RunConfig, data: Datase
             f"model.family = {settings.family!r} is for gmvae-two and gmvae-one, whose truth is"
             f" known, not {config.data.name}."
         )
-    theta = _theta(config)
-    if theta not in _TwoClustersFit.words:
-        raise ConfigError(
-            "A GMVAE has no maximum in closed form: inference.theta=truth or shared, both"
-            " maximisers, or model.family=mixture to train one."
-        )
-    shared = theta == "shared" or len(source.centres) == 1
+    shared = _theta(config) == "shared" or len(source.centres) == 1
     scale = float(np.sqrt(source.sd**2 - source.noise**2))
     made = two_cluster_gmvae(source.centres, scale, source.noise, source.width, shared=shared)
     made.posterior = ExactClusters(made, source.centres, scale, source.noise, shared)

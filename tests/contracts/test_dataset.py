@@ -17,10 +17,10 @@ import torch
 
 from lidcli.config.run import read_section
 from lidcli.config.sections import DATA
-from lidcli.data.classical import SOURCES
 from lidcli.data.dataset import fingerprint
 from lidcli.data.documents import Documents
 from lidcli.data.documents import fingerprint as text_fingerprint
+from lidcli.data.drawn import SOURCES
 from lidcli.data.registry import DATASETS
 from lidcli.models.batch import DenseBatch, TokenBatch
 from lidcli.training.sources import split_of

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lidcli.report.collect import collect, read_record
-from lidcli.report.facts import Facts, facts_of
+from lidcli.report.facts import StoredFacts, facts_of
 from lidcli.report.groups import Block, blocks
 from lidcli.report.tables import block_tables
 from lidcli.report.write import build, write
@@ -39,7 +39,7 @@ def test_stored_facts_are_read() -> None:
         "data_form": "image",
     }
     facts = facts_of(stored, ["kl/z"], {}, {})
-    assert facts == Facts("w", "c", {"c": 5, "w": 2}, 5, True, "image")
+    assert facts == StoredFacts("w", "c", {"c": 5, "w": 2}, 5, True, "image")
     assert facts.judged_words == "category c"
 
 

@@ -17,7 +17,7 @@ from lidcli.store import hdf5
 from lidcli.store.digest import digest
 from lidcli.store.hdf5 import open_read, write_atomic
 from lidcli.store.index import Index
-from lidcli.store.record import LARGEST_ARRAY, Record, check_arrays
+from lidcli.store.record import LARGEST_ARRAY, Contents, check_arrays
 from lidcli.store.run import Run
 from lidcli.store.tensors import save_tree
 
@@ -54,7 +54,7 @@ def test_a_record_tells_its_run_and_experiment(tmp_path: Path) -> None:
     run = make(tmp_path, "abc-s0")
     run.update(provenance={"x": 1})
     with open_read(run.folder / "run.h5") as file:
-        assert Record.read(file).identity == {"run": "abc-s0", "experiment": "demo"}
+        assert Contents.read(file).identity == {"run": "abc-s0", "experiment": "demo"}
 
 
 def test_a_run_may_be_reached_by_a_link_or_from_inside(
@@ -77,7 +77,7 @@ def test_a_run_kept_elsewhere_behind_a_link_is_named_after_the_link(tmp_path: Pa
 
 
 def test_a_record_from_before_identities_is_read_under_any_name(tmp_path: Path) -> None:
-    record = Record({"seed": 0}, {"status": "complete"}, identity=None)
+    record = Contents({"seed": 0}, {"status": "complete"}, identity=None)
     folder = tmp_path / "demo" / "old-s0"
     folder.mkdir(parents=True)
     write_atomic(folder / "run.h5", record.write)
@@ -99,7 +99,7 @@ def test_a_record_without_identity_is_known_by_its_configuration(
             "data": {"name": "pinwheel", "kind": "points"},
         }
     )
-    record = Record(config.document(), {"status": "complete"}, identity=None)
+    record = Contents(config.document(), {"status": "complete"}, identity=None)
     right, wrong = (tmp_path / "published" / "demo" / name for name in (config.run_id, "abc-s0"))
     for folder in (right, wrong):
         folder.mkdir(parents=True)
@@ -206,7 +206,7 @@ def test_a_run_that_is_not_finished_has_no_final_weights(tmp_path: Path) -> None
 
 
 def test_a_run_finished_before_digests_gives_its_own_newest_weights(tmp_path: Path) -> None:
-    record = Record({"seed": 0}, {"status": "complete"}, identity=None)
+    record = Contents({"seed": 0}, {"status": "complete"}, identity=None)
     folder = tmp_path / "demo" / "old-s0"
     folder.mkdir(parents=True)
     write_atomic(folder / "run.h5", record.write)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lidcli.config.sections import Classical, Data, Points
-from lidcli.data.classical import SOURCES, classical
+from lidcli.data.drawn import SOURCES, classical
 from lidcli.models.ppca import principal_axes
 from lidcli.store.run import Run
 
@@ -206,7 +206,11 @@ BAD = {
     "sigma-zero": (["-m", "ppca", "-d", "ppca-2d", "--set", "model.sigma=0"], 2, "greater than 0"),
     "sigma-negative": (["-m", "ppca", "-d", "ppca-2d", "--set", "model.sigma=-1"], 2, "greater"),
     "latent": (["-m", "ppca", "-d", "ppca-2d", "--set", "model.latent=6"], 2, "1 to 5"),
-    "shared": (["-m", "ppca", "-d", "ppca-2d", "--set", "inference.theta=shared"], 2, "mixtures"),
+    "shared": (
+        ["-m", "ppca", "-d", "ppca-2d", "--set", "inference.theta=shared"],
+        2,
+        "ml or truth",
+    ),
     "kind": (["-m", "ppca", "-d", "ppca-2d", "--set", "inference.kind=amortized"], 2, "exact or"),
     "family": (["-m", "vae", "-d", "digits", "--set", "inference.kind=nuts"], 2, "takes amortized"),
     "truth": (["-m", "gmvae-truth", "-d", "pinwheel"], 2, "gmvae-two"),

@@ -28,6 +28,8 @@ class Model(Part):
     """Sections that the family has, beside the posterior's."""
     procedures: ClassVar[tuple[str, ...]] = ("gradient",)
     """Ways to fit it."""
+    thetas: ClassVar[tuple[str, ...]] = ("ml",)
+    """Parameters at which its posterior is exact, where that is a way."""
     inference: ClassVar[str] = "amortized"
     """The inference where none is named."""
     categorical: ClassVar[bool] = True
@@ -114,6 +116,7 @@ class PPCA(Model):
 
     needs = ()
     procedures = ("exact", "nuts")
+    thetas = ("ml", "truth")
     code = "lidcli.training.exact:ppca"
     family: str = "ppca"
     latent: Size = Field(64, ge=1, description="latent dimensions K")
@@ -125,6 +128,7 @@ class GMM(Model):
 
     needs = ()
     procedures = ("exact", "nuts")
+    thetas = ("ml", "truth", "shared")
     code = "lidcli.training.exact:gmm"
     family: str = "gmm"
     categories: Size = Field(2, ge=1, description="components C")
@@ -135,6 +139,7 @@ class TwoClusters(Model):
 
     needs = ()
     procedures = ("exact",)
+    thetas = ("truth", "shared")
     code = "lidcli.training.exact:two_clusters"
     family: str = "two-clusters"
 

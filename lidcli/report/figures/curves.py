@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lidcli.metrics.quantities import QUANTITIES
 from lidcli.metrics.quantity import Quantity
-from lidcli.report.facts import Facts
+from lidcli.report.facts import StoredFacts
 from lidcli.report.figures.style import GREY, MARKERS, Sketch, colours, legend, new
 from lidcli.report.groups import Block, Group
 
@@ -83,7 +83,7 @@ def _panels(block: Block) -> list[_Panel]:
     return [panel for panel in panels if panel is not None]
 
 
-def _panel(quantity: Quantity, facts: Facts, held: set[str]) -> _Panel | None:
+def _panel(quantity: Quantity, facts: StoredFacts, held: set[str]) -> _Panel | None:
     """A quantity's panel, if it is drawn over training and among the curves that are held."""
     if not quantity.curve:
         return None
@@ -220,7 +220,7 @@ def _trend(
     groups: Sequence[Group],
     key: str,
     quantity: Quantity,
-    facts: Facts,
+    facts: StoredFacts,
     style: dict[str, Any],
 ) -> None:
     """A line with its sds, and dotted above the latent's MI what its Fisher information allows."""

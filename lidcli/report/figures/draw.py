@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lidcli.report.collect import Record
 from lidcli.report.figures import allowance as allowances
-from lidcli.report.figures import classical, curves, depth, figure1, latents
+from lidcli.report.figures import curves, depth, figure1, figures2to4, latents
 from lidcli.report.figures import theorem1 as theorem
 from lidcli.report.figures.style import STYLE, Sketch
 from lidcli.report.groups import Block
@@ -99,9 +99,9 @@ BLOCK_FIGURES: dict[str, Callable[[Block, latents.Shown], Iterator[Sketch]]] = {
 PLANE = ("shown_datum", "shown_mean", "weight", "eigenvalues")
 EXPERIMENT_FIGURES: dict[str, Drawing] = {
     "figure1": Drawing((), ("mi/c",), figure1.figure1_sketches),
-    "figure2": Drawing(PLANE, ("sigma", "posterior_variance/z/2"), classical.by_sigma_sketches),
-    "figure3": Drawing(PLANE, ("sigma", "posterior_variance/z/2"), classical.latents_sketches),
-    "figure4": Drawing((), ("alpha/mean",), classical.weight_sketches),
+    "figure2": Drawing(PLANE, ("sigma", "posterior_variance/z/2"), figures2to4.by_sigma_sketches),
+    "figure3": Drawing(PLANE, ("sigma", "posterior_variance/z/2"), figures2to4.latents_sketches),
+    "figure4": Drawing((), ("alpha/mean",), figures2to4.weight_sketches),
     "theorem1": Drawing((), ("identifiability_exact",), theorem.theorem1_sketches),
     "allowance": Drawing((), ("allowed/mi",), allowances.allowance_sketches),
 }
