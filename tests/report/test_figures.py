@@ -17,7 +17,7 @@ from lidcli.report.collect import collect
 from lidcli.report.figures.curves import by_key, curves
 from lidcli.report.figures.draw import Picture, block_sketches, pictures, slug
 from lidcli.report.figures.latents import matching
-from lidcli.report.figures.style import colours, palette
+from lidcli.report.figures.style import colours, legend, new, palette
 from lidcli.report.groups import blocks
 
 SYNTHETIC = runpy.run_path(str(Path(__file__).parent / "synthetic.py"))
@@ -192,3 +192,11 @@ def test_a_category_that_no_datum_has_takes_the_label_that_is_left() -> None:
 def test_a_file_name_never_leaves_its_folder(text: str) -> None:
     assert set(slug(text)) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
     assert slug(text)
+
+
+def test_a_legend_is_no_wider_than_its_figure() -> None:
+    figure, ((axes,),) = new(1, 1, 4.0, 3.0)
+    for index in range(6):
+        axes.plot([0, 1], [0, index], label=f"a model with a long name, number {index}")
+    legend(figure, [axes])
+    assert 0 < figure.legends[0].get_window_extent().width <= figure.bbox.width

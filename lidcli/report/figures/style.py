@@ -108,11 +108,14 @@ def new(columns: int, rows: int, width: float, height: float) -> tuple[Figure, l
 
 
 def legend(figure: Figure, axes: Iterable[Axes], columns: int = 4) -> None:
-    """What is labelled on some axes, each label once, below the figure."""
+    """What is labelled on some axes, each label once, below it, in as many columns as fit."""
     labelled: dict[str, Any] = {}
     for one in axes:
         for handle, label in zip(*one.get_legend_handles_labels(), strict=True):
             labelled.setdefault(label, handle)
-    if labelled:
-        columns = min(len(labelled), columns)
-        figure.legend(labelled.values(), labelled, loc="outside lower center", ncols=columns)
+    place = {"handles": list(labelled.values()), "labels": list(labelled)}
+    for number in range(min(len(labelled), columns), 0, -1):
+        made = figure.legend(**place, loc="outside lower center", ncols=number)
+        if number == 1 or made.get_window_extent().width <= figure.bbox.width:
+            return
+        made.remove()
