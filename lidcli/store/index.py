@@ -216,7 +216,7 @@ def _open(path: Path) -> sqlite3.Connection | None:
             if count > MOST:
                 file.execute("DELETE FROM record")
             return file
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
             if attempt == 1:
                 with contextlib.suppress(OSError):
                     path.unlink()

@@ -21,9 +21,12 @@ import torch
 
 from lidcli.config.plan import plan_experiment
 from lidcli.config.read import load_files
+from lidcli.data.cache import keep, recall
 from lidcli.errors import LidError
 from lidcli.report.collect import collect
+from lidcli.store import lease
 from lidcli.store.digest import digest
+from lidcli.store.index import Index, Summary
 from lidcli.store.run import Run
 
 CONFIG = {
@@ -48,6 +51,8 @@ experiments:
 profiles:
   smoke: {train: {epochs: 1}, evaluate: {outer: 4}}
 """
+FAR = lease.Lease("them", 7, "node7", "node7/boot", 60.0)
+KEY = "0123456789abcdef" * 4
 KINDS = ("flip", "byte", "truncate", "insert", "zero", "swap")
 
 
@@ -117,6 +122,19 @@ class Fuzz:
         self.newest = state(self.run)
         self.path = folder / "mine.yaml"
         self.path.write_text(EXPERIMENTS)
+        self.runs = (self.run.folder, self.other.folder)
+        self.packed = [Summary.of(Run.open(folder)).pack() for folder in self.runs]
+        self.index = folder / "index.sqlite"
+        self.check_index()
+        (self.run.folder / ".lease").write_bytes(FAR.bytes())
+        self.arrays = [np.arange(500.0).reshape(50, 10), np.array(["<unk>", "</s>", "word"])]
+        keep(folder, KEY, self.arrays)
+        (self.cache,) = (folder / ".cache").iterdir()
+
+    def path_of(self, name: str) -> Path:
+        """The file to damage."""
+        beside = {"mine.yaml": self.path, "index": self.index, "cache": self.cache}
+        return beside.get(name, self.run.folder / name)
 
     def check_record(self) -> None:
         """The record reads as before or not at all, and never hides its neighbour."""
@@ -151,6 +169,26 @@ class Fuzz:
         with Run.open(self.run.folder).lock():
             assert contents(self.run.folder) == self.record
 
+    def check_lease(self) -> None:
+        """Whatever a lease holds, somebody else's or nobody's, the records read as before."""
+        held = lease.foreign(self.run.folder)
+        assert held is not None
+        assert held.seconds >= 0
+        assert contents(self.run.folder) == self.record
+
+    def check_index(self) -> None:
+        """The records are told as they are, with the index or without it."""
+        index = Index(self.index)
+        assert [index.summary(folder).pack() for folder in self.runs] == self.packed
+        assert {index.status(folder) for folder in self.runs} == {"complete"}
+
+    def check_cache(self) -> None:
+        """The arrays that were kept, or none."""
+        found = recall(self.folder, KEY)
+        assert found is None or digest(dict(enumerate(found))) == digest(
+            dict(enumerate(self.arrays))
+        )
+
     def check_experiments(self) -> None:
         """An experiment file is understood or refused."""
         known = load_files([self.path])
@@ -160,13 +198,16 @@ class Fuzz:
     def go(self, name: str, seed: int, count: int) -> dict[str, Any]:
         """Damage a file so many times."""
         draw, said, wrong = random.Random(seed), Counter[str](), []
-        path = self.path if name == "mine.yaml" else self.run.folder / name
+        path = self.path_of(name)
         other = self.other.folder / name
         checks: dict[str, Callable[[], None]] = {
             "run.h5": self.check_record,
             "checkpoint.h5": self.check_checkpoint,
             "checkpoint.prev.h5": self.check_previous,
             ".lock": self.check_lock,
+            ".lease": self.check_lease,
+            "index": self.check_index,
+            "cache": self.check_cache,
             "mine.yaml": self.check_experiments,
         }
         content = path.read_bytes()
