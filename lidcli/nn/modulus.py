@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.func import grad, jacfwd, jacrev, vmap
 
+from lidcli.nn.certificate import Certified
+
 REVERSED = 1024
 """Outputs up to which a Jacobian is made of its rows; of more, of its columns."""
 NUMBERS = 1 << 25
@@ -207,11 +209,11 @@ def _secants(a: Tensor, b: Tensor, image_a: Tensor, image_b: Tensor) -> Tensor:
 
 
 def _own_directions(decoder: Callable[[Tensor], Tensor], latents: Tensor) -> Tensor:
-    """The minimising direction of a decoder's certificate, none where it has no certificate."""
-    certificate = getattr(decoder, "certificate", None)
-    if certificate is None:
+    """The minimising direction of a decoder's certificate, none where nothing is proven."""
+    proven = decoder.certificate() if isinstance(decoder, Certified) else None
+    if proven is None:
         return latents.new_empty(0, latents.shape[1])
-    direction: Tensor = certificate().direction
+    direction = proven.direction
     if latents.shape[1] != len(direction):
         raise ValueError(f"latents must be (N, {len(direction)}), got {tuple(latents.shape)}")
     return direction.unsqueeze(0)

@@ -12,6 +12,7 @@ from lidcli.nn import (
     MLP,
     BrenierMap,
     InjectiveDecoder,
+    SkipMLP,
     descended_modulus,
     measured_modulus,
     modulus,
@@ -56,6 +57,13 @@ def test_the_chunk_changes_nothing() -> None:
 
 def test_any_decoder_can_be_measured() -> None:
     assert measured_modulus(MLP(2, 5, 8, 3), torch.randn(10, 2)).singular_value >= 0
+
+
+def test_a_decoder_that_proves_nothing_is_measured_all_the_same() -> None:
+    """A path and hidden layers that together are wider than the output."""
+    decoder = SkipMLP(2, 3, 8, 3, directions=torch.eye(3, 2))
+    assert decoder.certificate() is None
+    assert measured_modulus(decoder, torch.randn(10, 2)).singular_value >= 0
 
 
 @pytest.mark.parametrize("latents", [torch.zeros(1, 3), torch.zeros(3), torch.zeros(2, 3, 3)])
