@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lidcli.metrics import clustering, information
+from lidcli.metrics.activity import activity, exact_activity
 from lidcli.metrics.estimate import Estimate, mean
 from lidcli.metrics.invariants import broken_invariants
 from lidcli.metrics.likelihood import bounds
@@ -95,8 +96,9 @@ def evaluate(
     low, high = information.mi_between(model, x, outer, batch)
     out.put(f"mi/{w}", low)
     out.put(f"mi_above/{w}", high)
-    out.scalars[f"au/{w}"] = information.active_units_of_halves(measured.mean)
-    out.scalars[f"active/{w}"] = information.active_dimensions_of_halves(measured.mean)
+    active = activity(measured.mean)
+    out.put(f"au/{w}", active.units)
+    out.put(f"active/{w}", active.dimensions)
     most = min(high.value, out.scalars["kl/joint"])
     if most - low.value > APART:
         out.notes.append(
@@ -111,8 +113,8 @@ def evaluate(
     if measured.q_c is not None:
         out.arrays["q_c"] = measured.q_c.float().cpu().numpy()
     out.arrays[f"{w}_mean"] = measured.mean.mean(0).float().cpu().numpy()
-    variances = information.covariance_of_halves(measured.mean).diagonal()
-    out.arrays[f"{w}_variance"] = variances.float().cpu().numpy()
+    out.arrays[f"{w}_variance"] = active.variances.float().numpy()
+    out.arrays[f"{w}_variance_se"] = active.errors.float().numpy()
     return out
 
 
@@ -120,7 +122,7 @@ def _category(q_c: Tensor, labels: npt.NDArray[np.int64] | None, out: Evaluation
     """Figures of the category, and its agreement with labels."""
     out.put("kl/c", information.categorical_kl(q_c))
     out.put("mi/c", information.categorical_mi(q_c))
-    out.scalars["au/c"] = information.active_units(q_c)
+    out.put("au/c", exact_activity(q_c).units)
     out.scalars["perplexity/c"] = information.perplexity(q_c)
     if labels is not None:
         chosen = q_c.argmax(1).cpu().numpy()

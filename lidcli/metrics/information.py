@@ -13,7 +13,6 @@ from lidcli.models.latent import Conditional, LatentModel
 
 __all__ = [
     "ACTIVE",
-    "active_dimensions",
     "active_dimensions_of_halves",
     "active_units",
     "active_units_of_halves",
@@ -121,11 +120,6 @@ def covariance_of_halves(halves: Tensor) -> Tensor:
     return (covariance + covariance.T) / 2
 
 
-def active_dimensions(means: Tensor, threshold: float = ACTIVE) -> float:
-    """Active dimensions of exact posterior means (N, U): see `active_dimensions_of_halves`."""
-    return active_dimensions_of_halves(torch.stack([means, means]), threshold)
-
-
 def active_dimensions_of_halves(halves: Tensor, threshold: float = ACTIVE) -> float:
     """Fraction of eigenvalues of the covariance of posterior means that reach `threshold`.
 
@@ -140,7 +134,7 @@ def active_dimensions_of_halves(halves: Tensor, threshold: float = ACTIVE) -> fl
 
     Example:
         >>> means = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
-        >>> active_dimensions(means), active_units(means)
+        >>> active_dimensions_of_halves(torch.stack([means, means])), active_units(means)
         (0.5, 1.0)
     """
     covariance = covariance_of_halves(halves)
