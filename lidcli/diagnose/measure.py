@@ -16,9 +16,9 @@ from lidcli.diagnose.calls import reason
 from lidcli.diagnose.data import data_of
 from lidcli.diagnose.decoders import GivenLogProb, GivenObservation, Unobserved, Wanted
 from lidcli.diagnose.doubts import refuse_figures
-from lidcli.diagnose.encoders import GivenPosterior, Normals
+from lidcli.diagnose.encoders import Distributions, GivenPosterior, Normals
 from lidcli.diagnose.functions import evaluating, home, modules_of, parts_of, training_note
-from lidcli.diagnose.priors import prior_of
+from lidcli.diagnose.priors import prior_of, units_of
 from lidcli.diagnose.result import Diagnosis
 from lidcli.diagnose.trial import PROBED, try_decoder, try_encoder, try_posteriors
 from lidcli.metrics.estimate import Estimate
@@ -30,7 +30,7 @@ from lidcli.metrics.information import encode as encode_all
 from lidcli.models.batch import Batch, DenseBatch
 from lidcli.models.latent import Draws, LatentModel, Terms
 from lidcli.models.observations import Observation
-from lidcli.models.priors import Prior, StandardNormal
+from lidcli.models.priors import Prior
 
 __all__ = ["diagnose"]
 
@@ -38,6 +38,11 @@ OUTER = 500
 """Data in the outer mean of the MI."""
 BOUNDLESS = ("ll", "ll_se", "ll_half", "elbo", "elbo_se", "reconstruction", "reconstruction_se")
 """Figures that a model without a decoder does not have."""
+DRAWN = (
+    "encode returns no normal distribution, so that variance and KL of a unit are estimated by"
+    " draws: without bias, and below 0 where the error beside them is larger than they are."
+)
+VARIANCES = ("z_variance", "z_variance_se")
 
 Progress = Callable[[int, int], None]
 
@@ -210,8 +215,9 @@ def _measured(
     else:
         remarks += [f"These figures cannot all be right: {text}." for text in result.checks]
     fisher, allowed = _fisher(model, result, remarks)
-    variances = result.arrays["z_variance"].astype(float).tolist()
-    units = _units(variances, _unit_kl(model, x, batch), fisher, allowed)
+    variances, errors = (result.arrays[name].astype(float).tolist() for name in VARIANCES)
+    moved = [Estimate(*pair) for pair in zip(variances, errors, strict=True)]
+    units = _units(moved, _unit_kl(model, x, batch, remarks), fisher, allowed)
     if isinstance(model.observation, GivenObservation):
         remarks += model.observation.remarks()
     assert result.verdict is not None
@@ -226,7 +232,7 @@ def _measured(
 
 
 def _units(
-    variances: Sequence[float],
+    variances: Sequence[Estimate],
     kl: Sequence[Estimate],
     fisher: Sequence[float],
     allowed: Sequence[float],
@@ -235,7 +241,7 @@ def _units(
     return tuple(
         Unit(
             k + 1,
-            variance,
+            *variance,
             kl=kl[k].value if kl else None,
             kl_se=kl[k].se if kl else None,
             fisher=fisher[k] if fisher else None,
@@ -274,10 +280,13 @@ def _fisher(
     return mean.diagonal().tolist(), found.variances.tolist()
 
 
-def _unit_kl(model: LatentModel, x: DenseBatch, batch: int) -> list[Estimate]:
+def _unit_kl(model: LatentModel, x: DenseBatch, batch: int, remarks: list[str]) -> list[Estimate]:
     """KL of every unit: of all data in closed form, or of some by draws."""
     conditional = encode_all(model, x, batch)
-    if isinstance(conditional, Normals) and isinstance(model.prior, StandardNormal):
-        return [estimate(column) for column in conditional.unit_kl().T]
-    found = unit_kl(model, x.rows(slice(0, PROBED)))
-    return list(found.values())
+    assert isinstance(conditional, Normals | Distributions)
+    normals, units = conditional.marginals(), units_of(model.prior)
+    if normals is None:
+        remarks.append(DRAWN)
+    elif units is not None:
+        return [estimate(column) for column in normals.unit_kl(*units).T]
+    return list(unit_kl(model, x.rows(slice(0, PROBED))).values())

@@ -93,7 +93,7 @@ def _covariance(halves: Tensor, axes: Tensor, values: Tensor, rows: int) -> Tens
     centre = halves.double().mean(1, keepdim=True)
     axes, values = axes.to(halves.device), values.to(halves.device)
     total = torch.zeros_like(axes)
-    for part in halves.split(rows, dim=1):
+    for part in torch.split(halves, rows, dim=1):
         one, other = (part.double() - centre) @ axes
         influence = one * other - values
         total += influence.T @ influence

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lidcli.models.batch import Batch
-from lidcli.models.latent import Conditional, LatentModel
+from lidcli.models.latent import Centred, Conditional, LatentModel
 
 __all__ = ["Bounds", "bounds"]
 
@@ -32,7 +32,7 @@ class Bounds(NamedTuple):
     q_c: Tensor | None
     """q(c | x), (N, C)."""
     mean: Tensor
-    """E[latent | x] over the odd and over the even draws, (2, N, M)."""
+    """E[latent | x] over each half of the draws, (2, N, M), or twice the exact one."""
 
 
 @torch.no_grad()
@@ -87,6 +87,7 @@ def _stream(model: LatentModel, x: Batch, samples: int, chunk: int) -> Bounds:
             conditional = model.posterior(x)
         for start in range(0, count, chunk):
             sums.add(conditional, min(chunk, count - start), half, count)
+        sums.centre(conditional, half)
     assert sums.reconstruction is not None
     assert sums.kl is not None
     assert sums.means is not None
@@ -128,6 +129,13 @@ class _Sums:
         self.means[half] += latent
         self.q_c = _add_categories(self.q_c, drawn.categories(self.model.prior), draws)
         self.draws += draws
+
+    def centre(self, conditional: Conditional, half: int) -> None:
+        """Put the exact mean of the latent in the place of that of the draws, if it is known."""
+        exact = conditional.expectation() if isinstance(conditional, Centred) else None
+        if exact is not None:
+            assert self.means is not None
+            self.means[half] = exact.double()
 
     def category_probabilities(self, conditional: Conditional) -> Tensor | None:
         """q(c | x) (N, C), from as many draws as it needs; None without a category."""

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from diagnose.models import PlainVAE, digits, trained
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch import Tensor, nn
 from torch.distributions import (
     AffineTransform,
@@ -139,6 +140,46 @@ def test_it_is_plain_values(healthy: Diagnosis) -> None:
     assert [unit["index"] for unit in document["units"]] == [1, 2, 3, 4]
 
 
+def test_its_figure_has_bars_of_all_three_figures_of_a_unit(healthy: Diagnosis) -> None:
+    panels = {axes.get_ylabel(): axes for axes in healthy.plot().axes}
+    heights = {
+        name: [bar.get_height() for bar in axes.containers[0].patches]
+        for name, axes in panels.items()
+    }
+    units = healthy.ranked()
+    assert heights["variance of mean"] == pytest.approx([unit.variance for unit in units])
+    assert heights["KL (nats)"] == pytest.approx([unit.kl for unit in units])
+    assert heights["Fisher information"] == pytest.approx([unit.fisher for unit in units])
+
+
+def hatched(found: Diagnosis) -> int:
+    return sum(patch.get_hatch() is not None for patch in found.plot().axes[0].patches)
+
+
+def test_collapsed_units_are_told_by_more_than_colour(
+    healthy: Diagnosis, collapsed: Diagnosis
+) -> None:
+    assert (hatched(healthy), hatched(collapsed)) == (0, 4)
+    assert "repeating-linear-gradient" not in healthy._repr_html_()
+    assert "repeating-linear-gradient" in collapsed._repr_html_()
+    assert collapsed._repr_html_().count("<td>collapsed</td>") == 4
+
+
+@pytest.mark.parametrize("units", [1, 16, 64])
+def test_a_figure_of_any_number_of_units_has_all_its_text_inside(units: int) -> None:
+    """And bars of a notebook's table are none wider than the widest."""
+    x = torch.randn(99, units, generator=torch.Generator().manual_seed(0))
+    found = diagnose(x, encode=lambda x: (x, 0 * x - 2), samples=2)
+    figure = found.plot()
+    FigureCanvasAgg(figure).draw()
+    box = figure.get_tightbbox()
+    assert box.x0 >= 0
+    assert box.y0 >= 0
+    assert (box.max <= figure.get_size_inches()).all()
+    widths = [float(w) for w in re.findall(r"width:([\d.]+)em", found._repr_html_())]
+    assert max(widths) == 5.0
+
+
 def test_its_figure_can_be_written(healthy: Diagnosis, tmp_path: Any) -> None:
     healthy.plot().savefig(tmp_path / "units.png")
     assert (tmp_path / "units.png").stat().st_size > 5000
@@ -260,7 +301,7 @@ def test_a_prior_of_ones_own() -> None:
     assert standard.kl.value == pytest.approx(gaussian(data()).kl.value, abs=0.05)
     assert wide.kl.value > standard.kl.value
     assert wide.units[0].kl is not None
-    assert standard.units[0].kl is None
+    assert standard.units[0].kl == pytest.approx(gaussian(data()).units[0].kl)
 
 
 def test_images_and_latents_may_have_any_shape() -> None:
@@ -527,9 +568,40 @@ def test_a_collapsed_encoder_of_log_variances_slightly_above_zero_is_no_mistake(
 
 
 def test_numbers_of_the_table_are_those_of_the_units(healthy: Diagnosis) -> None:
-    rows = re.findall(r"^ +(\d+) +([\d.e-]+) +", str(healthy), re.MULTILINE)
-    shown = {int(index): float(value) for index, value in rows}
-    assert shown == {u.index: float(f"{u.variance:.3g}") for u in healthy.units}
+    rows = re.findall(r"^ +(\d+) +([\d.]+) ± ([\d.]+) ", str(healthy), re.MULTILINE)
+    assert len(rows) == len(healthy.units)
+    for index, value, error in rows:
+        unit = healthy.units[int(index) - 1]
+        assert float(value) == pytest.approx(unit.variance, abs=unit.variance_se / 10)
+        assert float(error) == pytest.approx(unit.variance_se, rel=0.05)
+
+
+def bordering(n: int = 400) -> Diagnosis:
+    """Units of posterior means of variance 1 and 0.01, the threshold, and one that is still."""
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(n, 3, generator=generator)
+    x = x / x.std(0) * torch.tensor([1.0, 0.1, 0.0])
+    return diagnose(x, encode=lambda x: (x, torch.full_like(x, -3.0)), samples=2)
+
+
+def test_active_units_and_dimensions_have_their_standard_errors() -> None:
+    found = bordering()
+    assert 0.05 < found.au_se < 0.2
+    assert 0.05 < found.active_se < 0.2
+    assert found.to_dict()["figures"]["au/z_se"] == found.au_se
+    assert re.search(r"^ +AU +0\.\d+ ± 0\.\d+ ", str(found), re.MULTILINE)
+    assert re.search(r"<td>AU</td><td>0\.\d+ ± 0\.\d+</td>", found._repr_html_())
+
+
+def test_the_error_is_zero_where_every_unit_is_far_from_the_threshold(healthy: Diagnosis) -> None:
+    assert (healthy.au, healthy.au_se) == (1.0, 0.0)
+    assert re.search(r"^ +AU +1\.00 ± 0 ", str(healthy), re.MULTILINE)
+
+
+def test_the_variance_of_a_unit_has_its_standard_error() -> None:
+    unit = bordering().units[0]
+    assert unit.variance_se == pytest.approx(unit.variance * (2 / 400) ** 0.5, rel=0.3)
+    assert bordering().to_dict()["units"][0]["variance_se"] == unit.variance_se
 
 
 @pytest.mark.cuda
