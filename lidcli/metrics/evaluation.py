@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from lidcli.metrics import clustering, information
 from lidcli.metrics.activity import activity, exact_activity
-from lidcli.metrics.estimate import Estimate, mean
+from lidcli.metrics.estimate import Estimate, mean, silent
 from lidcli.metrics.invariants import broken_invariants
 from lidcli.metrics.likelihood import bounds
 from lidcli.metrics.quantity import APART, Quantity
@@ -59,6 +61,7 @@ def evaluate(
     samples: int = 500,
     outer: int = 500,
     batch: int = 10_000,
+    tick: Callable[[str, float], None] | None = None,
 ) -> Evaluation:
     """Measure a model on one split; the caller sets the seed.
 
@@ -69,6 +72,7 @@ def evaluate(
         samples: S >= 2 of the importance-weighted bound.
         outer: data in the outer mean of the MI of the continuous latent.
         batch: decodings held at a time.
+        tick: told what share of a part, `bounds` or `mi`, has been done since the last time.
 
     Returns:
         Scalars in nats per datum under the names of docs/DESIGN.md, and the verdict.
@@ -77,7 +81,8 @@ def evaluate(
     facts = model.facts()
     w = facts.symbol
     samples = min(samples, model.posterior.enough)
-    measured = bounds(model, x, samples, batch)
+    ticks = [silent if tick is None else partial(tick, part) for part in ("bounds", "mi")]
+    measured = bounds(model, x, samples, batch, ticks[0])
     out.put("elbo", mean(measured.elbo))
     out.put("ll", mean(measured.ll))
     out.ll = measured.ll
@@ -93,7 +98,7 @@ def evaluate(
         out.checks = broken_invariants(out.scalars, facts.categories)
         return out
     out.put(f"kl/{w}", mean(measured.kl_latent))
-    low, high = information.mi_between(model, x, outer, batch)
+    low, high = information.mi_between(model, x, outer, batch, tick=ticks[1])
     out.put(f"mi/{w}", low)
     out.put(f"mi_above/{w}", high)
     active = activity(measured.mean)

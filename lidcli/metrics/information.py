@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lidcli.metrics.estimate import Estimate, mean
+from lidcli.metrics.estimate import Estimate, Tick, mean, silent
 from lidcli.models.batch import Batch
 from lidcli.models.latent import Conditional, LatentModel
 
@@ -153,7 +153,12 @@ def continuous_mi(
 
 @torch.no_grad()
 def mi_between(
-    model: LatentModel, x: Batch, outer: int = 500, batch: int = 10_000, draws: int = 1
+    model: LatentModel,
+    x: Batch,
+    outer: int = 500,
+    batch: int = 10_000,
+    draws: int = 1,
+    tick: Tick = silent,
 ) -> tuple[Estimate, Estimate]:
     """I(x; w) with the aggregate q(w) of all of x, and of all but the datum itself.
 
@@ -166,6 +171,7 @@ def mi_between(
         outer: data in the outer mean, drawn without replacement; all of them if N is smaller.
         batch: evaluations of log q(w | x_n, c) held at a time.
         draws: draws of w for each datum of the outer mean.
+        tick: told what share of the work has been done since the last time.
 
     Returns:
         Nats. The first saturates at log N, since each datum is part of the aggregate; the second,
@@ -193,6 +199,7 @@ def mi_between(
         values.append(mine[:, 0] - (log_q.logsumexp(1) - math.log(n)))
         others = log_q.scatter(1, self_index[:, None], -math.inf).logsumexp(1)
         without.append(mine[:, 0] - (others - math.log(max(1, n - 1))))
+        tick(len(part) / len(latent))
     low, high = (mean(torch.cat(part).view(-1, draws).mean(1)) for part in (values, without))
     return low, high
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from lidcli.metrics.estimate import Tick, silent
 from lidcli.models.batch import Batch
 from lidcli.models.latent import Centred, Conditional, LatentModel
 
@@ -36,7 +38,13 @@ class Bounds(NamedTuple):
 
 
 @torch.no_grad()
-def bounds(model: LatentModel, x: Batch, samples: int, batch: int = 10_000) -> Bounds:
+def bounds(
+    model: LatentModel,
+    x: Batch,
+    samples: int,
+    batch: int = 10_000,
+    tick: Tick = silent,
+) -> Bounds:
     """ELBO, reconstruction, KL and the importance-weighted bound of every datum.
 
     Args:
@@ -44,6 +52,7 @@ def bounds(model: LatentModel, x: Batch, samples: int, batch: int = 10_000) -> B
         x: N data.
         samples: S >= 2 draws a datum; a q(c | x) that is not explicit uses at least 64.
         batch: decodings held at a time; memory grows with it and not with S or N.
+        tick: told what share of the work has been done since the last time.
 
     References:
         Burda, Grosse and Salakhutdinov, "Importance weighted autoencoders" (ICLR 2016).
@@ -56,8 +65,13 @@ def bounds(model: LatentModel, x: Batch, samples: int, batch: int = 10_000) -> B
     decodings = model.posterior.decodings * x.width()
     rows = max(1, min(len(x), batch // decodings))
     draws = max(1, min(samples, batch // (decodings * rows)))
+
+    def decoded(count: int) -> None:
+        tick(count / (samples * len(x)))
+
     parts = [
-        _stream(model, x.rows(slice(i, i + rows)), samples, draws) for i in range(0, len(x), rows)
+        _stream(model, x.rows(slice(i, i + rows)), samples, draws, decoded)
+        for i in range(0, len(x), rows)
     ]
     return _joined(parts)
 
@@ -77,7 +91,9 @@ def _joined(parts: list[Bounds]) -> Bounds:
     )
 
 
-def _stream(model: LatentModel, x: Batch, samples: int, chunk: int) -> Bounds:
+def _stream(
+    model: LatentModel, x: Batch, samples: int, chunk: int, decoded: Callable[[int], None]
+) -> Bounds:
     """The bounds of data few enough to be decoded together, `chunk` draws at a time."""
     conditional = model.posterior(x)
     counts = (samples // 2, samples - samples // 2)
@@ -86,7 +102,9 @@ def _stream(model: LatentModel, x: Batch, samples: int, chunk: int) -> Bounds:
         if half and model.posterior.random:
             conditional = model.posterior(x)
         for start in range(0, count, chunk):
-            sums.add(conditional, min(chunk, count - start), half, count)
+            draws = min(chunk, count - start)
+            sums.add(conditional, draws, half, count)
+            decoded(draws * len(x))
         sums.centre(conditional, half)
     assert sums.reconstruction is not None
     assert sums.kl is not None

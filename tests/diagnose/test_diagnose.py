@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -341,11 +342,43 @@ def test_a_model_is_set_back_after_an_error_too() -> None:
     assert model.drop.training
 
 
-def test_progress_ends_with_everything_done() -> None:
+PROGRESS: dict[str, dict[str, Any]] = {
+    "decoder": {},
+    "encoder alone": {"decode": None, "likelihood": None, "sigma": None},
+    "a density": {
+        "decode": None,
+        "likelihood": None,
+        "sigma": None,
+        "log_prob": lambda x, z: -(x - decode(z)).square().sum(1),
+    },
+    "no derivative": {"decode": lambda z: torch.tensor(decode(z).detach().numpy())},
+    "joint": {"encode": lambda x: MultivariateNormal(linear(x)[0], torch.eye(2))},
+    "flow": {"encode": lambda x: shifted(x)},
+}
+
+
+@pytest.mark.parametrize("name", PROGRESS)
+def test_progress_is_of_the_whole_work_and_ends_with_it(name: str) -> None:
     seen: list[tuple[int, int]] = []
-    gaussian(data(), progress=lambda done, total: seen.append((done, total)), batch=100)
-    assert seen[-1] == (300 * 20, 300 * 20)
+    gaussian(
+        data(), **PROGRESS[name], progress=lambda *told: seen.append(told), batch=100, samples=20
+    )
+    done, totals = zip(*seen, strict=True)
+    assert len(set(totals)) == 1
+    assert list(done) == sorted(done)
+    assert seen[-1] == (totals[0], totals[0])
+    assert max(b - a for a, b in itertools.pairwise(done)) <= totals[0] / 4
     assert len(seen) > 10
+
+
+def test_every_part_of_the_work_has_its_share_of_progress() -> None:
+    """Bounds, MI, Fisher information of two units, and the units' KL."""
+    seen: list[tuple[int, int]] = []
+    gaussian(data(), progress=lambda *told: seen.append(told), batch=100, samples=20)
+    parts = [300 * 20, 300 * 5, 64 * 2 * 10, 300]
+    for end in itertools.accumulate(parts[:3]):
+        assert any(abs(done - end) <= 1 for done, _ in seen)
+    assert seen[-1] == (sum(parts), sum(parts))
 
 
 class Frozen(nn.Module):
