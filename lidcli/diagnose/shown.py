@@ -36,7 +36,7 @@ def plus_minus(value: float | None, se: float | None = None) -> str:
 
     Example:
         >>> plus_minus(0.8813, 0.0283), plus_minus(-1.2e-7, 3e-8), plus_minus(4.0), plus_minus(None)
-        ('0.881 ± 0.028', '-1e-07 ± 3e-08', '4', '–')
+        ('0.881 ± 0.028', '-1.2e-7 ± 3e-8', '4', '–')
     """
     if value is None:
         return "–"
@@ -44,8 +44,16 @@ def plus_minus(value: float | None, se: float | None = None) -> str:
         return f"{value:.3g}"
     decimals = max(0, 1 - math.floor(math.log10(se)))
     if decimals > SMALLEST:
-        return f"{value:.0e} ± {se:.0e}"
+        exponent = math.floor(math.log10(max(abs(value), se)))
+        digits = min(2, exponent - math.floor(math.log10(se)))
+        return f"{_power(value, digits)} ± {_power(se, 0)}"
     return f"{value:.{decimals}f} ± {se:.{decimals}f}"
+
+
+def _power(value: float, digits: int) -> str:
+    """A number by a power of ten, without zeros before it."""
+    mantissa, _, exponent = f"{value:.{digits}e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def figures(found: Diagnosis) -> list[tuple[str, str, str]]:
@@ -109,7 +117,12 @@ def _table(units: Sequence[Unit]) -> list[str]:
 
 
 def _row(words: Sequence[str]) -> str:
-    return "".join(f"  {word:>{width}}" for word, width in zip(words, WIDTHS, strict=True))
+    """Words that end where their columns do; the next one makes up for one that is too long."""
+    line, end = "", 0
+    for word, width in zip(words, WIDTHS, strict=True):
+        end += 2 + width
+        line += "  " + word.rjust(end - len(line) - 2)
+    return line
 
 
 def _wrapped(said: str) -> list[str]:

@@ -21,6 +21,7 @@ from torch.distributions import (
     Bernoulli,
     Distribution,
     Independent,
+    Laplace,
     MultivariateNormal,
     Normal,
     TransformedDistribution,
@@ -111,7 +112,15 @@ def test_an_encoder_in_one_corner_leaves_the_prior_unused() -> None:
 
 def test_it_prints_within_80_columns(healthy: Diagnosis, collapsed: Diagnosis) -> None:
     many = diagnose(torch.randn(99, 40), encode=lambda x: (x, 0 * x - 2), samples=2)
-    for found in (healthy, collapsed, many):
+    tiny = diagnose(torch.randn(99, 3), encode=lambda x: (1e-6 * x, 1e-8 * x), samples=2)
+    noisy = diagnose(
+        torch.randn(99, 3),
+        encode=lambda x: Laplace(1e-6 * x, 0.7 + 0 * x),
+        samples=2000,
+        batch=10**6,
+    )
+    assert re.search(r" \d\.\d+e-1\d ± \de-1\d ", str(tiny))
+    for found in (healthy, collapsed, many, tiny, noisy):
         assert max(map(len, str(found).splitlines())) <= 80
     assert "and 28 more, of lower variance" in str(many)
 
