@@ -129,6 +129,8 @@ def diagnose(
     for name, least, value in (("samples", 2, samples), ("batch", 1, batch)):
         if not isinstance(value, Integral) or value < least:
             raise ValueError(f"{name} must be at least {least}, a whole number, not {value!r}")
+    if not isinstance(seed, Integral):
+        raise ValueError(f"seed must be a whole number, not {seed!r}")
     wanted = Wanted(*(parts.get(name) for name in Wanted._fields))
     wanted.check()
     placed = _place(parts, device)

@@ -548,6 +548,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "prior": ({"prior": 3}, "the prior is a int"),
     "prior's shape": ({"prior": Normal(torch.zeros(5), 1.0)}, r"shape \(5,\), and encode gives"),
     "samples": ({"samples": 1}, "samples must be at least 2, a whole number, not 1"),
+    "seed": ({"seed": "a"}, "seed must be a whole number, not 'a'"),
+    "data's scale": (
+        {"encode": lambda x: (x[:, :2], 255 * x[:, :2].abs())},
+        "log variances reach .* or the data are on another scale than in training",
+    ),
     "batch": ({"batch": 0}, "batch must be at least 1"),
 }
 
