@@ -204,4 +204,4 @@ def _write(plot: Callable[[], Any], path: Path) -> None:
 
 def _show(done: int, total: int) -> None:
     end = "\n" if done == total else ""
-    click.echo(f"\r{done / total:4.0%} of {total:,} decodings{end}", err=True, nl=False)
+    click.echo(f"\r{done / total:4.0%} measured{end}", err=True, nl=False)

@@ -24,6 +24,7 @@ class Unit:
     Attributes:
         index: from 1.
         variance: over data, of the posterior mean; active from 0.01 on.
+        variance_se: its standard error; None where that is not known.
         kl: of its own posterior to its prior, nats per datum; None where that is not known.
         kl_se: its standard error.
         fisher: mean Fisher information of the likelihood; None where that is not known.
@@ -32,6 +33,7 @@ class Unit:
 
     index: int
     variance: float
+    variance_se: float | None = None
     kl: float | None = None
     kl_se: float | None = None
     fisher: float | None = None
@@ -53,7 +55,7 @@ def advice(verdict: Verdict, scalars: Mapping[str, float], units: Sequence[Unit]
 
     Example:
         >>> good = Verdict("informative", False, "AU 1.00 >= 0.8")
-        >>> advice(good, {"kl/z": 1.0, "mi/z": 1.0, "log_n": 9.0}, [Unit(1, 0.6, 1.0)])
+        >>> advice(good, {"kl/z": 1.0, "mi/z": 1.0, "log_n": 9.0}, [Unit(1, 0.6)])
         ['Nothing to mend: every unit is active, and the aggregate posterior fills the prior.']
     """
     found = [

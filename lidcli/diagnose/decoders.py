@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 from torch.func import jvp
 
 from lidcli.diagnose.calls import called, each, finite, kind_of, outside, span
+from lidcli.metrics.estimate import Tick, silent
 from lidcli.models.batch import Batch, DenseBatch
 from lidcli.models.likelihoods import Bernoulli, Gaussian, Likelihood
 from lidcli.models.observations import DenseObservation, Observation
@@ -201,6 +202,10 @@ class GivenObservation(DenseObservation):
         decoder: the decoder as a map of rows.
         likelihood: log p(x | parameters).
 
+    Attributes:
+        notes: what a reader must know of it.
+        tick: told of the Fisher information's progress.
+
     Example:
         >>> decoder = Decode(lambda z: 2 * z, Size((3,)), Size((3,)), False, 10)
         >>> GivenObservation(decoder, Gaussian(1.0)).fisher(torch.zeros(1, 3)).diagonal(0, 1, 2)
@@ -210,6 +215,7 @@ class GivenObservation(DenseObservation):
     def __init__(self, decoder: Decode, likelihood: Likelihood) -> None:
         super().__init__(decoder, likelihood)
         self.notes: list[str] = []
+        self.tick: Tick = silent
 
     def log_prob(self, x: Batch, z: Tensor) -> Tensor:
         """log p(x_n | z_n) in nats, (*L, N), for latents (*L, N, M); x is brought to z."""
@@ -222,6 +228,7 @@ class GivenObservation(DenseObservation):
         for rows in torch.split(z, JACOBIANS):
             columns = [self._slope(rows, k) for k in range(z.shape[1])]
             jacobian = torch.stack(columns, dim=-1)
+            self.tick(len(rows) / len(z))
             weights = self.likelihood.weights(self.decode(rows))
             found.append(torch.einsum("ndi,nd,ndj->nij", jacobian, weights, jacobian))
         return torch.cat(found)

@@ -58,7 +58,8 @@ torch.distributions.Normal(mean, sd), which cannot be mistaken
     if largest > LARGEST_LOG_VARIANCE:
         raise ValueError(
             f"encode's log variances reach {largest:.3g}, a variance no float holds; they look"
-            " like variances on a scale of their own: return their logarithm"
+            " like variances, whose logarithm is expected, or the data are on another scale than in"
+            " training"
         )
     if len(mean) < 2 or log_variance.min() < 0 or largest == 0:
         return

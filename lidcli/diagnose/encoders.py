@@ -8,11 +8,17 @@ from typing import Any
 
 import torch
 from torch import Size, Tensor
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import (
+    Distribution,
+    Independent,
+    LowRankMultivariateNormal,
+    MultivariateNormal,
+    Normal,
+)
 
 from lidcli.diagnose.calls import called, drawn, each, finite
 from lidcli.models.batch import Batch, DenseBatch
-from lidcli.models.latent import Conditional, Draws, Posterior
+from lidcli.models.latent import Draws, Posterior
 from lidcli.models.priors import normal_log_prob
 
 __all__ = ["NAME", "Distributions", "GivenPosterior", "Normals"]
@@ -41,6 +47,14 @@ class Normals:
         log_q = normal_log_prob(noise, zero, zero) - self.log_scale.sum(-1)
         return Draws(self.loc + self.log_scale.exp() * noise, log_q)
 
+    def expectation(self) -> Tensor:
+        """The means (N, M)."""
+        return self.loc
+
+    def marginals(self) -> Normals:
+        """These: their units are independent."""
+        return self
+
     def log_prob(self, latent: Tensor) -> Tensor:
         """log q(z_b | x_n), (B, N), for z (B, M)."""
         return normal_log_prob(latent[:, None], self.loc, self.log_scale)
@@ -68,10 +82,12 @@ class Normals:
         """The same family at other parameters."""
         return Normals(*tensors)
 
-    def unit_kl(self) -> Tensor:
-        """KL to N(0, 1) of every unit, (N, M), in closed form."""
-        loc, log_variance = self.loc.double(), 2 * self.log_scale.double()
-        return 0.5 * (loc.square() + log_variance.exp() - 1 - log_variance)
+    def unit_kl(self, mean: Tensor, variance: Tensor) -> Tensor:
+        """KL to N(mean, variance), each (M,), of every unit, (N, M), in closed form."""
+        mean, variance = mean.double(), variance.double()
+        log_ratio = 2 * self.log_scale.double() - variance.log()
+        moved = (self.loc.double() - mean).square() / variance
+        return 0.5 * (moved + log_ratio.exp() - 1 - log_ratio)
 
 
 @dataclass(frozen=True)
@@ -81,7 +97,8 @@ class Distributions:
     Attributes:
         encode: from data (n, D) to a distribution whose first dimension they are.
         x: data (N, D).
-        parts: the distributions of consecutive parts of the data, with the first index of each.
+        parts: the distributions of consecutive parts of the data, with the index of each one's
+            first datum; the first part may begin before these data, and the last end after them.
         device: of the latents.
     """
 
@@ -92,6 +109,10 @@ class Distributions:
     decodings = 1
     category_draws = 0
 
+    def _own(self, found: list[Tensor], axis: int) -> Tensor:
+        """Of what the parts gave, along an axis, that of these data."""
+        return torch.cat(found, dim=axis).narrow(axis, -self.parts[0][0], len(self.x))
+
     def draw(self, samples: int) -> Draws:
         """Draws (S, N, M)."""
         latent, log_q = [], []
@@ -99,7 +120,22 @@ class Distributions:
             z = drawn(NAME, part, Size((samples,)))
             log_q.append(each(NAME, part, z, 2))
             latent.append(z.flatten(2))
-        return Draws(torch.cat(latent, dim=1), torch.cat(log_q, dim=1))
+        return Draws(self._own(latent, 1), self._own(log_q, 1))
+
+    def expectation(self) -> Tensor | None:
+        """The means (N, M) of normal distributions; None of others, whose `mean` may be no mean."""
+        found = self.marginals()
+        return None if found is None else found.loc
+
+    def marginals(self) -> Normals | None:
+        """The units of joint normal distributions, each by itself; None of others."""
+        loc, log_scale = [], []
+        for _, part in self.parts:
+            if not isinstance(part, MultivariateNormal | LowRankMultivariateNormal):
+                return None
+            loc.append(part.mean.flatten(1))
+            log_scale.append(part.variance.log().flatten(1) / 2)
+        return Normals(self._own(loc, 0), self._own(log_scale, 0))
 
     def log_prob(self, latent: Tensor) -> Tensor:
         """log q(z_b | x_n), (B, N), for z (B, M)."""
@@ -107,29 +143,28 @@ class Distributions:
         for _, part in self.parts:
             shape = (part.batch_shape + part.event_shape)[1:]
             found.append(each(NAME, part, latent.view(len(latent), 1, *shape), 2))
-        return torch.cat(found, dim=1)
+        return self._own(found, 1)
 
     def latent_kl(self, joint: Tensor, q_c: Tensor | None) -> Tensor:
         """The joint KL: there is no category."""
         return joint
 
     def rows(self, index: slice | Tensor) -> Distributions:
-        """The posteriors of some of the data, one of the parts where they are that."""
-        if isinstance(index, slice):
-            first, last, step = index.indices(len(self.x))
+        """The posteriors of some of the data: of a stretch of them the parts that hold it."""
+        if isinstance(index, slice) and index.step in (None, 1):
+            first, last, _ = index.indices(len(self.x))
             ends = [start for start, _ in self.parts[1:]] + [len(self.x)]
-            if (first, last, step) == (0, len(self.x), 1):
-                return self
-            for (start, part), end in zip(self.parts, ends, strict=True):
-                if (first, last, step) == (start, end, 1):
-                    return Distributions(self.encode, self.x[index], ((0, part),), self.device)
-        else:
-            index = index.to(self.x.device)
-        x = self.x[index]
+            held = tuple(
+                (start - first, part)
+                for (start, part), end in zip(self.parts, ends, strict=True)
+                if start < last and end > first
+            )
+            return Distributions(self.encode, self.x[index], held, self.device)
+        x = self.x[index.to(self.x.device) if isinstance(index, Tensor) else index]
         return Distributions(self.encode, x, ((0, self.encode(x)),), self.device)
 
     def joined(self, *others: Distributions) -> Distributions:
-        """These posteriors and those of further data."""
+        """These posteriors and those of further data, all of whole parts."""
         parts, n = list(self.parts), len(self.x)
         for other in others:
             parts += [(n + start, part) for start, part in other.parts]
@@ -175,7 +210,7 @@ class GivenPosterior(Posterior):
         x = rows.to(self._device).view(len(rows), *self._event)
         return _read(called("encode", self._encode[0], x), len(rows))
 
-    def forward(self, x: Batch) -> Conditional:
+    def forward(self, x: Batch) -> Normals | Distributions:
         """q(z | x) of data x."""
         assert isinstance(x, DenseBatch)
         found = self.answer(x.x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dis
 import functools
 import inspect
 import itertools
@@ -24,6 +25,7 @@ DEPTH = 10
 FOLLOWED = (nn.Module, functools.partial, dict, list, tuple, set, frozenset, SimpleNamespace)
 LIBRARIES = {"builtins", "math", "numpy", "torch", "types"}
 """Whose objects hold no module of a user's."""
+GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME")
 MOST = 20_000
 """Objects that are looked at."""
 NOISY = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
@@ -119,7 +121,7 @@ def _named(function: Any) -> list[object]:
         with contextlib.suppress(ValueError):
             held.append(cell.cell_contents)
     names = _names(function.__code__)
-    known = [function.__globals__.get(name) for name in names]
+    known = [function.__globals__.get(name) for name in _globals(function.__code__)]
     for outer in [type(own), *known]:
         if isinstance(outer, type | ModuleType) and not _of_library(_home_of(outer)):
             held += [inspect.getattr_static(outer, name, None) for name in names]
@@ -130,6 +132,13 @@ def _names(code: CodeType) -> list[str]:
     """What a body names, comprehensions and functions within it too."""
     inner = [_names(part) for part in code.co_consts if isinstance(part, CodeType)]
     return [*code.co_names, *itertools.chain(*inner)]
+
+
+def _globals(code: CodeType) -> list[str]:
+    """The globals that a body reads: not attributes, which may have the same names."""
+    inner = [_globals(part) for part in code.co_consts if isinstance(part, CodeType)]
+    own = [step.argval for step in dis.get_instructions(code) if step.opname in GLOBAL]
+    return [*own, *itertools.chain(*inner)]
 
 
 def _attributes(part: object) -> list[object]:

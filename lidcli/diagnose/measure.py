@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -13,24 +14,23 @@ from torch.distributions import Distribution
 
 from lidcli.diagnose.advice import Unit, advice
 from lidcli.diagnose.calls import reason
+from lidcli.diagnose.course import Course, Progress
 from lidcli.diagnose.data import data_of
 from lidcli.diagnose.decoders import GivenLogProb, GivenObservation, Unobserved, Wanted
 from lidcli.diagnose.doubts import refuse_figures
-from lidcli.diagnose.encoders import GivenPosterior, Normals
+from lidcli.diagnose.encoders import Distributions, GivenPosterior, Normals
 from lidcli.diagnose.functions import evaluating, home, modules_of, parts_of, training_note
-from lidcli.diagnose.priors import prior_of
+from lidcli.diagnose.priors import prior_of, units_of
 from lidcli.diagnose.result import Diagnosis
 from lidcli.diagnose.trial import PROBED, try_decoder, try_encoder, try_posteriors
 from lidcli.metrics.estimate import Estimate
 from lidcli.metrics.estimate import mean as estimate
 from lidcli.metrics.evaluation import Evaluation, evaluate
-from lidcli.metrics.fisher import allowance, mean_information, told
+from lidcli.metrics.fisher import DRAWS, allowance, mean_information, told
 from lidcli.metrics.identifiability import unit_kl
 from lidcli.metrics.information import encode as encode_all
-from lidcli.models.batch import Batch, DenseBatch
-from lidcli.models.latent import Draws, LatentModel, Terms
-from lidcli.models.observations import Observation
-from lidcli.models.priors import Prior, StandardNormal
+from lidcli.models.batch import DenseBatch
+from lidcli.models.latent import LatentModel
 
 __all__ = ["diagnose"]
 
@@ -38,8 +38,16 @@ OUTER = 500
 """Data in the outer mean of the MI."""
 BOUNDLESS = ("ll", "ll_se", "ll_half", "elbo", "elbo_se", "reconstruction", "reconstruction_se")
 """Figures that a model without a decoder does not have."""
+DRAWN = (
+    "encode returns no normal distribution, so that variance and KL of a unit are estimated by"
+    " draws: without bias, and below 0 where the error beside them is larger than they are."
+)
+VARIANCES = ("z_variance", "z_variance_se")
 
-Progress = Callable[[int, int], None]
+COMPARED, COMPARED_ALONE = 5, 100
+"""Decodings that comparing a datum with the aggregate is worth; draws, where nothing decodes."""
+DERIVATIVE = 10
+"""Decodings that a derivative of one is worth."""
 
 
 def diagnose(
@@ -80,7 +88,8 @@ def diagnose(
         samples: S >= 2 draws a datum; LL is a lower bound that rises with them.
         batch: decodings held at a time, >= 1: memory grows with it alone.
         device: where the model is; None: found from its parameters.
-        progress: called with the decodings done and those to do in all.
+        progress: called with the work done and the work in all, both counted in decodings: LL,
+            MI, Fisher information and the units' KL by what they are worth.
         seed: of the draws; the generators of torch are left as they were.
 
     Returns:
@@ -120,6 +129,8 @@ def diagnose(
     for name, least, value in (("samples", 2, samples), ("batch", 1, batch)):
         if not isinstance(value, Integral) or value < least:
             raise ValueError(f"{name} must be at least {least}, a whole number, not {value!r}")
+    if not isinstance(seed, Integral):
+        raise ValueError(f"seed must be a whole number, not {seed!r}")
     wanted = Wanted(*(parts.get(name) for name in Wanted._fields))
     wanted.check()
     placed = _place(parts, device)
@@ -137,27 +148,25 @@ def diagnose(
         tried = prior_.sample(min(PROBED, batch))
         observation = wanted.observation(tried, latent, data.shape[1:], batch)
         try_decoder(observation, rows, tried)
-        made = _Given(prior_, observation, progress, len(data) * samples)
+        made = LatentModel(prior_, observation)
         made.posterior = posterior
-        return _measured(made, rows, samples, batch, [remark, *notes])
-
-
-class _Given(LatentModel):
-    """A latent model of a user's parts, which reports its decodings."""
-
-    def __init__(
-        self, prior: Prior, observation: Observation, progress: Progress | None, total: int
-    ) -> None:
-        super().__init__(prior, observation)
-        self._progress, self._done, self._total = progress, 0, total
-
-    def terms(self, x: Batch, draws: Draws) -> Terms:
-        """The parts of the bound of data x at given draws."""
-        found = super().terms(x, draws)
-        if self._progress is not None:
-            self._done += found.kl.numel()
-            self._progress(self._done, self._total)
+        course = _course(made, len(data), samples, progress)
+        found = _measured(made, rows, samples, batch, [remark, *notes], course)
+        course.end()
         return found
+
+
+def _course(model: LatentModel, n: int, samples: int, progress: Progress | None) -> Course:
+    """What the parts of a diagnosis are worth."""
+    informed = model.observation.informed
+    alone = isinstance(model.observation, Unobserved)
+    return Course(
+        progress,
+        bounds=n * samples,
+        mi=n * (COMPARED_ALONE if alone else COMPARED),
+        fisher=DRAWS * model.latent * DERIVATIVE if informed else 0,
+        units=n,
+    )
 
 
 class _Place(NamedTuple):
@@ -200,18 +209,26 @@ def _device(name: str | torch.device) -> torch.device:
 
 
 def _measured(
-    model: _Given, x: DenseBatch, samples: int, batch: int, notes: Sequence[str | None]
+    model: LatentModel,
+    x: DenseBatch,
+    samples: int,
+    batch: int,
+    notes: Sequence[str | None],
+    course: Course,
 ) -> Diagnosis:
-    result = evaluate(model, x, samples=samples, outer=OUTER, batch=batch)
+    result = evaluate(model, x, samples=samples, outer=OUTER, batch=batch, tick=course)
     refuse_figures(result.scalars, model.latent)
     remarks = [note for note in notes if note] + result.notes
+    if isinstance(model.observation, GivenObservation):
+        model.observation.tick = partial(course, "fisher")
     if isinstance(model.observation, Unobserved):
         result.scalars = {k: v for k, v in result.scalars.items() if k not in BOUNDLESS}
     else:
         remarks += [f"These figures cannot all be right: {text}." for text in result.checks]
     fisher, allowed = _fisher(model, result, remarks)
-    variances = result.arrays["z_variance"].astype(float).tolist()
-    units = _units(variances, _unit_kl(model, x, batch), fisher, allowed)
+    variances, errors = (result.arrays[name].astype(float).tolist() for name in VARIANCES)
+    moved = [Estimate(*pair) for pair in zip(variances, errors, strict=True)]
+    units = _units(moved, _unit_kl(model, x, batch, remarks), fisher, allowed)
     if isinstance(model.observation, GivenObservation):
         remarks += model.observation.remarks()
     assert result.verdict is not None
@@ -226,7 +243,7 @@ def _measured(
 
 
 def _units(
-    variances: Sequence[float],
+    variances: Sequence[Estimate],
     kl: Sequence[Estimate],
     fisher: Sequence[float],
     allowed: Sequence[float],
@@ -235,7 +252,7 @@ def _units(
     return tuple(
         Unit(
             k + 1,
-            variance,
+            *variance,
             kl=kl[k].value if kl else None,
             kl_se=kl[k].se if kl else None,
             fisher=fisher[k] if fisher else None,
@@ -274,10 +291,13 @@ def _fisher(
     return mean.diagonal().tolist(), found.variances.tolist()
 
 
-def _unit_kl(model: LatentModel, x: DenseBatch, batch: int) -> list[Estimate]:
+def _unit_kl(model: LatentModel, x: DenseBatch, batch: int, remarks: list[str]) -> list[Estimate]:
     """KL of every unit: of all data in closed form, or of some by draws."""
     conditional = encode_all(model, x, batch)
-    if isinstance(conditional, Normals) and isinstance(model.prior, StandardNormal):
-        return [estimate(column) for column in conditional.unit_kl().T]
-    found = unit_kl(model, x.rows(slice(0, PROBED)))
-    return list(found.values())
+    assert isinstance(conditional, Normals | Distributions)
+    normals, units = conditional.marginals(), units_of(model.prior)
+    if normals is None:
+        remarks.append(DRAWN)
+    elif units is not None:
+        return [estimate(column) for column in normals.unit_kl(*units).T]
+    return list(unit_kl(model, x.rows(slice(0, PROBED))).values())

@@ -10,7 +10,7 @@ from lidcli.diagnose.calls import drawn, each
 from lidcli.models.moments import Moments
 from lidcli.models.priors import Prior, StandardNormal
 
-__all__ = ["GivenPrior", "prior_of", "spread"]
+__all__ = ["GivenPrior", "prior_of", "spread", "units_of"]
 
 DRAWS = 4000
 """Draws from which the variances of a prior are had."""
@@ -55,26 +55,46 @@ class GivenPrior(Prior):
         """n latents (n, M)."""
         return drawn("the prior", self._distribution[0], Size((n,))).detach().flatten(1)
 
+    def _normal(self) -> Normal | MultivariateNormal | None:
+        """The distribution, if it is normal."""
+        base = self._distribution[0]
+        while isinstance(base, Independent):
+            base = base.base_dist
+        if isinstance(base, MultivariateNormal):
+            return None if base.batch_shape else base
+        return base if isinstance(base, Normal) else None
+
     def moments(self) -> Moments | None:
         """Exact ones of normals, independent or not; None of anything else."""
-        base = self._distribution[0]
-        while isinstance(base, Independent):
-            base = base.base_dist
-        if isinstance(base, Normal):
-            return Moments.gaussian(torch.diag(base.variance.flatten()))
-        if isinstance(base, MultivariateNormal) and not base.batch_shape:
-            return Moments.gaussian(base.covariance_matrix)
-        return None
+        normal = self._normal()
+        if isinstance(normal, MultivariateNormal):
+            return Moments.gaussian(normal.covariance_matrix)
+        return None if normal is None else Moments.gaussian(torch.diag(normal.variance.flatten()))
+
+    def units(self) -> tuple[Tensor, Tensor] | None:
+        """Means and variances (M,) of normal units; None of anything else."""
+        normal = self._normal()
+        return None if normal is None else (normal.mean.flatten(), normal.variance.flatten())
 
     def unit_log_prob(self, z: Tensor) -> Tensor | None:
-        """log p(z_k) of independent normals; None of anything else."""
-        base = self._distribution[0]
-        while isinstance(base, Independent):
-            base = base.base_dist
-        if not isinstance(base, Normal):
+        """log p(z_k) of units that are normal, independent or not; None of anything else."""
+        units = self.units()
+        if units is None:
             return None
-        shaped = z.reshape(*z.shape[:-1], *self._shape)
-        return each("the prior", base, shaped, shaped.ndim).flatten(-len(self._shape))
+        mean, variance = (part.to(z.dtype) for part in units)
+        return each("the prior", Normal(mean, variance.sqrt()), z, z.ndim)
+
+
+def units_of(prior: Prior) -> tuple[Tensor, Tensor] | None:
+    """Means and variances (M,) of a prior's units where they are normal, else None.
+
+    Example:
+        >>> units_of(StandardNormal(2))
+        (tensor([0., 0.]), tensor([1., 1.]))
+    """
+    if isinstance(prior, StandardNormal):
+        return prior.zero.new_zeros(prior.latent), prior.zero.new_ones(prior.latent)
+    return prior.units() if isinstance(prior, GivenPrior) else None
 
 
 def prior_of(
@@ -100,12 +120,11 @@ def prior_of(
 
 
 def spread(prior: Prior) -> Tensor:
-    """Variances (M,) of the prior's units, by draws where it is not N(0, I).
+    """Variances (M,) of the prior's units, by draws where they are not normal.
 
     Example:
         >>> spread(StandardNormal(2))
         tensor([1., 1.])
     """
-    if isinstance(prior, StandardNormal):
-        return prior.zero.new_ones(prior.latent)
-    return prior.sample(DRAWS).var(0)
+    units = units_of(prior)
+    return prior.sample(DRAWS).var(0) if units is None else units[1]

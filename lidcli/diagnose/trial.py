@@ -9,7 +9,7 @@ from torch.distributions import Distribution
 from lidcli.diagnose.calls import drawn, each
 from lidcli.diagnose.decoders import GivenLogProb, GivenObservation
 from lidcli.diagnose.doubts import refuse_absurd, refuse_variances
-from lidcli.diagnose.encoders import NAME, GivenPosterior, Normals
+from lidcli.diagnose.encoders import NAME, GivenPosterior
 from lidcli.diagnose.priors import spread
 from lidcli.models.batch import DenseBatch
 from lidcli.models.observations import Observation
@@ -73,9 +73,9 @@ def try_posteriors(posterior: GivenPosterior, x: DenseBatch, prior: Prior) -> No
     if isinstance(answer, tuple):
         mean, log_variance = (part.flatten(1) for part in answer)
         refuse_variances(mean, log_variance, expected)
-    conditional = posterior(some)
-    if isinstance(conditional, Normals):
-        refuse_absurd(conditional.loc, conditional.log_scale, expected)
+    normal = posterior(some).marginals()
+    if normal is not None:
+        refuse_absurd(normal.loc, normal.log_scale, expected)
 
 
 def try_decoder(observation: Observation, x: DenseBatch, z: Tensor) -> None:

@@ -41,6 +41,10 @@ class _Gaussian:
         log_q = normal_log_prob(noise, zero, zero) - factor.diagonal().log().sum()
         return Draws(mean + noise @ factor.T, log_q)
 
+    def expectation(self) -> Tensor:
+        """The means (N, K)."""
+        return self.mean
+
     def log_prob(self, latent: Tensor) -> Tensor:
         """log p(z_b | x_n), (B, N), for z (B, K)."""
         centred = latent[:, None] - self.mean

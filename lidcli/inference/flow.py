@@ -75,6 +75,10 @@ class Flow:
         )
         return normal_log_prob(base, self.loc, self.log_scale) + log_det
 
+    def expectation(self) -> Tensor | None:
+        """Mean (N, M) of q(w | x) where nothing bends the base."""
+        return None if len(self.flow.couplings) else self.loc
+
     def log_prob(self, latent: Tensor) -> Tensor:
         """log q(w_b | x_n), (B, N), for w (B, M)."""
         return self._log_base(latent)
@@ -153,6 +157,11 @@ class CategoryFlow(Flow):
         some = Flow(loc, log_scale, _pick(self.context, chosen), self.flow)
         w, log_q = some._push(some._noise(samples))
         return SampledDraws(w.movedim(2, 1), log_q.movedim(2, 1), log_q_c, chosen)
+
+    def expectation(self) -> Tensor | None:
+        """Mean (N, M) of q(w | x) over the categories, where nothing bends the bases."""
+        q_c = self._log_q_c().exp()[..., None]
+        return None if len(self.flow.couplings) else (q_c * self.loc).sum(1)
 
     def log_prob(self, latent: Tensor) -> Tensor:
         """log q(w_b | x_n), (B, N), for w (B, M), over all categories but negligible ones."""

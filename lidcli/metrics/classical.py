@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lidcli.metrics import clustering, information
+from lidcli.metrics.activity import exact_activity
 from lidcli.metrics.estimate import Estimate, mean
 from lidcli.metrics.evaluation import Evaluation
 from lidcli.metrics.fisher import told
@@ -114,11 +115,12 @@ def evaluate_ppca(model: PPCA, x: Tensor) -> Evaluation:
         ("mi_gaussian/z", mi),
     ):
         out.put(name, mean(values))
+    active = exact_activity(mu)
+    out.put("au/z", active.units)
+    out.put("active/z", active.dimensions)
     out.scalars |= {
         "n": float(len(x)),
         "log_n": math.log(len(x)),
-        "au/z": information.active_units(mu),
-        "active/z": information.active_dimensions(mu),
         "sigma": model.variance.sqrt().item(),
         "min_singular_value": torch.linalg.svdvals(model.weight)[-1].item(),
         **_ppca_identifiability(model, x, mu, v),
@@ -196,13 +198,13 @@ def evaluate_gmm(
     out.put("kl/joint", mean(kl))
     out.put("kl/c", mean(kl))
     out.put("mi/c", information.categorical_mi(q))
+    out.put("au/c", exact_activity(q).units)
     out.put("kl_unit/c", mean(kl))
     out.put("variation/c", mean(moved.square() @ pi))
     out.put("variation/joint", mean(moved.square() @ pi))
     out.scalars |= {
         "n": float(len(x)),
         "log_n": math.log(len(x)),
-        "au/c": information.active_units(q),
         "perplexity/c": information.perplexity(q),
     }
     if labels is not None:

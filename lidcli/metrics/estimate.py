@@ -1,13 +1,21 @@
-"""A number with its standard error."""
+"""A number with its standard error, and the progress of what takes long to measure."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
 
-__all__ = ["Estimate", "mean"]
+__all__ = ["Estimate", "Tick", "mean", "silent"]
+
+Tick = Callable[[float], None]
+"""Told what share of a work has been done since the last time."""
+
+
+def silent(share: float) -> None:
+    """Tell nobody."""
 
 
 class Estimate(NamedTuple):

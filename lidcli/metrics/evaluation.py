@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ import torch
 from torch import Tensor
 
 from lidcli.metrics import clustering, information
-from lidcli.metrics.estimate import Estimate, mean
+from lidcli.metrics.activity import activity, exact_activity
+from lidcli.metrics.estimate import Estimate, mean, silent
 from lidcli.metrics.invariants import broken_invariants
 from lidcli.metrics.likelihood import bounds
 from lidcli.metrics.quantity import APART, Quantity
@@ -58,6 +61,7 @@ def evaluate(
     samples: int = 500,
     outer: int = 500,
     batch: int = 10_000,
+    tick: Callable[[str, float], None] | None = None,
 ) -> Evaluation:
     """Measure a model on one split; the caller sets the seed.
 
@@ -68,6 +72,7 @@ def evaluate(
         samples: S >= 2 of the importance-weighted bound.
         outer: data in the outer mean of the MI of the continuous latent.
         batch: decodings held at a time.
+        tick: told what share of a part, `bounds` or `mi`, has been done since the last time.
 
     Returns:
         Scalars in nats per datum under the names of docs/DESIGN.md, and the verdict.
@@ -76,7 +81,8 @@ def evaluate(
     facts = model.facts()
     w = facts.symbol
     samples = min(samples, model.posterior.enough)
-    measured = bounds(model, x, samples, batch)
+    ticks = [silent if tick is None else partial(tick, part) for part in ("bounds", "mi")]
+    measured = bounds(model, x, samples, batch, ticks[0])
     out.put("elbo", mean(measured.elbo))
     out.put("ll", mean(measured.ll))
     out.ll = measured.ll
@@ -92,11 +98,12 @@ def evaluate(
         out.checks = broken_invariants(out.scalars, facts.categories)
         return out
     out.put(f"kl/{w}", mean(measured.kl_latent))
-    low, high = information.mi_between(model, x, outer, batch)
+    low, high = information.mi_between(model, x, outer, batch, tick=ticks[1])
     out.put(f"mi/{w}", low)
     out.put(f"mi_above/{w}", high)
-    out.scalars[f"au/{w}"] = information.active_units_of_halves(measured.mean)
-    out.scalars[f"active/{w}"] = information.active_dimensions_of_halves(measured.mean)
+    active = activity(measured.mean)
+    out.put(f"au/{w}", active.units)
+    out.put(f"active/{w}", active.dimensions)
     most = min(high.value, out.scalars["kl/joint"])
     if most - low.value > APART:
         out.notes.append(
@@ -111,8 +118,8 @@ def evaluate(
     if measured.q_c is not None:
         out.arrays["q_c"] = measured.q_c.float().cpu().numpy()
     out.arrays[f"{w}_mean"] = measured.mean.mean(0).float().cpu().numpy()
-    variances = information.covariance_of_halves(measured.mean).diagonal()
-    out.arrays[f"{w}_variance"] = variances.float().cpu().numpy()
+    out.arrays[f"{w}_variance"] = active.variances.float().numpy()
+    out.arrays[f"{w}_variance_se"] = active.errors.float().numpy()
     return out
 
 
@@ -120,7 +127,7 @@ def _category(q_c: Tensor, labels: npt.NDArray[np.int64] | None, out: Evaluation
     """Figures of the category, and its agreement with labels."""
     out.put("kl/c", information.categorical_kl(q_c))
     out.put("mi/c", information.categorical_mi(q_c))
-    out.scalars["au/c"] = information.active_units(q_c)
+    out.put("au/c", exact_activity(q_c).units)
     out.scalars["perplexity/c"] = information.perplexity(q_c)
     if labels is not None:
         chosen = q_c.argmax(1).cpu().numpy()

@@ -13,9 +13,10 @@ from lidcli.models.latent import LatentModel
 from lidcli.models.moments import Moments
 from lidcli.models.priors import Prior
 
-__all__ = ["Allowance", "allowance", "fisher_figures", "mean_information", "told"]
+__all__ = ["DRAWS", "Allowance", "allowance", "fisher_figures", "mean_information", "told"]
 
 DRAWS = 64
+"""Latents from the prior over which Fisher information is averaged."""
 PRIOR_DRAWS = 4000
 ENDS = 8.0
 """Standard errors within which an exact identity has to hold."""

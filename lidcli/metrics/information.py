@@ -7,13 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from lidcli.metrics.estimate import Estimate, mean
+from lidcli.metrics.estimate import Estimate, Tick, mean, silent
 from lidcli.models.batch import Batch
 from lidcli.models.latent import Conditional, LatentModel
 
 __all__ = [
     "ACTIVE",
-    "active_dimensions",
     "active_dimensions_of_halves",
     "active_units",
     "active_units_of_halves",
@@ -121,11 +120,6 @@ def covariance_of_halves(halves: Tensor) -> Tensor:
     return (covariance + covariance.T) / 2
 
 
-def active_dimensions(means: Tensor, threshold: float = ACTIVE) -> float:
-    """Active dimensions of exact posterior means (N, U): see `active_dimensions_of_halves`."""
-    return active_dimensions_of_halves(torch.stack([means, means]), threshold)
-
-
 def active_dimensions_of_halves(halves: Tensor, threshold: float = ACTIVE) -> float:
     """Fraction of eigenvalues of the covariance of posterior means that reach `threshold`.
 
@@ -140,7 +134,7 @@ def active_dimensions_of_halves(halves: Tensor, threshold: float = ACTIVE) -> fl
 
     Example:
         >>> means = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
-        >>> active_dimensions(means), active_units(means)
+        >>> active_dimensions_of_halves(torch.stack([means, means])), active_units(means)
         (0.5, 1.0)
     """
     covariance = covariance_of_halves(halves)
@@ -159,7 +153,12 @@ def continuous_mi(
 
 @torch.no_grad()
 def mi_between(
-    model: LatentModel, x: Batch, outer: int = 500, batch: int = 10_000, draws: int = 1
+    model: LatentModel,
+    x: Batch,
+    outer: int = 500,
+    batch: int = 10_000,
+    draws: int = 1,
+    tick: Tick = silent,
 ) -> tuple[Estimate, Estimate]:
     """I(x; w) with the aggregate q(w) of all of x, and of all but the datum itself.
 
@@ -172,6 +171,7 @@ def mi_between(
         outer: data in the outer mean, drawn without replacement; all of them if N is smaller.
         batch: evaluations of log q(w | x_n, c) held at a time.
         draws: draws of w for each datum of the outer mean.
+        tick: told what share of the work has been done since the last time.
 
     Returns:
         Nats. The first saturates at log N, since each datum is part of the aggregate; the second,
@@ -199,6 +199,7 @@ def mi_between(
         values.append(mine[:, 0] - (log_q.logsumexp(1) - math.log(n)))
         others = log_q.scatter(1, self_index[:, None], -math.inf).logsumexp(1)
         without.append(mine[:, 0] - (others - math.log(max(1, n - 1))))
+        tick(len(part) / len(latent))
     low, high = (mean(torch.cat(part).view(-1, draws).mean(1)) for part in (values, without))
     return low, high
 

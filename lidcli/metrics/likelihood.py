@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from lidcli.metrics.estimate import Tick, silent
 from lidcli.models.batch import Batch
-from lidcli.models.latent import Conditional, LatentModel
+from lidcli.models.latent import Centred, Conditional, LatentModel
 
 __all__ = ["Bounds", "bounds"]
 
@@ -32,11 +34,17 @@ class Bounds(NamedTuple):
     q_c: Tensor | None
     """q(c | x), (N, C)."""
     mean: Tensor
-    """E[latent | x] over the odd and over the even draws, (2, N, M)."""
+    """E[latent | x] over each half of the draws, (2, N, M), or twice the exact one."""
 
 
 @torch.no_grad()
-def bounds(model: LatentModel, x: Batch, samples: int, batch: int = 10_000) -> Bounds:
+def bounds(
+    model: LatentModel,
+    x: Batch,
+    samples: int,
+    batch: int = 10_000,
+    tick: Tick = silent,
+) -> Bounds:
     """ELBO, reconstruction, KL and the importance-weighted bound of every datum.
 
     Args:
@@ -44,6 +52,7 @@ def bounds(model: LatentModel, x: Batch, samples: int, batch: int = 10_000) -> B
         x: N data.
         samples: S >= 2 draws a datum; a q(c | x) that is not explicit uses at least 64.
         batch: decodings held at a time; memory grows with it and not with S or N.
+        tick: told what share of the work has been done since the last time.
 
     References:
         Burda, Grosse and Salakhutdinov, "Importance weighted autoencoders" (ICLR 2016).
@@ -56,8 +65,13 @@ def bounds(model: LatentModel, x: Batch, samples: int, batch: int = 10_000) -> B
     decodings = model.posterior.decodings * x.width()
     rows = max(1, min(len(x), batch // decodings))
     draws = max(1, min(samples, batch // (decodings * rows)))
+
+    def decoded(count: int) -> None:
+        tick(count / (samples * len(x)))
+
     parts = [
-        _stream(model, x.rows(slice(i, i + rows)), samples, draws) for i in range(0, len(x), rows)
+        _stream(model, x.rows(slice(i, i + rows)), samples, draws, decoded)
+        for i in range(0, len(x), rows)
     ]
     return _joined(parts)
 
@@ -77,7 +91,9 @@ def _joined(parts: list[Bounds]) -> Bounds:
     )
 
 
-def _stream(model: LatentModel, x: Batch, samples: int, chunk: int) -> Bounds:
+def _stream(
+    model: LatentModel, x: Batch, samples: int, chunk: int, decoded: Callable[[int], None]
+) -> Bounds:
     """The bounds of data few enough to be decoded together, `chunk` draws at a time."""
     conditional = model.posterior(x)
     counts = (samples // 2, samples - samples // 2)
@@ -86,7 +102,10 @@ def _stream(model: LatentModel, x: Batch, samples: int, chunk: int) -> Bounds:
         if half and model.posterior.random:
             conditional = model.posterior(x)
         for start in range(0, count, chunk):
-            sums.add(conditional, min(chunk, count - start), half, count)
+            draws = min(chunk, count - start)
+            sums.add(conditional, draws, half, count)
+            decoded(draws * len(x))
+        sums.centre(conditional, half)
     assert sums.reconstruction is not None
     assert sums.kl is not None
     assert sums.means is not None
@@ -128,6 +147,13 @@ class _Sums:
         self.means[half] += latent
         self.q_c = _add_categories(self.q_c, drawn.categories(self.model.prior), draws)
         self.draws += draws
+
+    def centre(self, conditional: Conditional, half: int) -> None:
+        """Put the exact mean of the latent in the place of that of the draws, if it is known."""
+        exact = conditional.expectation() if isinstance(conditional, Centred) else None
+        if exact is not None:
+            assert self.means is not None
+            self.means[half] = exact.double()
 
     def category_probabilities(self, conditional: Conditional) -> Tensor | None:
         """q(c | x) (N, C), from as many draws as it needs; None without a category."""

@@ -117,6 +117,7 @@ declare(
         "au",
         "AU",
         words="AU",
+        error=True,
         latent=True,
         table="fit",
         always=True,
@@ -128,6 +129,7 @@ declare(
         "active",
         "act.",
         words="active dimensions",
+        error=True,
         latent=True,
         table="fit",
         decimals=2,
@@ -213,6 +215,18 @@ declare(
     ),
     Quantity("fisher_posterior_min", "min F post.", low=0.0, table=""),
     Quantity(
+        "slope",
+        "slope",
+        lowest=True,
+        log10=True,
+        root=True,
+        floor=FLOAT32_LOG10,
+        stored=("fisher_min",),
+        decimals=1,
+        footnote="slope: log10 of √(min F), the smallest slope in the likelihood's own metric, of"
+        " what a datum can tell apart rather than of the parameters",
+    ),
+    Quantity(
         "certificate",
         "cert.",
         words="certificate",
@@ -220,8 +234,7 @@ declare(
         lowest=True,
         log10=True,
         decimals=1,
-        footnote="cert.: log10 of the proven lower bound of the decoder's slope, the lowest over"
-        " seeds",
+        footnote="cert.: log10 of the proven lower bound of the map's slope, the lowest over seeds",
     ),
     Quantity(
         "allowed/mi",
@@ -232,17 +245,19 @@ declare(
         footnote="MI max: what the decoder's Fisher information allows an exact posterior on data"
         " from the model",
     ),
-    Quantity("min_singular_value", "s_min", words="smallest slope", low=0.0, table=""),
+    Quantity("min_singular_value", "s_min", words="smallest slope of the map", low=0.0, table=""),
     Quantity("min_secant", "secant", low=0.0, table=""),
-    Quantity("min_descended", "descended", words="slope by descent", low=0.0, table=""),
+    Quantity("min_descended", "descended", words="slope of the map by descent", low=0.0, table=""),
     Quantity(
-        "slope",
-        "slope",
+        "map_slope",
+        "map slope",
         lowest=True,
         log10=True,
         floor=FLOAT32_LOG10,
         stored=("min_singular_value", "min_secant", "min_descended"),
         decimals=1,
-        footnote="slope: log10 of the smallest slope found, the lowest over seeds",
+        footnote="map slope: log10 of the smallest slope found of the decoder as a map to the"
+        " likelihood's parameters (means, log odds), which the likelihood need not see; the lowest"
+        " over seeds",
     ),
 )

@@ -41,6 +41,7 @@ class Quantity:
         likelihood: whether it compares only under one likelihood, on the same data.
         lowest: pooled by the lowest over seeds instead of the mean.
         log10: shown as a logarithm, of `key`_log10 where that is stored.
+        root: the square root of what is stored, as a slope is of an information.
         floor: least value shown.
         stored: scalars whose smallest it is; none: `key`.
         factor: that a table and a figure multiply it by, 100 for per cent.
@@ -71,6 +72,7 @@ class Quantity:
     likelihood: bool = False
     lowest: bool = False
     log10: bool = False
+    root: bool = False
     floor: float | None = None
     stored: tuple[str, ...] = ()
     factor: float = 1.0
@@ -108,7 +110,8 @@ class Quantity:
             found = [metrics[n] for n in self.stored or (name,) if _finite(metrics.get(n))]
             if not found:
                 return None
-            value = math.log10(max(min(found), TINY)) if self.log10 else min(found)
+            value = max(min(found), 0.0) ** 0.5 if self.root else min(found)
+            value = math.log10(max(value, TINY)) if self.log10 else value
         return value if self.floor is None else max(value, self.floor)
 
     def spread(self, metrics: Mapping[str, float], latent: str = "") -> float:

@@ -17,6 +17,7 @@ from lidcli.models.priors import Prior
 __all__ = [
     "CATEGORY_DRAWS",
     "CategoryDraws",
+    "Centred",
     "Conditional",
     "Draws",
     "LatentModel",
@@ -261,6 +262,15 @@ class Conditional(Protocol):
 
     def replace(self, *tensors: Tensor) -> Self:
         """The same family at other parameters."""
+        ...
+
+
+@runtime_checkable
+class Centred(Protocol):
+    """A conditional that may know its mean, which no draws need estimate then."""
+
+    def expectation(self) -> Tensor | None:
+        """E[latent | x], (N, M); None where only draws tell."""
         ...
 
 

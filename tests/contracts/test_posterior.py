@@ -15,6 +15,7 @@ from lidcli.metrics.likelihood import bounds
 from lidcli.models.batch import Batch
 from lidcli.models.latent import (
     CategoryDraws,
+    Centred,
     Conditional,
     Draws,
     LatentModel,
@@ -115,6 +116,15 @@ def test_draws_and_what_is_made_of_them_have_their_shapes(
         assert torch.allclose(q_c.sum(1), torch.ones(n))
         assert ratios.shape == (s, n, c)
     assert conditional.log_prob(torch.randn(4, m)).shape == (4, n)
+
+
+@torch.no_grad()
+def test_a_mean_that_is_known_is_that_of_the_draws(conditional: Conditional) -> None:
+    exact = conditional.expectation() if isinstance(conditional, Centred) else None
+    if exact is not None:
+        drawn = conditional.draw(1000).mean()
+        assert exact.shape == drawn.shape[1:]
+        assert agrees(drawn, exact)
 
 
 @torch.no_grad()

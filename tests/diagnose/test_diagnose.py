@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -13,12 +14,14 @@ import numpy as np
 import pytest
 import torch
 from diagnose.models import PlainVAE, digits, trained
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch import Tensor, nn
 from torch.distributions import (
     AffineTransform,
     Bernoulli,
     Distribution,
     Independent,
+    Laplace,
     MultivariateNormal,
     Normal,
     TransformedDistribution,
@@ -109,7 +112,15 @@ def test_an_encoder_in_one_corner_leaves_the_prior_unused() -> None:
 
 def test_it_prints_within_80_columns(healthy: Diagnosis, collapsed: Diagnosis) -> None:
     many = diagnose(torch.randn(99, 40), encode=lambda x: (x, 0 * x - 2), samples=2)
-    for found in (healthy, collapsed, many):
+    tiny = diagnose(torch.randn(99, 3), encode=lambda x: (1e-6 * x, 1e-8 * x), samples=2)
+    noisy = diagnose(
+        torch.randn(99, 3),
+        encode=lambda x: Laplace(1e-6 * x, 0.7 + 0 * x),
+        samples=2000,
+        batch=10**6,
+    )
+    assert re.search(r" \d\.\d+e-1\d ± \de-1\d ", str(tiny))
+    for found in (healthy, collapsed, many, tiny, noisy):
         assert max(map(len, str(found).splitlines())) <= 80
     assert "and 28 more, of lower variance" in str(many)
 
@@ -137,6 +148,46 @@ def test_it_is_plain_values(healthy: Diagnosis) -> None:
     assert document["label"] == "informative"
     assert document["figures"]["kl/z"] == healthy.kl.value
     assert [unit["index"] for unit in document["units"]] == [1, 2, 3, 4]
+
+
+def test_its_figure_has_bars_of_all_three_figures_of_a_unit(healthy: Diagnosis) -> None:
+    panels = {axes.get_ylabel(): axes for axes in healthy.plot().axes}
+    heights = {
+        name: [bar.get_height() for bar in axes.containers[0].patches]
+        for name, axes in panels.items()
+    }
+    units = healthy.ranked()
+    assert heights["variance of mean"] == pytest.approx([unit.variance for unit in units])
+    assert heights["KL (nats)"] == pytest.approx([unit.kl for unit in units])
+    assert heights["Fisher information"] == pytest.approx([unit.fisher for unit in units])
+
+
+def hatched(found: Diagnosis) -> int:
+    return sum(patch.get_hatch() is not None for patch in found.plot().axes[0].patches)
+
+
+def test_collapsed_units_are_told_by_more_than_colour(
+    healthy: Diagnosis, collapsed: Diagnosis
+) -> None:
+    assert (hatched(healthy), hatched(collapsed)) == (0, 4)
+    assert "repeating-linear-gradient" not in healthy._repr_html_()
+    assert "repeating-linear-gradient" in collapsed._repr_html_()
+    assert collapsed._repr_html_().count("<td>collapsed</td>") == 4
+
+
+@pytest.mark.parametrize("units", [1, 16, 64])
+def test_a_figure_of_any_number_of_units_has_all_its_text_inside(units: int) -> None:
+    """And bars of a notebook's table are none wider than the widest."""
+    x = torch.randn(99, units, generator=torch.Generator().manual_seed(0))
+    found = diagnose(x, encode=lambda x: (x, 0 * x - 2), samples=2)
+    figure = found.plot()
+    FigureCanvasAgg(figure).draw()
+    box = figure.get_tightbbox()
+    assert box.x0 >= 0
+    assert box.y0 >= 0
+    assert (box.max <= figure.get_size_inches()).all()
+    widths = [float(w) for w in re.findall(r"width:([\d.]+)em", found._repr_html_())]
+    assert max(widths) == 5.0
 
 
 def test_its_figure_can_be_written(healthy: Diagnosis, tmp_path: Any) -> None:
@@ -260,7 +311,7 @@ def test_a_prior_of_ones_own() -> None:
     assert standard.kl.value == pytest.approx(gaussian(data()).kl.value, abs=0.05)
     assert wide.kl.value > standard.kl.value
     assert wide.units[0].kl is not None
-    assert standard.units[0].kl is None
+    assert standard.units[0].kl == pytest.approx(gaussian(data()).units[0].kl)
 
 
 def test_images_and_latents_may_have_any_shape() -> None:
@@ -300,11 +351,43 @@ def test_a_model_is_set_back_after_an_error_too() -> None:
     assert model.drop.training
 
 
-def test_progress_ends_with_everything_done() -> None:
+PROGRESS: dict[str, dict[str, Any]] = {
+    "decoder": {},
+    "encoder alone": {"decode": None, "likelihood": None, "sigma": None},
+    "a density": {
+        "decode": None,
+        "likelihood": None,
+        "sigma": None,
+        "log_prob": lambda x, z: -(x - decode(z)).square().sum(1),
+    },
+    "no derivative": {"decode": lambda z: torch.tensor(decode(z).detach().numpy())},
+    "joint": {"encode": lambda x: MultivariateNormal(linear(x)[0], torch.eye(2))},
+    "flow": {"encode": lambda x: shifted(x)},
+}
+
+
+@pytest.mark.parametrize("name", PROGRESS)
+def test_progress_is_of_the_whole_work_and_ends_with_it(name: str) -> None:
     seen: list[tuple[int, int]] = []
-    gaussian(data(), progress=lambda done, total: seen.append((done, total)), batch=100)
-    assert seen[-1] == (300 * 20, 300 * 20)
+    gaussian(
+        data(), **PROGRESS[name], progress=lambda *told: seen.append(told), batch=100, samples=20
+    )
+    done, totals = zip(*seen, strict=True)
+    assert len(set(totals)) == 1
+    assert list(done) == sorted(done)
+    assert seen[-1] == (totals[0], totals[0])
+    assert max(b - a for a, b in itertools.pairwise(done)) <= totals[0] / 4
     assert len(seen) > 10
+
+
+def test_every_part_of_the_work_has_its_share_of_progress() -> None:
+    """Bounds, MI, Fisher information of two units, and the units' KL."""
+    seen: list[tuple[int, int]] = []
+    gaussian(data(), progress=lambda *told: seen.append(told), batch=100, samples=20)
+    parts = [300 * 20, 300 * 5, 64 * 2 * 10, 300]
+    for end in itertools.accumulate(parts[:3]):
+        assert any(abs(done - end) <= 1 for done, _ in seen)
+    assert seen[-1] == (sum(parts), sum(parts))
 
 
 class Frozen(nn.Module):
@@ -465,6 +548,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "prior": ({"prior": 3}, "the prior is a int"),
     "prior's shape": ({"prior": Normal(torch.zeros(5), 1.0)}, r"shape \(5,\), and encode gives"),
     "samples": ({"samples": 1}, "samples must be at least 2, a whole number, not 1"),
+    "seed": ({"seed": "a"}, "seed must be a whole number, not 'a'"),
+    "data's scale": (
+        {"encode": lambda x: (x[:, :2], 255 * x[:, :2].abs())},
+        "log variances reach .* or the data are on another scale than in training",
+    ),
     "batch": ({"batch": 0}, "batch must be at least 1"),
 }
 
@@ -527,9 +615,40 @@ def test_a_collapsed_encoder_of_log_variances_slightly_above_zero_is_no_mistake(
 
 
 def test_numbers_of_the_table_are_those_of_the_units(healthy: Diagnosis) -> None:
-    rows = re.findall(r"^ +(\d+) +([\d.e-]+) +", str(healthy), re.MULTILINE)
-    shown = {int(index): float(value) for index, value in rows}
-    assert shown == {u.index: float(f"{u.variance:.3g}") for u in healthy.units}
+    rows = re.findall(r"^ +(\d+) +([\d.]+) ± ([\d.]+) ", str(healthy), re.MULTILINE)
+    assert len(rows) == len(healthy.units)
+    for index, value, error in rows:
+        unit = healthy.units[int(index) - 1]
+        assert float(value) == pytest.approx(unit.variance, abs=unit.variance_se / 10)
+        assert float(error) == pytest.approx(unit.variance_se, rel=0.05)
+
+
+def bordering(n: int = 400) -> Diagnosis:
+    """Units of posterior means of variance 1 and 0.01, the threshold, and one that is still."""
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(n, 3, generator=generator)
+    x = x / x.std(0) * torch.tensor([1.0, 0.1, 0.0])
+    return diagnose(x, encode=lambda x: (x, torch.full_like(x, -3.0)), samples=2)
+
+
+def test_active_units_and_dimensions_have_their_standard_errors() -> None:
+    found = bordering()
+    assert 0.05 < found.au_se < 0.2
+    assert 0.05 < found.active_se < 0.2
+    assert found.to_dict()["figures"]["au/z_se"] == found.au_se
+    assert re.search(r"^ +AU +0\.\d+ ± 0\.\d+ ", str(found), re.MULTILINE)
+    assert re.search(r"<td>AU</td><td>0\.\d+ ± 0\.\d+</td>", found._repr_html_())
+
+
+def test_the_error_is_zero_where_every_unit_is_far_from_the_threshold(healthy: Diagnosis) -> None:
+    assert (healthy.au, healthy.au_se) == (1.0, 0.0)
+    assert re.search(r"^ +AU +1\.00 ± 0 ", str(healthy), re.MULTILINE)
+
+
+def test_the_variance_of_a_unit_has_its_standard_error() -> None:
+    unit = bordering().units[0]
+    assert unit.variance_se == pytest.approx(unit.variance * (2 / 400) ** 0.5, rel=0.3)
+    assert bordering().to_dict()["units"][0]["variance_se"] == unit.variance_se
 
 
 @pytest.mark.cuda

@@ -97,6 +97,23 @@ def test_modules_are_found(name: str) -> None:
     assert modules_of(FUNCTIONS[name]) == [LAYER]
 
 
+OTHER = nn.Dropout()
+
+
+class Attributed:
+    """Names a layer of its own by a word that is a global's as well."""
+
+    def __init__(self) -> None:
+        self.OTHER = LAYER
+
+    def encode(self, x: Any) -> Any:
+        return self.OTHER(x)
+
+
+def test_an_attribute_is_not_the_global_of_its_name() -> None:
+    assert modules_of(Attributed().encode) == [LAYER]
+
+
 def test_what_holds_itself_is_followed_once() -> None:
     circle: list[Any] = [LAYER]
     circle.append(circle)

@@ -124,12 +124,19 @@ def test_the_weight_of_a_whole_data_set_is_no_latent_of_a_datum() -> None:
 
 
 def test_a_logarithm_is_read_where_it_is_stored_and_taken_where_it_is_not() -> None:
-    certificate, slope = QUANTITIES["certificate"], QUANTITIES["slope"]
+    certificate, slope = QUANTITIES["certificate"], QUANTITIES["map_slope"]
     assert certificate.value({"certificate": 0.0, "certificate_log10": -400.0}) == -400.0
     assert certificate.value({"certificate": 0.01}) == pytest.approx(-2.0)
     assert slope.value({"min_singular_value": 0.1, "min_secant": 1.0}) == pytest.approx(-1.0)
     assert slope.value({"min_singular_value": 0.0}) == -6.9
     assert slope.value({"min_singular_value": math.nan}) is None
+
+
+def test_the_slope_is_the_root_of_the_smallest_information() -> None:
+    slope = QUANTITIES["slope"]
+    assert slope.value({"fisher_min": 1e-4}) == pytest.approx(-2.0)
+    assert slope.value({"fisher_min": -1e-9}) == -6.9
+    assert slope.value({"min_singular_value": 0.1}) is None
 
 
 def test_declarations_and_invariants_need_no_torch() -> None:

@@ -196,7 +196,20 @@ def test_certificate_and_slope_are_the_lowest_over_seeds(tmp_path: Path) -> None
         )
     cells = row(tables(tmp_path)[1], "lidgmvae")
     assert (cells["cert."].text, cells["cert."].mark) == ("−8.0", "‡")
-    assert (cells["slope"].text, cells["slope"].mark) == ("−6.9", "‡")
+    assert (cells["map slope"].text, cells["map slope"].mark) == ("−6.9", "‡")
+
+
+def test_slope_is_in_the_metric_of_the_likelihood(tmp_path: Path) -> None:
+    """A map of slope 0.035 whose smallest Fisher information is 2e-5 has the slope 0.0045."""
+    seen = {"fisher_min": 2e-5, "min_singular_value": 0.035}
+    continuous(tmp_path, "lidvae", evaluation=seen)
+    continuous(tmp_path, "vae", evaluation={"fisher_min": -1e-12, "min_singular_value": 0.5})
+    inner = tables(tmp_path)[1]
+    shown = {head: cell.text for head, cell in row(inner, "lidvae").items()}
+    assert (shown["slope"], shown["map slope"], shown["min F"]) == ("−2.3", "−1.5", "0.000")
+    assert row(inner, "vae")["slope"].mark == "‡"
+    assert "slope: log10 of √(min F), the smallest slope in the likelihood's own" in inner.units
+    assert "map slope: log10 of the smallest slope found of the decoder as a map" in inner.units
 
 
 def test_budgets_that_differ_between_methods_are_said(tmp_path: Path) -> None:
