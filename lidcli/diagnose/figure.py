@@ -60,9 +60,7 @@ def bars(units: Sequence[Unit], title: str) -> Figure:
         axes.set_ylim(top=max(least, axes.get_ylim()[1]))
     _numbers(grid[-1], units)
     handles = [*grid[0].get_legend_handles_labels()[0], *_patches(units)]
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9
-    )
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     figure.suptitle(title, fontsize="medium", wrap=True)
     return figure
 

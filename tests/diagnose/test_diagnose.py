@@ -181,6 +181,7 @@ def test_a_figure_of_any_number_of_units_has_all_its_text_inside(units: int) -> 
     x = torch.randn(99, units, generator=torch.Generator().manual_seed(0))
     found = diagnose(x, encode=lambda x: (x, 0 * x - 2), samples=2)
     figure = found.plot()
+    assert figure.legends[0].get_window_extent().width <= figure.bbox.width
     FigureCanvasAgg(figure).draw()
     box = figure.get_tightbbox()
     assert box.x0 >= 0
