@@ -211,10 +211,11 @@ def runs(experiment: str | None, watch: bool, results: Path, as_json: bool, verb
         options.refuse_unread(unread)
         return
     from lidcli.report.collect import collect
-    from lidcli.store.run import find_runs
+    from lidcli.store.find import find_runs, has_runs
 
-    there = sorted({folder.parent.name for folder in find_runs(results)})
-    if experiment is not None and experiment not in there:
+    click.get_current_context().with_resource(options.rarely_collecting())
+    if experiment is not None and not has_runs(results, experiment):
+        there = sorted({folder.parent.name for folder in find_runs(results)})
         raise ConfigError(f"No runs of {experiment!r} in {results}; {nearest(experiment, there)}")
     found = collect(results, [experiment] if experiment else [])
     for warning in found.warnings:

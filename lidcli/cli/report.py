@@ -76,6 +76,7 @@ def report(
     from lidcli.report.collect import collect
     from lidcli.report.write import FORMATS, build
 
+    click.get_current_context().with_resource(options.rarely_collecting())
     _known(experiments, results, config)
     made = build(collect(results, experiments))
     kinds = [name for name in FORMATS if kind in (name, "all")]
@@ -127,14 +128,12 @@ def _name_files(files: list[Path], folder: Path, shown: int) -> None:
 
 def _known(names: tuple[str, ...], results: Path, config: tuple[Path, ...]) -> None:
     """Refuse an experiment without runs, with the nearest name or the command that makes them."""
-    if not names:
-        return
-    from lidcli.store.run import find_runs
+    from lidcli.store.find import find_runs, has_runs
 
-    there = {folder.parent.name for folder in find_runs(results)}
     for name in names:
-        if name in there:
+        if has_runs(results, name):
             continue
+        there = {folder.parent.name for folder in find_runs(results)}
         if name in options.experiments(config).experiments:
             raise ConfigError(f"Experiment {name!r} has no runs in {results}; lid sweep {name}")
         raise ConfigError(f"No runs of {name!r} in {results}; {nearest(name, there)}")

@@ -12,7 +12,7 @@ from lidcli.errors import StoreError
 if TYPE_CHECKING:
     from lidcli.store.index import Index
 
-__all__ = ["Standing", "find_run", "find_runs", "standing", "state"]
+__all__ = ["Standing", "find_run", "find_runs", "has_runs", "standing", "state"]
 
 STATES = {
     "complete": "done",
@@ -109,6 +109,17 @@ def find_runs(results: Path, experiment: str | None = None) -> list[Path]:
             folder = path.parent
             found.setdefault((folder.parent.name, folder.name), folder)
     return list(found.values())
+
+
+def has_runs(results: Path, experiment: str) -> bool:
+    """Whether there is a run of an experiment, one's own or published.
+
+    Example:
+        >>> has_runs(Path("nowhere"), "demo")
+        False
+    """
+    pattern = f"{_literal(experiment)}/*/run.h5"
+    return any(any(root.glob(pattern)) for root in (results, results / "published"))
 
 
 def _literal(name: str) -> str:

@@ -24,7 +24,7 @@ from lidcli.store.hdf5 import checked_digest
 from lidcli.store.record import RECORD_BYTES, Array, Scalars
 from lidcli.store.run import Run, check_owner
 
-__all__ = ["MANY", "Index", "Summary"]
+__all__ = ["MANY", "Index", "Summary", "record_digest"]
 
 MANY = 200
 """Fewer runs than these are read without an index."""
@@ -99,7 +99,9 @@ class Summary:
         if zlib.crc32(numbers) != checksum:
             raise ValueError("other numbers")
         told = iter(texts)
-        trees = [{key: _part(next(told), parts) for key in form["trees"][name]} for name in TREES]
+        config, provenance = (
+            {key: _part(next(told), parts) for key in form["trees"][name]} for name in TREES
+        )
         curves, few = (
             {
                 name: np.frombuffer(numbers, kind, size, start).reshape(shape)
@@ -107,7 +109,7 @@ class Summary:
             }
             for group in ("curves", "few")
         )
-        return cls(*trees, identity, evaluation, curves, form["shapes"], few)
+        return cls(config, provenance, identity, evaluation, curves, form["shapes"], few)
 
 
 def _part(text: str, parts: dict[str, Any], read: Callable[[str], Any] = json.loads) -> Any:
@@ -151,8 +153,12 @@ class Index:
         """The user's index, where there are so many runs that it pays."""
         return cls(cache_folder() / NAME if runs >= MANY else None)
 
-    def summary(self, folder: Path) -> Summary:
+    def summary(self, folder: Path, digest: str | None = None) -> Summary:
         """What the record of a run's folder says; parts of it are those of other summaries too.
+
+        Args:
+            folder: of the run.
+            digest: of the record, where its bytes were checked just now.
 
         Raises:
             DamagedError, StoreError: as `Run.open`.
@@ -161,7 +167,7 @@ class Index:
         def read(kept: bytes, numbers: bytes) -> Summary:
             return Summary.unpack(kept, numbers, self._parts)
 
-        return self._known(folder, "body, numbers", read, lambda summary: summary)
+        return self._known(folder, digest, "body, numbers", read, lambda summary: summary)
 
     def status(self, folder: Path) -> str:
         """The status of the run of a folder.
@@ -169,19 +175,19 @@ class Index:
         Raises:
             DamagedError, StoreError: as `Run.open`.
         """
-        return self._known(folder, "status", str, lambda summary: summary.status)
+        return self._known(folder, None, "status", str, lambda summary: summary.status)
 
     def _known(
         self,
         folder: Path,
+        checked: str | None,
         columns: str,
         decode: Callable[..., T],
         choose: Callable[[Summary], T],
     ) -> T:
-        path = folder / "run.h5"
-        if self._file is None or not path.exists():
+        if self._file is None or not (folder / "run.h5").exists():
             return choose(Summary.of(Run.open(folder)))
-        digest = checked_digest(path, RECORD_BYTES)
+        digest = checked or record_digest(folder)
         with _quietly():
             query = f"SELECT run, status, seal, {columns} FROM record WHERE digest = ?"
             row = self._file.execute(query, (digest,)).fetchone()
@@ -192,14 +198,24 @@ class Index:
                 return found
         run = Run.open(folder)
         summary = Summary.of(run)
-        if checked_digest(path, RECORD_BYTES) == digest:
+        if record_digest(folder) == digest:
             with _quietly():
-                seal = _seal(digest, run.owner, summary.status)
+                seal, kept = _seal(digest, run.owner, summary.status), summary.pack()
                 self._file.execute(
                     "INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?, ?, ?)",
-                    (digest, run.owner, summary.status, seal, *summary.pack()),
+                    (digest, run.owner, summary.status, seal, *kept),
                 )
+                summary = Summary.unpack(*kept, self._parts)
         return choose(summary)
+
+
+def record_digest(folder: Path) -> str:
+    """The digest that a run's record names, after checking that it is that of its bytes.
+
+    Raises:
+        DamagedError, StoreError: as `checked_digest`.
+    """
+    return checked_digest(folder / "run.h5", RECORD_BYTES)
 
 
 def _seal(digest: str, owner: str, status: str | None) -> int:
