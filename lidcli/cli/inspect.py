@@ -201,10 +201,10 @@ def runs(experiment: str | None, watch: bool, results: Path, as_json: bool, verb
     \b
       lid list runs demo --watch
     """
-    from lidcli.store.run import find_runs
+    from lidcli.store.find import with_runs
 
     named = [experiment] if experiment else []
-    there = {folder.parent.name for folder in find_runs(results)}
+    there = with_runs(results) if named else set()
     if watch:
         if as_json:
             raise ConfigError("--watch shows a table that changes; leave out --json.")
@@ -217,6 +217,7 @@ def runs(experiment: str | None, watch: bool, results: Path, as_json: bool, verb
         return
     from lidcli.report.collect import collect
 
+    click.get_current_context().with_resource(options.rarely_collecting())
     wanted = options.with_parts(named, there, ())
     if experiment and there.isdisjoint(wanted):
         raise ConfigError(f"No runs of {experiment!r} in {results}; {nearest(experiment, there)}")

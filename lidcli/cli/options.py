@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import itertools
 import json
 import math
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +32,7 @@ __all__ = [
     "print_json",
     "profile_option",
     "quiet_option",
+    "rarely_collecting",
     "refuse_unread",
     "results_option",
     "say_wait",
@@ -205,6 +208,17 @@ def refuse_unread(sentences: Sequence[str]) -> None:
     if sentences:
         runs = "1 run was" if len(sentences) == 1 else f"{len(sentences)} runs were"
         raise PartialError(f"{runs} left out, see the warnings; everything else is shown.")
+
+
+@contextlib.contextmanager
+def rarely_collecting() -> Iterator[None]:
+    """Look for cycles of objects rarely, for a command that reads many records and keeps them."""
+    before = gc.get_threshold()
+    gc.set_threshold(100_000, 50, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def say_wait(folders: Sequence[Path]) -> None:

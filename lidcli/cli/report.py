@@ -76,6 +76,7 @@ def report(
     from lidcli.report.collect import collect
     from lidcli.report.write import FORMATS, build
 
+    click.get_current_context().with_resource(options.rarely_collecting())
     made = build(collect(results, _named(experiments, results, config)))
     kinds = [name for name in FORMATS if kind in (name, "all")]
     drawn = kind in ("all", "html") if figures is None else figures
@@ -116,9 +117,9 @@ def _name_files(files: list[Path], folder: Path, shown: int) -> None:
 
 def _named(names: tuple[str, ...], results: Path, config: tuple[Path, ...]) -> list[str]:
     """Experiments and their parts; where none has runs, the command that makes them is named."""
-    from lidcli.store.run import find_runs
+    from lidcli.store.find import with_runs
 
-    there = {folder.parent.name for folder in find_runs(results)} if names else set()
+    there = with_runs(results) if names else set()
     wanted = options.with_parts(names, there, config)
     for name in names:
         if not there.isdisjoint(options.with_parts([name], there, config)):

@@ -6,11 +6,13 @@ import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lidcli.errors import StoreError
 from lidcli.metrics.own import declare_stored
+from lidcli.report.aside import ahead
 from lidcli.report.facts import StoredFacts, facts_of
 from lidcli.report.values import Seen, check_values, clean, settled
 
@@ -168,13 +170,19 @@ def varying(records: Iterable[Record]) -> list[str]:
     return [key for key in first if key in differ and not key.startswith(NOT_SETTINGS)]
 
 
-def read_record(folder: Path, index: Index | None = None, seen: Seen | None = None) -> Record:
+def read_record(
+    folder: Path,
+    index: Index | None = None,
+    seen: Seen | None = None,
+    digest: str | None = None,
+) -> Record:
     """One run's record.
 
     Args:
         folder: results/<experiment>/<run-id>.
         index: of many records.
         seen: parts that this record may share with others, as `settled` keeps them.
+        digest: of the record, where its bytes were checked just now.
 
     Raises:
         StoreError: the files are damaged, or hold no configuration of a run.
@@ -182,7 +190,7 @@ def read_record(folder: Path, index: Index | None = None, seen: Seen | None = No
     from lidcli.store.index import Index
 
     try:
-        run = (index or Index(None)).summary(folder)
+        run = (index or Index(None)).summary(folder, digest)
         config, provenance = settled(run.config, seen), settled(run.provenance, seen)
         check_values(config, provenance)
         declare_stored(provenance.get("quantities", []))
@@ -231,24 +239,26 @@ def collect(results: Path, experiments: Sequence[str] = ()) -> Collection:
     Returns:
         Records by experiment, data, method and seed, and a sentence for every run left out.
     """
-    from lidcli.store.index import Index
+    from lidcli.store.index import MANY, Index, record_digest
     from lidcli.store.run import find_runs
 
     kept: dict[tuple[str, str], Record] = {}
     warnings: list[str] = []
     found = find_runs(results, experiments)
     shipped = [results / "published" / path.parent.name / path.name for path in found]
-    folders = [*found, *(path for path in shipped if (path / "run.h5").is_file())]
-    index, seen = Index.of(len(folders)), Seen()
-    for folder in dict.fromkeys(folders):
-        try:
-            record = read_record(folder, index, seen)
-        except StoreError as error:
-            warnings.append(clean(f"Left out: {error}"))
-            continue
-        key = (record.experiment, record.run_id)
-        if key not in kept or _rank(record) > _rank(kept[key]):
-            kept[key] = record
+    present = (path for path in shipped if (path / "run.h5").is_file())
+    folders = list(dict.fromkeys([*found, *present]))
+    with ahead(record_digest, folders if len(folders) >= MANY else ()) as checked:
+        index, seen = Index.of(len(folders)), Seen()
+        for folder, digest in zip_longest(folders, checked):
+            try:
+                record = read_record(folder, index, seen, digest)
+            except StoreError as error:
+                warnings.append(clean(f"Left out: {error}"))
+                continue
+            key = (record.experiment, record.run_id)
+            if key not in kept or _rank(record) > _rank(kept[key]):
+                kept[key] = record
     records = sorted(kept.values(), key=_order)
     return Collection(tuple(records), tuple(warnings))
 

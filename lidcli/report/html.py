@@ -46,7 +46,12 @@ BOLD_TEXT = (
     " the best's standard errors; ~ marks what is only too noisy to tell. Every ± is of the runs"
     " below."
 )
-DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+DUMPER = type(
+    "Dumper",
+    (getattr(yaml, "CSafeDumper", yaml.SafeDumper),),
+    {"ignore_aliases": lambda self, data: True},
+)
+"""Says a part anew wherever it is, also where the index made equal parts one object."""
 DETAILED = 200
 """The settings of about so many runs are part of the page, the first of each experiment."""
 

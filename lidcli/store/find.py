@@ -13,7 +13,7 @@ from lidcli.errors import StoreError
 if TYPE_CHECKING:
     from lidcli.store.index import Index
 
-__all__ = ["Standing", "find_run", "find_runs", "standing", "state"]
+__all__ = ["Standing", "find_run", "find_runs", "standing", "state", "with_runs"]
 
 STATES = {
     "complete": "done",
@@ -112,6 +112,17 @@ def find_runs(results: Path, experiments: Sequence[str] = ()) -> list[Path]:
             folder = path.parent
             found.setdefault((folder.parent.name, folder.name), folder)
     return list(found.values())
+
+
+def with_runs(results: Path) -> set[str]:
+    """The experiments that have a run, one's own or published.
+
+    Example:
+        >>> with_runs(Path("nowhere"))
+        set()
+    """
+    folders = [place for root in (results, results / "published") for place in root.glob("*")]
+    return {folder.name for folder in folders if any(folder.glob("*/run.h5"))}
 
 
 def _literal(name: str) -> str:

@@ -202,7 +202,7 @@ def checked_digest(path: Path, most_bytes: int | None = None) -> str:
         with open(open_plain(path, os.O_RDONLY, error=StoreError, follow=True), "rb") as raw:
             _check_bytes(path, raw, most_bytes)
             raw.seek(0)
-            return raw.read(HEADER).rstrip(b"\0").decode()
+            return raw.read(HEADER).rstrip(b"\n\0").decode()
     except FileNotFoundError:
         raise StoreError(f"There is no file {path}.") from None
     except OSError as error:

@@ -7,7 +7,6 @@ deleted at any time.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -15,6 +14,7 @@ import sqlite3
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,11 +24,11 @@ from lidcli.store.hdf5 import checked_digest
 from lidcli.store.record import RECORD_BYTES, Array, Scalars
 from lidcli.store.run import Run, check_owner
 
-__all__ = ["MANY", "Index", "Summary"]
+__all__ = ["MANY", "Index", "Summary", "record_digest"]
 
 MANY = 200
 """Fewer runs than these are read without an index."""
-NAME = "records-4.sqlite"
+NAME = "records-5.sqlite"
 FEW = 256
 """An array of so many numbers at most is kept with its contents."""
 MOST = 200_000
@@ -61,52 +61,68 @@ class Summary:
         told = run.config, run.provenance, run.identity, run.evaluation
         return cls(*told, run.curves, shapes, few)
 
-    def pack(self) -> bytes:
-        """As it is kept."""
-        content = {**vars(self), "curves": _written(self.curves), "few": _written(self.few)}
-        for name in TREES:
-            content[name] = {key: json.dumps(part) for key, part in content[name].items()}
-        return zlib.compress(json.dumps(content).encode(), 1)
+    def pack(self) -> tuple[bytes, bytes]:
+        """As it is kept: lines of text, and the numbers of its arrays."""
+        arrays = [*self.curves.values(), *self.few.values()]
+        numbers = b"".join(array.tobytes() for array in arrays)
+        starts = accumulate((array.nbytes for array in arrays), initial=0)
+        places = [
+            (str(array.dtype), array.size, start, array.shape)
+            for array, start in zip(arrays, starts, strict=False)
+        ]
+        form = {
+            "trees": {name: list(getattr(self, name)) for name in TREES},
+            "curves": dict(zip(self.curves, places, strict=False)),
+            "few": dict(zip(self.few, places[len(self.curves) :], strict=True)),
+            "shapes": self.shapes,
+        }
+        parts = [part for name in TREES for part in getattr(self, name).values()]
+        own = [self.identity, self.evaluation, zlib.crc32(numbers)]
+        lines = "\n".join(map(json.dumps, [form, *parts, own]))
+        return zlib.compress(lines.encode(), 1), numbers
 
     @classmethod
-    def unpack(cls, kept: bytes, parts: dict[str, Any]) -> Summary:
+    def unpack(cls, kept: bytes, numbers: bytes, parts: dict[str, Any]) -> Summary:
         """From what `pack` gave.
 
         Args:
-            kept: that.
+            kept, numbers: that.
             parts: of the configuration and the provenance, by their text: what many records have
                 in common is one object. Takes those that are new.
+
+        Raises:
+            ValueError: the numbers are others.
         """
-        content = json.loads(zlib.decompress(kept))
-        for name in TREES:
-            content[name] = {key: _part(text, parts) for key, text in content[name].items()}
-        for name in ("curves", "few"):
-            content[name] = _read(content[name])
-        content["shapes"] = {name: tuple(shape) for name, shape in content["shapes"].items()}
-        return cls(**content)
+        first, *texts, last = zlib.decompress(kept).decode().split("\n")
+        form = _part(first, parts, _form)
+        identity, evaluation, checksum = json.loads(last)
+        if zlib.crc32(numbers) != checksum:
+            raise ValueError("other numbers")
+        told = iter(texts)
+        config, provenance = (
+            {key: _part(next(told), parts) for key in form["trees"][name]} for name in TREES
+        )
+        curves, few = (
+            {
+                name: np.frombuffer(numbers, kind, size, start).reshape(shape)
+                for name, (kind, size, start, shape) in form[group].items()
+            }
+            for group in ("curves", "few")
+        )
+        return cls(config, provenance, identity, evaluation, curves, form["shapes"], few)
 
 
-def _part(text: str, parts: dict[str, Any]) -> Any:
+def _part(text: str, parts: dict[str, Any], read: Callable[[str], Any] = json.loads) -> Any:
     """What a text says, read once."""
     if text not in parts:
-        parts[text] = json.loads(text)
+        parts[text] = read(text)
     return parts[text]
 
 
-def _written(arrays: dict[str, Array]) -> dict[str, Any]:
-    """Arrays as JSON."""
-    return {
-        name: [str(array.dtype), array.shape, base64.b64encode(array.tobytes()).decode()]
-        for name, array in arrays.items()
-    }
-
-
-def _read(arrays: dict[str, Any]) -> dict[str, Array]:
-    """Arrays from what `_written` gave."""
-    return {
-        name: np.frombuffer(base64.b64decode(raw), dtype).reshape(shape)
-        for name, (dtype, shape, raw) in arrays.items()
-    }
+def _form(text: str) -> dict[str, Any]:
+    """The names in a record and the places of its numbers, which many have in common."""
+    form: dict[str, Any] = json.loads(text)
+    return form | {"shapes": {name: tuple(shape) for name, shape in form["shapes"].items()}}
 
 
 def cache_folder() -> Path:
@@ -137,17 +153,21 @@ class Index:
         """The user's index, where there are so many runs that it pays."""
         return cls(cache_folder() / NAME if runs >= MANY else None)
 
-    def summary(self, folder: Path) -> Summary:
+    def summary(self, folder: Path, digest: str | None = None) -> Summary:
         """What the record of a run's folder says; parts of it are those of other summaries too.
+
+        Args:
+            folder: of the run.
+            digest: of the record, where its bytes were checked just now.
 
         Raises:
             DamagedError, StoreError: as `Run.open`.
         """
 
-        def read(kept: bytes) -> Summary:
-            return Summary.unpack(kept, self._parts)
+        def read(kept: bytes, numbers: bytes) -> Summary:
+            return Summary.unpack(kept, numbers, self._parts)
 
-        return self._known(folder, "body", read, lambda summary: summary)
+        return self._known(folder, digest, "body, numbers", read, lambda summary: summary)
 
     def status(self, folder: Path) -> str:
         """The status of the run of a folder.
@@ -155,38 +175,47 @@ class Index:
         Raises:
             DamagedError, StoreError: as `Run.open`.
         """
-        return self._known(folder, "status", str, lambda summary: summary.status)
+        return self._known(folder, None, "status", str, lambda summary: summary.status)
 
     def _known(
         self,
         folder: Path,
-        column: str,
-        decode: Callable[[Any], T],
+        checked: str | None,
+        columns: str,
+        decode: Callable[..., T],
         choose: Callable[[Summary], T],
     ) -> T:
-        path = folder / "run.h5"
-        if self._file is None or not path.exists():
+        if self._file is None or not (folder / "run.h5").exists():
             return choose(Summary.of(Run.open(folder)))
-        digest = checked_digest(path, RECORD_BYTES)
+        digest = checked or record_digest(folder)
         with _quietly():
-            query = f"SELECT run, status, seal, {column} FROM record WHERE digest = ?"
-            owner, status, seal, kept = (
-                self._file.execute(query, (digest,)).fetchone() or (None,) * 4
-            )
-            if owner is not None and seal == _seal(digest, owner, status):
-                found = decode(kept)
+            query = f"SELECT run, status, seal, {columns} FROM record WHERE digest = ?"
+            row = self._file.execute(query, (digest,)).fetchone()
+            if row is not None and row[2] == _seal(digest, *row[:2]):
+                owner, _, _, *kept = row
+                found = decode(*kept)
                 check_owner(folder, owner)
                 return found
         run = Run.open(folder)
         summary = Summary.of(run)
-        if checked_digest(path, RECORD_BYTES) == digest:
+        if record_digest(folder) == digest:
             with _quietly():
-                seal = _seal(digest, run.owner, summary.status)
+                seal, kept = _seal(digest, run.owner, summary.status), summary.pack()
                 self._file.execute(
-                    "INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?, ?)",
-                    (digest, run.owner, summary.status, seal, summary.pack()),
+                    "INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?, ?, ?)",
+                    (digest, run.owner, summary.status, seal, *kept),
                 )
+                summary = Summary.unpack(*kept, self._parts)
         return choose(summary)
+
+
+def record_digest(folder: Path) -> str:
+    """The digest that a run's record names, after checking that it is that of its bytes.
+
+    Raises:
+        DamagedError, StoreError: as `checked_digest`.
+    """
+    return checked_digest(folder / "run.h5", RECORD_BYTES)
 
 
 def _seal(digest: str, owner: str, status: str | None) -> int:
@@ -210,7 +239,8 @@ def _open(path: Path) -> sqlite3.Connection | None:
             file.execute("PRAGMA synchronous = OFF")
             file.execute(
                 "CREATE TABLE IF NOT EXISTS record"
-                " (digest TEXT PRIMARY KEY, run TEXT, status TEXT, seal INTEGER, body BLOB)"
+                " (digest TEXT PRIMARY KEY, run TEXT, status TEXT, seal INTEGER, body BLOB,"
+                " numbers BLOB)"
             )
             (count,) = file.execute("SELECT count(*) FROM record").fetchone()
             if count > MOST:

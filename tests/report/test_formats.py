@@ -246,6 +246,23 @@ def test_of_very_many_runs_the_page_has_the_settings_of_the_first_and_a_line_for
     assert "The settings of the others are shown by lid show RUN." in page.text
 
 
+def test_the_page_is_the_same_from_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = add(tmp_path, "vae")
+    run.update(provenance={"first": [1], "second": [1]})
+
+    def page() -> str:
+        folder = tmp_path / "report"
+        write(build(collect(tmp_path)), folder, ["html"], figures=False)
+        return (folder / "report.html").read_text(encoding="utf-8")
+
+    plain = page()
+    monkeypatch.setattr("lidcli.store.index.MANY", 1)
+    monkeypatch.setenv("LID_CACHE", str(tmp_path / "cache"))
+    assert [page(), page()] == [plain, plain]
+
+
 def test_a_run_of_a_stranger_injects_no_markup(tmp_path: Path) -> None:
     payload = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
     facts = dict.fromkeys(("message", "verdict", "verdict_reason", "device"), payload)

@@ -71,6 +71,39 @@ def test_a_record_that_changed_is_read_again_whatever_its_time_and_place(
     assert state(run.folder, index) == "done"
 
 
+def test_bytes_that_were_checked_are_not_checked_twice(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = Index(tmp_path / "index")
+    digest = module.record_digest(run.folder)
+    plain = index.summary(run.folder, digest)
+    monkeypatch.setattr(module, "record_digest", unread)
+    assert same(index.summary(run.folder, digest), plain)
+
+
+def test_a_record_that_changed_after_it_was_checked_is_read_and_not_kept_under_the_other_s_name(
+    run: Run, tmp_path: Path
+) -> None:
+    index = Index(tmp_path / "index")
+    digest = module.record_digest(run.folder)
+    run.update(provenance={"status": "complete"})
+    assert index.summary(run.folder, digest).status == "complete"
+    with sqlite3.connect(tmp_path / "index") as file:
+        assert file.execute("SELECT count(*) FROM record").fetchone() == (0,)
+    file.close()
+
+
+def test_arrays_of_any_shape_are_kept_bit_for_bit(run: Run, tmp_path: Path) -> None:
+    run.update(
+        arrays={"none": np.zeros((0, 3)), "one": np.float32(-0.0), "odd": np.arange(3, dtype="i1")},
+        curves={"valid/empty": [], "valid/ll": [float("inf"), 1e-320]},
+    )
+    index = Index(tmp_path / "index")
+    plain = Index(None).summary(run.folder)
+    assert same(index.summary(run.folder), plain)
+    assert same(Index(tmp_path / "index").summary(run.folder), plain)
+
+
 def test_a_record_that_was_damaged_since_is_named(run: Run, tmp_path: Path) -> None:
     index = Index(tmp_path / "index")
     index.summary(run.folder)
@@ -97,7 +130,7 @@ def test_a_record_in_another_run_s_folder_is_refused_from_the_index_too(
         index.summary(other)
 
 
-@pytest.mark.parametrize("what", ["not a database", "other rows", "a folder"])
+@pytest.mark.parametrize("what", ["not a database", "other rows", "other numbers", "a folder"])
 def test_an_index_that_is_no_use_is_made_anew_or_done_without(
     run: Run, tmp_path: Path, what: str
 ) -> None:
@@ -110,7 +143,8 @@ def test_an_index_that_is_no_use_is_made_anew_or_done_without(
         index = Index(path)
         index.summary(run.folder)
         with sqlite3.connect(path) as file:
-            file.execute("UPDATE record SET body = x'00'")
+            column = "numbers = zeroblob(length(numbers))" if "numb" in what else "body = x'00'"
+            file.execute(f"UPDATE record SET {column}")
         file.close()
     assert same(Index(path).summary(run.folder), Index(None).summary(run.folder))
 
