@@ -53,9 +53,14 @@ class ConditionalRealNVP(nn.Module):
         return base, log_det.expand(base.shape[:-1])
 
     def inverse(self, w: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Map points w (..., M) back to the base, with log |det dbase/dw|."""
+        """Map points w (..., M) back to the base, with log |det dbase/dw|.
+
+        A coupling's network is asked once; its transform's own inverse asks it twice.
+        """
         log_det = w.new_zeros(())
         for coupling in reversed(self.couplings):
-            w, step = coupling(context).inv.call_and_ladj(w)
-            log_det = log_det + step
+            transform = coupling(context)
+            kept, moved = transform.split(w)
+            moved, step = transform.meta(kept).inv.call_and_ladj(moved)
+            w, log_det = transform.merge(kept, moved, w.shape), log_det + step
         return w, log_det.expand(w.shape[:-1])
