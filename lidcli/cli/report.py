@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lidcli.cli import options
+from lidcli.config.plan import relatives
 from lidcli.errors import ConfigError
 from lidcli.names import nearest
 
@@ -122,12 +123,22 @@ def _named(names: tuple[str, ...], results: Path, config: tuple[Path, ...]) -> l
     there = with_runs(results) if names else set()
     wanted = options.with_parts(names, there, config)
     for name in names:
-        if not there.isdisjoint(options.with_parts([name], there, config)):
-            continue
-        if name in options.experiments(config).experiments:
-            raise ConfigError(f"Experiment {name!r} has no runs in {results}; lid sweep {name}")
-        raise ConfigError(f"No runs of {name!r} in {results}; {nearest(name, there)}")
+        if there.isdisjoint(options.with_parts([name], there, config)):
+            raise ConfigError(_without_runs(name, there, results, options.experiments(config)))
     return wanted
+
+
+def _without_runs(name: str, there: set[str], results: Path, known: Experiments) -> str:
+    """What to do where an experiment has no runs."""
+    for taker in relatives(known, name):
+        if taker in there:
+            return (
+                f"Experiment {name!r} has no runs of its own in {results}; lid report {taker}"
+                " shows those of the experiment that takes it in."
+            )
+    if name in known.experiments:
+        return f"Experiment {name!r} has no runs in {results}; lid sweep {name}"
+    return f"No runs of {name!r} in {results}; {nearest(name, there)}"
 
 
 def _print(made: Report, kind: str) -> None:

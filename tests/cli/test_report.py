@@ -121,6 +121,15 @@ def test_an_experiment_is_shown_with_its_parts(
     assert {row["run"].partition("/")[0] for row in listed} == set(names)
 
 
+def test_a_part_without_runs_names_the_whole_that_has_them(
+    lid: Lid, tmp_path: Path, synthetic: dict[str, Callable[..., Any]]
+) -> None:
+    synthetic["add"](tmp_path / "results", "gmvae", experiment="section-2.2")
+    done = lid("report", "section-2.2-training")
+    assert done.returncode == 2
+    assert "lid report section-2.2 shows those of the experiment that takes it in" in done.stderr
+
+
 def test_a_damaged_run_is_left_out_and_said(lid: Lid, results: Path) -> None:
     victim = next((results / "demo").iterdir()) / "run.h5"
     victim.write_bytes(victim.read_bytes()[:1000])
