@@ -12,7 +12,7 @@ from lidcli.metrics.quantities import QUANTITIES
 from lidcli.metrics.quantity import NATS
 from lidcli.report.cells import NEAR, Cell, Row, Table, number
 from lidcli.report.groups import Block, Group, Statistic
-from lidcli.report.paper import alias
+from lidcli.report.paper import alias, contrast
 
 __all__ = [
     "ALLOWED",
@@ -99,12 +99,13 @@ def pairs(block: Block) -> list[Pair]:
         block: the runs of one experiment, data set and judged latent.
     """
     found = []
+    classical, identifiable = contrast()
     measured = [group for group in block.groups if group.used]
     for group in measured:
-        if alias(group.method) != "vae":
+        if alias(group.method) != classical:
             continue
         here = tuple(other for other in measured if other.grid == group.grid)
-        partner = next((other for other in here if alias(other.method) == "lidvae"), None)
+        partner = next((other for other in here if alias(other.method) == identifiable), None)
         if partner is not None:
             found.append(Pair(group, partner, here))
     return found

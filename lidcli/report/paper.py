@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["PaperTable", "alias", "method_order", "paper_table"]
+__all__ = ["PaperTable", "alias", "contrast", "method_order", "paper_table"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,17 @@ def alias(method: str) -> str:
         'lidvae'
     """
     return str(_content()["aliases"].get(method, method))
+
+
+def contrast() -> tuple[str, str]:
+    """The rows of the classical and the identifiable model, which the claim is about.
+
+    Example:
+        >>> contrast()
+        ('vae', 'lidvae')
+    """
+    classical, identifiable = _content()["contrast"]
+    return classical, identifiable
 
 
 def method_order(method: str) -> tuple[int, bool, str]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 
 from lidcli.config.run import RunConfig
-from lidcli.config.sections import Adam, Amortized
 
 __all__ = ["but_for_the_seed", "obstacle"]
 
-OWN_CODE = ("model.family", "decoder.kind", "encoder.kind", "likelihood.kind")
+OWN_CODE = ("model.family", "inference.kind", "decoder.kind", "encoder.kind", "likelihood.kind")
 
 
 def obstacle(config: RunConfig) -> str | None:
@@ -22,15 +21,9 @@ def obstacle(config: RunConfig) -> str | None:
         >>> obstacle(RunConfig.of(tree | {"data": points}))
         'inference.kind = exact is not trained by steps that a stack could share'
     """
-    inference, training = config.inference, config.train
-    if config.data.form not in ("points", "image"):
-        return "text is trained one by one: its batches differ in length"
-    if type(inference) is not Amortized or training is None:
-        return f"inference.kind = {inference.kind} is not trained by steps that a stack could share"
-    if inference.categorical == "sampled":
-        return "inference.categorical = sampled draws other categories in every run"
-    if type(training) is not Adam:
-        return f"train.optimiser = {training.optimiser} is not written for stacks; adam is"
+    for part in (config.data, config.inference, config.train):
+        if part is not None and part.alone is not None:
+            return part.alone
     for key in OWN_CODE:
         section, _, name = key.partition(".")
         if ":" in str(getattr(getattr(config, section), name, "")):

@@ -300,15 +300,9 @@ def test_what_cannot_be_stacked_says_why(settings: tuple[str, ...], why: str) ->
 
 
 def test_text_is_trained_one_by_one() -> None:
-    reason = obstacle(configuration_of_text())
+    reason = obstacle(resolve(KNOWN, model="svae", data="synthetic"))
     assert reason is not None
     assert reason.startswith("text")
-
-
-def configuration_of_text() -> RunConfig:
-    config = configuration()
-    form = type("Text", (type(config.data),), {"form": "text"})
-    return config.model_copy(update={"data": form.model_construct(**vars(config.data))})
 
 
 def test_runs_of_one_stack_differ_in_their_seed_and_in_where_they_compute() -> None:

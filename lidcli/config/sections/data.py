@@ -27,6 +27,8 @@ class Data(Part):
     """What a decoder of other data is for these."""
     usual: ClassVar[dict[str, dict[str, Any]]] = {}
     """Settings of other sections, over their defaults and below everything else."""
+    alone: ClassVar[str | None] = None
+    """Why runs are trained one by one and not as one batched model; None where they may be."""
     code = "lidcli.data.registry:load"
     name: str
     kind: str
@@ -79,6 +81,7 @@ class Text(Data):
     encoder = "lstm"
     decoders: ClassVar = {"mlp": "lstm", "brenier": "brenier-lstm", "skip": "skip-lstm"}
     usual: ClassVar = {"inference": {"transforms": 0}}
+    alone = "text is trained one by one: its batches differ in length"
     kind: str = "text"
     path: Path | None = Field(None, description="a .txt file of yours")
     train: Count | None = Field(None, ge=2, description="documents kept for training; null: all")

@@ -29,6 +29,11 @@ class Inference(Part):
     """gradient, exact or nuts."""
     kind: str
 
+    @property
+    def alone(self) -> str | None:
+        """Why runs are trained one by one and not as one batched model; None where they may be."""
+        return f"inference.kind = {self.kind} is not trained by steps that a stack could share"
+
     def posterior(self, config: Any, model: Any, data: Any) -> Any:
         """The posterior of a model for a run's configuration and its data."""
         raise ValueError(f"inference.kind = {self.kind!r} is not trained")
@@ -77,6 +82,13 @@ class Amortized(Inference):
     free_bits: float = Field(0.0, ge=0, description="nats per datum of KL left unpenalised")
     samples: int = Field(1, ge=1, description="draws S of the training ELBO")
 
+    @property
+    def alone(self) -> str | None:
+        """Batches draw the same categories, or the runs go apart."""
+        if self.categorical == "sampled":
+            return "inference.categorical = sampled draws other categories in every run"
+        return None
+
     def idle(self, config: Any) -> dict[str, str]:
         """Settings of a category, of the categories that are drawn, and of a ramp."""
         found = {}
@@ -104,6 +116,11 @@ class SemiAmortized(Amortized):
     refinement_clip: float = Field(5.0, gt=0, description="norm of a datum's gradient")
     amortized_epochs: int = Field(0, ge=0, description="epochs of training before refinements")
 
+    @property
+    def alone(self) -> str | None:
+        """Its steps are its own."""
+        return super(Amortized, self).alone
+
     def posterior(self, config: Any, model: Any, data: Any) -> Any:
         """The amortized posterior, refined."""
         base = super().posterior(config, model, data)
@@ -125,6 +142,11 @@ class Lagging(Amortized):
     aggressive_epochs: int | None = Field(
         None, ge=1, description="epochs of the aggressive phase at most; null: while MI rises"
     )
+
+    @property
+    def alone(self) -> str | None:
+        """Its steps are its own."""
+        return super(Amortized, self).alone
 
     def update(self, training: Any, model: Any, batches: int, guard: Any) -> Any:
         """Aggressive updates, then joint ones."""

@@ -31,6 +31,11 @@ class Training(Part):
     patience: int | None = Field(None, ge=1, description="epochs without improvement to stop at")
     validate_every: int = Field(1, ge=1, description="epochs")
 
+    @property
+    def alone(self) -> str | None:
+        """Why runs are trained one by one and not as one batched model; None where they may be."""
+        return f"train.optimiser = {self.optimiser} is not written for stacks; adam is"
+
     def idle(self, config: Any) -> dict[str, str]:
         """The rate of q(c|x), where there is none."""
         if config.model.categorical:
@@ -44,6 +49,11 @@ class Adam(Training):
     code = "lidcli.training.optimisers:adam"
     optimiser: str = "adam"
     beta2: float = Field(0.999, ge=0, lt=1, description="decay of the squared gradient")
+
+    @property
+    def alone(self) -> str | None:
+        """Its steps are batched."""
+        return None
 
 
 class RMSprop(Training):
