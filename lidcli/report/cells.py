@@ -55,7 +55,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """What every format prints: title, head, rows, units, numbered footnotes and remarks."""
+    """What every format prints: title, head, rows, units, numbered footnotes and remarks.
+
+    The first `keys` columns say what a row is of, wherever a table has to be folded.
+    """
 
     name: str
     title: str
@@ -64,6 +67,7 @@ class Table:
     units: str
     notes: tuple[str, ...]
     remarks: tuple[str, ...] = ()
+    keys: int = 1
 
 
 @dataclass(frozen=True)

@@ -182,14 +182,15 @@ def terminal(table: Table, width: int = 80, stars: bool = False) -> Group:
 
     Args:
         table: to show.
-        width: columns; where the table is wider, 1.58±0.01 is written 1.58(1).
+        width: columns; where the table is wider, 1.58±0.01 is written 1.58(1), and where that is
+            not enough, the table is folded.
         stars: put a star where the terminal cannot show bold.
     """
     from rich.console import Group
     from rich.text import Text
 
     rows, letters = _terminal_rows(table, False, stars)
-    concise = sum(max(map(len, column)) + 1 for column in zip(*rows, strict=True)) - 1 > width
+    concise = len(_folds(rows, table.keys, width)) > 1
     if concise:
         rows, letters = _terminal_rows(table, True, stars)
     units = table.units.replace("Bold:", "Star:") if stars else table.units
@@ -198,30 +199,46 @@ def terminal(table: Table, width: int = 80, stars: bool = False) -> Group:
     units += f" Verdict: {', '.join(said)}." if said else ""
     below = [units, *table.remarks]
     below += [f"{str(i).translate(SUPERSCRIPTS)} {text}" for i, text in enumerate(table.notes, 1)]
-    return Group(_rich(table, rows), *(Text(text, style="dim") for text in below), Text())
+    folds = _folds(rows, table.keys, width)
+    parts = [_rich(table, rows, columns, i == 0) for i, columns in enumerate(folds)]
+    return Group(*parts, *(Text(text, style="dim") for text in below), Text())
 
 
-def _rich(table: Table, rows: Sequence[Sequence[str]]) -> RichTable:
-    """The rows as rich lays them out, in the styles of the table's cells."""
+def _folds(rows: Sequence[Sequence[str]], keys: int, width: int) -> list[list[int]]:
+    """The columns of every part in which the rows fit the width, each with the key columns."""
+    widths = [max(map(len, column)) + 1 for column in zip(*rows, strict=True)]
+    room = width + 1 - sum(widths[:keys])
+    parts: list[list[int]] = [[]]
+    for i in range(keys, len(widths)):
+        if parts[-1] and sum(widths[j] for j in parts[-1]) + widths[i] > room:
+            parts.append([])
+        parts[-1].append(i)
+    return [[*range(keys), *part] for part in parts]
+
+
+def _rich(
+    table: Table, rows: Sequence[Sequence[str]], columns: Sequence[int], titled: bool
+) -> RichTable:
+    """Some columns of the rows as rich lays them out, in the styles of the table's cells."""
     from rich.table import Table as RichTable
     from rich.text import Text
 
     out = RichTable(
-        title=Text(table.title, style="bold"),
+        title=Text(table.title, style="bold") if titled else None,
         title_justify="left",
         box=None,
         pad_edge=False,
         padding=(0, 1, 0, 0),
         header_style="dim",
     )
-    for i, text in enumerate(rows[0]):
-        out.add_column(Text(text), justify="left" if i == 0 else "right", no_wrap=i > 0)
+    for i in columns:
+        out.add_column(Text(rows[0][i]), justify="left" if i == 0 else "right", no_wrap=i > 0)
     for row, texts in zip(table.rows, rows[1:], strict=True):
         quiet = "dim italic" if row.quiet else ""
         label = Text(row.label, style=quiet)
         label.append(texts[0][len(row.label) :], style="dim")
         styles = ["bold green" if cell.bold else quiet for cell in row.cells]
-        out.add_row(label, *(Text(t, style=s) for t, s in zip(texts[1:], styles, strict=True)))
+        out.add_row(label, *(Text(texts[i], style=styles[i - 1]) for i in columns if i))
     return out
 
 

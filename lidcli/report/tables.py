@@ -127,7 +127,8 @@ def _columns_table(
         units.append(CONDITIONAL)
     units += [BOLD] if any(cell.bold for row in rows for cell in row.cells) else []
     remarks = (*notes.remarks, *_legend(rows)) if main else _legend(rows)
-    return Table(name, title, head, tuple(rows), " ".join(units), notes.texts, remarks)
+    said = " ".join(units)
+    return Table(name, title, head, tuple(rows), said, notes.texts, remarks, 1 + len(grid))
 
 
 def _row(group: Group, cells: Sequence[Cell], notes: Notes, main: bool) -> Row:

@@ -174,6 +174,23 @@ def test_a_narrow_terminal_gets_the_concise_notation() -> None:
     assert "I informative, C collapsed" in shown(TABLE)
 
 
+def test_a_table_wider_than_the_terminal_is_folded_and_every_part_names_its_rows() -> None:
+    heads = tuple(f"column{i}" for i in range(12))
+    rows = tuple(
+        Row(f"method-{j}", (Cell("9"), *(Cell(f"{i}{j}.25", "0.50") for i in range(12))))
+        for j in range(2)
+    )
+    text = shown(Table("t", "t", ("method", "layers", *heads), rows, "Nats.", (), keys=2), 50)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 50
+    parts = [line for line in text.splitlines() if line.startswith("method ")]
+    assert len(parts) > 1
+    assert all(line.split()[1] == "layers" for line in parts)
+    assert text.count("method-0") == text.count("method-1") == len(parts)
+    assert [word for line in parts for word in line.split()[2:]] == list(heads)
+    assert all(f"{i}{j}.25(50)" in text for i in range(12) for j in range(2))
+
+
 def test_an_sd_of_other_precision_is_never_made_concise() -> None:
     table = Table("t", "t", ("a", "b"), (Row("x", (Cell("6.2", "0.05"),)),), "", ())
     assert "6.2±0.05" in shown(table, 8)
