@@ -15,7 +15,7 @@ from lidcli.config.read import load_files
 from lidcli.report.claims import Gap, answers, claims_table, paired, pairs
 from lidcli.report.collect import collect, read_record
 from lidcli.report.command import train_command
-from lidcli.report.figures.allowance import Point, informations, variances
+from lidcli.report.figures.allowance import Point, allowance, informations, variances
 from lidcli.report.figures.draw import block_sketches, experiment_sketches
 from lidcli.report.groups import Block, Statistic, blocks
 
@@ -111,6 +111,22 @@ def test_an_allowance_stands_beside_what_was_measured(tmp_path: Path) -> None:
     assert [point.beyond for point in found] == [False, True]
     assert informations(records) == [Point("gmvae", 3.0, 2.2)]
     assert "allowance" in {sketch.name for sketch in experiment_sketches(records)}
+
+
+@pytest.mark.parametrize("largest", [0.9, 4.1, 9.0, 60.0, 99.0])
+def test_an_allowance_says_what_its_axes_measure_however_near_its_values_are(
+    largest: float,
+) -> None:
+    figure = allowance([Point("vae", 0.8, 0.8), Point("lidvae", largest, 0.85)], [])
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        labels = [
+            tick.label1.get_text()
+            for tick in axis.get_major_ticks()
+            if low <= tick.get_loc() <= high
+        ]
+        assert len([text for text in labels if text]) >= 2
 
 
 @pytest.mark.parametrize("experiment", ["digits-depth", "theorem1"])

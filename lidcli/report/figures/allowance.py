@@ -21,6 +21,8 @@ __all__ = ["Point", "allowance", "allowance_sketches", "informations", "variance
 
 SHOWN = 1e-6
 """Values below it are drawn at it."""
+WIDE = 100
+"""Ratio of largest to smallest value from which axes are logarithmic."""
 
 
 class Point(NamedTuple):
@@ -129,6 +131,8 @@ def _scattered(axes: Axes, points: Sequence[Point], methods: Sequence[str]) -> N
     values = np.array([max(v, SHOWN) for point in points for v in point[1:]])
     ends = [values.min(), values.max()]
     axes.plot(ends, ends, color=GREY, linewidth=1, label="equality")
+    if values.max() < WIDE * values.min():
+        return
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
