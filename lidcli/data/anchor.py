@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lidcli.data.directions import principal_directions
+from lidcli.data.neighbours import graph_clusters, nearest_clusters
 from lidcli.errors import DataError
 
-__all__ = ["Anchor", "Coordinates", "anchor", "coordinates"]
+__all__ = ["Anchor", "Coordinates", "anchor", "clusters_of", "coordinates"]
 
 Floats = NDArray[np.float64]
 SEED = 0
@@ -86,16 +87,17 @@ def coordinates(x: NDArray[np.floating], latent: int) -> Coordinates:
     return Coordinates(found.mean, found.vectors, np.sqrt(found.variances))
 
 
-def anchor(x: NDArray[np.floating], latent: int, categories: int) -> Anchor:
-    """Means and sds of C clusters of data, by k-means along M principal directions.
+def anchor(x: NDArray[np.floating], latent: int, categories: int, *, graph: bool = False) -> Anchor:
+    """Means and sds of C clusters of data along M principal directions.
 
-    K-means weighs directions by how much the data vary along them; its result does not depend on
-    the run's seed, and no label is used.
+    Directions weigh by how much the data vary along them; the clusters do not depend on the run's
+    seed, and no label is used.
 
     Args:
         x: (N, D), the training part alone.
         latent: M, in [1, D].
         categories: C >= 2.
+        graph: clusters of the graph of nearest neighbours (`graph_clusters`), not those of k-means.
 
     Raises:
         DataError: fewer distinct data than clusters, clusters that coincide in float32, or data
@@ -110,9 +112,6 @@ def anchor(x: NDArray[np.floating], latent: int, categories: int) -> Anchor:
         >>> sorted(found.means.round(3).ravel().tolist()), found.scales.round(3).ravel().tolist()
         ([-0.981, 0.981], [0.2, 0.2])
     """
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-
     frame = coordinates(x, latent)
     w = frame.of(x)
     y = w * frame.sd
@@ -122,9 +121,7 @@ def anchor(x: NDArray[np.floating], latent: int, categories: int) -> Anchor:
             f"The {len(x)} training data are {distinct} distinct ones, fewer than the {categories}"
             " categories whose means are theirs: lower model.categories."
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        labels = KMeans(categories, n_init=STARTS, random_state=SEED).fit(y).labels_
+    labels = graph_clusters(y, categories) if graph else _k_means(y, categories)
     clusters = [w[labels == c] for c in np.unique(labels)]
     means = np.stack([cluster.mean(0) for cluster in clusters])
     scales = np.stack([np.maximum(cluster.std(0), LEAST_SD) for cluster in clusters])
@@ -134,3 +131,45 @@ def anchor(x: NDArray[np.floating], latent: int, categories: int) -> Anchor:
             " components at their means: lower model.categories."
         )
     return Anchor(frame, means, scales)
+
+
+def _k_means(y: Floats, clusters: int) -> NDArray[np.int64]:
+    """The cluster (N,) of each point."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return np.asarray(KMeans(clusters, n_init=STARTS, random_state=SEED).fit(y).labels_)
+
+
+def clusters_of(
+    x: NDArray[np.floating],
+    train: NDArray[np.floating],
+    means: NDArray[np.floating],
+    *,
+    graph: bool = False,
+) -> NDArray[np.int64]:
+    """The cluster of each datum, of those that `anchor` found in the training part.
+
+    Args:
+        x: (N, D); of the training part itself, the clusters that were found.
+        train: what was given to `anchor`.
+        means: (C, M), what it gave.
+        graph: as given to it; a datum elsewhere is of the cluster commonest around it.
+
+    Returns:
+        (N,) in [0, C).
+
+    Example:
+        >>> x = np.array([[-3.0], [-2.0], [2.0], [3.0]])
+        >>> own = clusters_of(np.array([[-9.0], [-1.0], [1.0]]), x, anchor(x, 1, 2).means)
+        >>> bool(own[0] == own[1]), bool(own[1] == own[2])
+        (True, False)
+    """
+    frame = coordinates(train, means.shape[1])
+    if not graph:
+        return frame.nearest(x, means)
+    y = frame.of(train) * frame.sd
+    labels = graph_clusters(y, len(means))
+    return labels if x is train else nearest_clusters(y, labels, frame.of(x) * frame.sd)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from lidcli.data.anchor import anchor, coordinates
+from lidcli.data.anchor import anchor, clusters_of
 from lidcli.data.dataset import Dataset
 from lidcli.metrics import clustering
 from lidcli.metrics.estimate import Estimate
@@ -27,24 +25,27 @@ STREAM = 7
 """Tells these random numbers from those of an epoch."""
 
 
-def anchored_components(data: Dataset, latent: int, categories: int) -> tuple[Tensor, Tensor]:
+def anchored_components(
+    data: Dataset, latent: int, categories: int, *, graph: bool
+) -> tuple[Tensor, Tensor]:
     """Means and sds (C, M) of p(w | c): those of clusters of the training data.
 
     Args:
         data: points or images.
         latent: M.
         categories: C.
+        graph: the clusters are those of the graph of neighbours.
 
     Raises:
         DataError: data of which there are no such clusters.
         ValueError: M exceeds the data's dimensions.
     """
-    found = anchor(data.train.x, latent, categories)
+    found = anchor(data.train.x, latent, categories, graph=graph)
     dtype = torch.get_default_dtype()
     return torch.from_numpy(found.means).to(dtype), torch.from_numpy(found.scales).to(dtype)
 
 
-def start_categories(model: LatentModel, data: Dataset, seed: int) -> None:
+def start_categories(model: LatentModel, data: Dataset, seed: int, *, graph: bool) -> None:
     """Teach q(c | x) the clusters that the components stand for, where it has a network.
 
     15 C steps of Adam on the cross-entropy, on batches of 100; no class label is used, and torch's
@@ -54,12 +55,13 @@ def start_categories(model: LatentModel, data: Dataset, seed: int) -> None:
         model: with its posterior attached; its prior has the clusters' means.
         data: points or images.
         seed: of the run.
+        graph: the clusters are those of the graph of neighbours.
     """
     network = model.posterior.category_network()
     if network is None:
         return
     x = torch.from_numpy(data.train.x)
-    labels = torch.from_numpy(_clusters(model, data, data.train.x))
+    labels = torch.from_numpy(_clusters(model, data, data.train.x, graph))
     steps = STEPS * model.facts().units["c"]
     state = np.random.SeedSequence([seed, STREAM, steps]).generate_state(1)
     generator = torch.Generator().manual_seed(int(state[0]))
@@ -78,7 +80,7 @@ def start_categories(model: LatentModel, data: Dataset, seed: int) -> None:
 
 
 def anchor_purity(
-    model: LatentModel, x: Batch, labels: npt.NDArray[np.int64], data: Dataset
+    model: LatentModel, x: Batch, labels: npt.NDArray[np.int64], data: Dataset, *, graph: bool
 ) -> Estimate:
     """Purity of the clusters themselves on data with labels, which training never sees.
 
@@ -87,14 +89,16 @@ def anchor_purity(
         x: N data.
         labels: (N,).
         data: whose training part gave the clusters.
+        graph: the clusters are those of the graph of neighbours.
     """
     assert isinstance(x, DenseBatch)
     rows = x.x.cpu().numpy().astype(np.float32)
-    return clustering.purity(labels, _clusters(model, data, rows))
+    return clustering.purity(labels, _clusters(model, data, rows, graph))
 
 
-def _clusters(model: LatentModel, data: Dataset, x: npt.NDArray[np.float32]) -> Any:
+def _clusters(
+    model: LatentModel, data: Dataset, x: npt.NDArray[np.float32], graph: bool
+) -> npt.NDArray[np.int64]:
     means = model.prior.component_means()
     assert means is not None
-    frame = coordinates(data.train.x, model.latent)
-    return frame.nearest(x, means.detach().cpu().double().numpy())
+    return clusters_of(x, data.train.x, means.detach().cpu().double().numpy(), graph=graph)

@@ -81,8 +81,8 @@ def mixture(settings: sections.Mixture, data: Dataset) -> Prior:
     if categories is None:
         raise ConfigError(f"{data.name} has no labels to count; say --set model.categories=...")
     scale: float | Tensor
-    if settings.means == "data":
-        means, scale = anchored_components(data, settings.latent, categories)
+    if settings.anchored:
+        means, scale = anchored_components(data, settings.latent, categories, graph=settings.graph)
     else:
         means = separated_means(categories, settings.latent, settings.separation)
         scale = settings.scale

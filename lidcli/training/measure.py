@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lidcli.config.run import RunConfig
+from lidcli.config.sections.models import Mixture
 from lidcli.data.documents import TextDataset
 from lidcli.metrics.evaluation import Evaluation, evaluate
 from lidcli.metrics.fisher import fisher_figures
@@ -49,8 +50,9 @@ def measure_latent(
     more = MORE.get(data.form)
     if more is not None:
         more(model, x, labels, data, result, batch)
-    if labels is not None and getattr(config.model, "means", None) == "data":
-        result.put("anchor/purity", anchor_purity(model, x, labels, data))
+    if labels is not None and isinstance(config.model, Mixture) and config.model.anchored:
+        graph = config.model.graph
+        result.put("anchor/purity", anchor_purity(model, x, labels, data, graph=graph))
     figures, information = _fisher(model, x)
     result.scalars |= figures
     if information is not None:

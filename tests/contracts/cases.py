@@ -87,6 +87,7 @@ CASES: dict[str, tuple[Case, ...]] = {
             latent=False,
         ),
         Case("mixture", {"latent": 2, "categories": 3, "means": "data"}, label="data"),
+        Case("mixture", {"latent": 2, "categories": 3, "means": "graph"}, label="graph"),
         Case("ppca", {"latent": 2, "sigma": 1.5}, EXACT, data="ppca-2d"),
         Case("gmm", {"categories": 2}, EXACT, data="gmm-overlapping", latent=False),
         Case(

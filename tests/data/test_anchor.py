@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lidcli.data.anchor import LEAST_SD, anchor, coordinates
+from lidcli.data.anchor import LEAST_SD, anchor, clusters_of, coordinates
+from lidcli.data.neighbours import graph_clusters
 from lidcli.errors import DataError
 
 
@@ -55,6 +56,25 @@ def test_a_datum_belongs_to_the_mean_that_is_nearest_in_the_units_of_the_data() 
     y, centres = frame.of(x) * frame.sd, found.means * frame.sd
     gaps = np.square(y[:, None] - centres[None]).sum(-1)
     np.testing.assert_array_equal(frame.nearest(x, found.means), gaps.argmin(1))
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_every_datum_has_the_cluster_that_its_component_is_of(graph: bool) -> None:
+    x, _ = blobs(5, 4, 3)
+    found = anchor(x, 2, 4, graph=graph)
+    own = clusters_of(x, x, found.means, graph=graph)
+    w = found.coordinates.of(x)
+    for c in range(4):
+        np.testing.assert_allclose(found.means[c], w[own == c].mean(0), atol=1e-12)
+    np.testing.assert_array_equal(clusters_of(x + 1e-4, x, found.means, graph=graph), own)
+
+
+def test_clusters_of_the_graph_are_found_in_the_units_of_the_data() -> None:
+    x = np.random.default_rng(3).normal(size=(200, 4)) @ np.diag([9.0, 3.0, 1.0, 0.1])
+    found = anchor(x, 3, 4, graph=True)
+    frame = found.coordinates
+    labels = graph_clusters(frame.of(x) * frame.sd, 4)
+    np.testing.assert_array_equal(clusters_of(x, x, found.means, graph=True), labels)
 
 
 def test_the_same_data_give_the_same_components() -> None:

@@ -20,6 +20,9 @@ __all__ = [
     "TwoClusters",
 ]
 
+ANCHORED = ("data", "graph")
+"""Means that are those of clusters of the training data."""
+
 
 class Model(Part):
     """The generative model: its family and latents. Builds a prior, and so a latent model."""
@@ -56,10 +59,11 @@ class Mixture(Model):
     family: str = "mixture"
     latent: Size = Field(64, ge=1, description="dimensions M of w")
     categories: Size | None = Field(None, ge=2, description="C; null: the data's classes")
-    means: Literal["fixed", "free", "data"] | None = Field(
+    means: Literal["fixed", "free", "data", "graph"] | None = Field(
         None,
         description="data: fixed, at clusters of the training data in β's coordinates, with their"
-        " sds; null: fixed where the decoder is injective",
+        " sds, found by k-means; graph: at those of the graph of nearest neighbours; null: fixed"
+        " where the decoder is injective",
     )
     separation: float = Field(
         2.0, gt=0, description="norm of each component mean (not of those of data)"
@@ -77,7 +81,7 @@ class Mixture(Model):
         learned = means == "free" if self.learn_scale is None else self.learn_scale
         if means != "free" and learned and self.max_scale is None:
             raise ValueError("Learned scales around fixed means need a bound: set model.max_scale")
-        if learned and means != "data" and self.max_scale and self.scale >= self.max_scale:
+        if learned and means not in ANCHORED and self.max_scale and self.scale >= self.max_scale:
             raise ValueError(
                 f"model.max_scale = {self.max_scale} must exceed model.scale = {self.scale}"
             )
@@ -85,8 +89,19 @@ class Mixture(Model):
 
     def begin(self, model: Any, data: Any, seed: int) -> None:
         """Start q(c|x) from the clusters that gave the means."""
-        if self.means == "data":
-            locate("lidcli.training.anchored:start_categories")(model, data, seed)
+        if self.anchored:
+            start = locate("lidcli.training.anchored:start_categories")
+            start(model, data, seed, graph=self.graph)
+
+    @property
+    def anchored(self) -> bool:
+        """Whether the components are clusters of the training data."""
+        return self.means in ANCHORED
+
+    @property
+    def graph(self) -> bool:
+        """Whether those clusters are of the graph of neighbours."""
+        return self.means == "graph"
 
 
 class Sequential(Model):
