@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lidcli.metrics.information import ACTIVE
-from lidcli.metrics.quantity import APART
+from lidcli.metrics.quantity import ACTIVE, APART
 from lidcli.metrics.verdict import Verdict
 
 __all__ = ["Unit", "advice"]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lidcli.metrics.information import ACTIVE
+from lidcli.metrics.quantity import ACTIVE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from lidcli.metrics.estimate import Estimate
 from lidcli.metrics.information import (
-    ACTIVE,
     active_dimensions_of_halves,
     active_units_of_halves,
     covariance_of_halves,
 )
+from lidcli.metrics.quantity import ACTIVE
 
 __all__ = ["Activity", "activity", "exact_activity"]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from lidcli.metrics.information import ACTIVE, marginal_draws
+from lidcli.metrics.information import marginal_draws
+from lidcli.metrics.quantity import ACTIVE
 from lidcli.models.batch import Batch
 from lidcli.models.latent import LatentModel
 from lidcli.models.moments import Moments
@@ -42,13 +44,13 @@ class Allowance:
 
     def __init__(self, information: Tensor, prior: Moments) -> None:
         self.total = information + prior.information
-        self._prior = prior
+        self.prior = prior
 
     @property
     def variances(self) -> Tensor:
         """(K,) variance over x of each unit's posterior mean."""
         left: Tensor = torch.linalg.inv(self.total).diagonal()
-        return self._prior.variances - left
+        return self.prior.variances - left
 
     @property
     def active(self) -> float:
@@ -59,7 +61,7 @@ class Allowance:
     def mi(self) -> float:
         """Nats of mutual information between data and latent."""
         size = len(self.total)
-        own = self._prior.entropy - size / 2 * math.log(2 * math.pi * math.e)
+        own = self.prior.entropy - size / 2 * math.log(2 * math.pi * math.e)
         return own + 0.5 * torch.logdet(self.total).item()
 
 
@@ -111,7 +113,7 @@ def fisher_figures(
 
     Args:
         model: in evaluation mode, with its posterior attached.
-        x: data, of which the first `draws` are encoded.
+        x: data, of which `draws` are encoded, evenly spaced: those of texts are sorted by length.
         draws: of the latent, from the prior and from the posterior.
 
     Returns:
@@ -122,7 +124,8 @@ def fisher_figures(
         return {}, None
     mean, every = mean_information(model, draws)
     found = told(model, mean, every)
-    z = marginal_draws(model.posterior(x.rows(slice(0, draws))), 1)
+    spread = torch.linspace(0, len(x) - 1, min(draws, len(x))).long()
+    z = marginal_draws(model.posterior(x.rows(spread)), 1)
     there = model.observation.fisher(z.detach()).double().cpu()
     found["fisher_posterior_min"] = torch.linalg.eigvalsh(there).min().item()
     return found, mean
@@ -135,7 +138,7 @@ def told(model: LatentModel, mean: Tensor, every: Tensor) -> dict[str, float]:
         `fisher/<k>`, the diagonal of F̄ (from 1); `fisher_min`, the smallest eigenvalue of F over
         the draws; `fisher_trace`, the trace of F̄; `allowed/mi`, `allowed/au` and
         `allowed/variance/<k>`, the variance of a unit's posterior mean: what the exact posterior
-        could have at most on data from the model.
+        could have at most on data from the model; `allowed/mi_se`, a jackknife's over the draws.
     """
     symbol = model.prior.symbol
     out = {f"fisher/{symbol}/{k + 1}": v for k, v in enumerate(mean.diagonal().tolist())}
@@ -146,4 +149,13 @@ def told(model: LatentModel, mean: Tensor, every: Tensor) -> dict[str, float]:
         return out
     variances = found.variances.tolist()
     out |= {f"allowed/variance/{symbol}/{k + 1}": v for k, v in enumerate(variances)}
+    if len(every) > 1:
+        rest = ((every.sum(0) - own) / (len(every) - 1) for own in every)
+        out["allowed/mi_se"] = _jackknife([Allowance(f, found.prior).mi for f in rest])
     return out | {"allowed/au": found.active, "allowed/mi": found.mi}
+
+
+def _jackknife(values: Sequence[float]) -> float:
+    """The standard error of a figure from its values without each of n >= 2 draws."""
+    n, middle = len(values), math.fsum(values) / len(values)
+    return math.sqrt((n - 1) / n * math.fsum((value - middle) ** 2 for value in values))

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from lidcli.metrics.estimate import Estimate, Tick, mean, silent
+from lidcli.metrics.quantity import ACTIVE
 from lidcli.models.batch import Batch
-from lidcli.models.latent import Conditional, LatentModel
+from lidcli.models.latent import Centred, Conditional, LatentModel
 
 __all__ = [
-    "ACTIVE",
     "active_dimensions_of_halves",
     "active_units",
     "active_units_of_halves",
@@ -24,10 +24,11 @@ __all__ = [
     "marginal_draws",
     "mi_between",
     "perplexity",
+    "posterior_means",
 ]
 
-ACTIVE = 0.01
-"""Variance over data of the posterior mean from which a unit counts as active."""
+DRAWS = 64
+"""Of a posterior whose mean only draws tell."""
 
 
 def categorical_kl(q_c: Tensor) -> Estimate:
@@ -216,6 +217,24 @@ def encode(model: LatentModel, x: Batch, batch: int = 10_000) -> Conditional:
     first, *others = (model.posterior(x.rows(slice(i, i + rows))) for i in range(0, len(x), rows))
     conditional: Conditional = first.joined(*others) if others else first
     return conditional
+
+
+def posterior_means(conditional: Conditional) -> Tensor:
+    """E[latent | x] (N, M) of N data, by draws only where the posterior does not know it.
+
+    Args:
+        conditional: q(latent | x).
+
+    Example:
+        >>> from lidcli.inference.exact import ExactGaussian
+        >>> from lidcli.models.batch import DenseBatch
+        >>> from lidcli.models.ppca import PPCA
+        >>> exact = ExactGaussian(PPCA(torch.eye(3, 2), torch.zeros(3), 1.0))
+        >>> posterior_means(exact(DenseBatch(torch.ones(1, 3, dtype=torch.float64))))
+        tensor([[0.5000, 0.5000]], dtype=torch.float64)
+    """
+    exact = conditional.expectation() if isinstance(conditional, Centred) else None
+    return conditional.draw(DRAWS).mean().mean(0) if exact is None else exact
 
 
 def marginal_draws(conditional: Conditional, draws: int) -> Tensor:

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["APART", "FLOAT32_LOG10", "NATS", "Quantity"]
+__all__ = ["ACTIVE", "APART", "FLOAT32_LOG10", "NATS", "Quantity"]
 
 NATS = "nats per datum"
 FLOAT32_LOG10 = -6.9
 """log10 of float32's resolution, 2^-23."""
+ACTIVE = 0.01
+"""Variance over data of the posterior mean from which a unit counts as active."""
 APART = 0.25
 """Nats between the estimates of an MI with and without the datum from which both are told."""
 TINY = 1e-300

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lidcli.metrics.estimate import Estimate, mean
 from lidcli.metrics.evaluation import Evaluation
-from lidcli.metrics.information import encode, marginal_draws
+from lidcli.metrics.information import encode, marginal_draws, posterior_means
 from lidcli.models.batch import TokenBatch
 from lidcli.models.latent import LatentModel
 from lidcli.models.sequence import SequenceObservation
@@ -54,7 +54,7 @@ def text_figures(
     out.put("ppl", _perplexity(out.ll, x.lengths))
     out.scalars["tokens"] = float(x.terms())
     if model.latent:
-        means = _means(model, x, batch)
+        means = posterior_means(encode(model, x, batch)).double().cpu().numpy()
         found = probe(means, labels) if labels is not None else None
         if found is not None:
             out.put("probe", found)
@@ -73,12 +73,6 @@ def _perplexity(ll: Tensor, lengths: Tensor) -> Estimate:
     left = mean(ll + rate * lengths).se * len(ll) / lengths.sum()
     value = math.exp(rate)
     return Estimate(value, value * left.item())
-
-
-def _means(model: LatentModel, x: TokenBatch, batch: int) -> npt.NDArray[np.float64]:
-    drawn = encode(model, x, batch).draw(16).mean().double().mean(0)
-    means: npt.NDArray[np.float64] = drawn.cpu().numpy()
-    return means
 
 
 def probe(means: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> Estimate | None:
@@ -162,7 +156,7 @@ def words(
     observation = model.observation
     assert isinstance(observation, SequenceObservation)
     chosen = x.rows(torch.linspace(0, len(x) - 1, min(CONTEXTS, len(x))).long())
-    mean = model.posterior(chosen).draw(16).mean().mean(0)
+    mean = posterior_means(model.posterior(chosen))
     found = []
     for k in range(model.latent):
         step = torch.zeros_like(mean)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from lidcli.metrics.quantities import QUANTITIES
-from lidcli.metrics.quantity import NATS
-from lidcli.report.cells import DASH, NEAR, Cell, Row, Table, number
-from lidcli.report.claims import Gap, Pair, Said, paired, pairs
+from lidcli.metrics.quantity import ACTIVE, NATS
+from lidcli.report.cells import DASH, Cell, Row, Table, number
+from lidcli.report.claims import OPEN, Pair, pairs
+from lidcli.report.gaps import Gap, Said, paired
 from lidcli.report.groups import Block, Group, Statistic
 
 __all__ = ["SHARE", "category_table"]
 
 SHARE = 0.01
-"""Of the best LL: a fit so near to it counts as as good."""
+"""Of the best LL, or of the probability density a coordinate: so near to it is as good."""
+LOST = 0.1
+"""Of log C: a run whose category says less has collapsed."""
+MOST = 0.9
+"""Of the categories are asked for where they are so many that AU misses some of a perfect model."""
 METHODS = 3
 """That are compared, at least."""
 
@@ -32,18 +38,28 @@ def category_table(block: Block) -> Table | None:
         return None
     pair = found[0]
     classical, own = pair.classical.method, pair.identifiable.method
+    asked = _asked(block)
     rows = [
-        Row(f"{classical} collapses", _collapsed(pair.classical)),
-        Row(f"{own} keeps every category", _kept(pair.identifiable)),
+        Row(f"{classical} collapses", _collapsed(block, pair.classical)),
+        Row(f"{own} keeps every category", _kept(pair.identifiable, asked)),
         Row(f"{own} fits at least as well as {classical}", _fits(pair)),
-        Row(f"{own} fits as well as the best", _near(pair)),
-        Row(f"of those that do, {own} has the highest MI", _informed(pair)),
+        Row(f"{own} fits as well as the best", _near(block, pair)),
+        Row(f"of those that do, {own} has the highest MI", _informed(block, pair)),
     ]
+    near = (
+        f"a density lower by {SHARE} nats a coordinate"
+        if _density(block)
+        else f"{SHARE:.0%} of its LL below it"
+    )
+    kept = (
+        ""
+        if asked == 1.0
+        else f" Every category: AU of {asked}, as even shares are near its limit."
+    )
     units = (
         f"Differences of LL and MI of {block.facts.judged} in {NATS}, ± the standard error over"
-        " pairs of the same seed; AU ± sd over seeds. As well as the best: at most"
-        f" {SHARE:.0%} of its LL below it, or not told from it. An answer is open within"
-        " two standard errors of its limit."
+        " pairs of the same seed; AU ± sd over seeds. Collapsed: by its verdict, or with an MI"
+        f" below {LOST:.0%} of log C. As well as the best: at most {near}.{kept} {OPEN}"
     )
     name = f"{block.experiment}-{block.data}-claims"
     title = f"{block.data}: what is claimed of the category"
@@ -55,18 +71,28 @@ def _cells(words: str, value: float, error: float | None, said: Said) -> tuple[C
     return Cell(text, "" if error is None else number(error, 2)), Cell(said)
 
 
-def _collapsed(group: Group) -> tuple[Cell, Cell]:
-    """In how many runs, by their verdict."""
-    count, n = group.verdicts().get("collapsed", 0), len(group.used)
-    said: Said = "yes" if count == n else "open" if count else "no"
-    return Cell(f"in {count} of {n} runs"), Cell(said)
+def _collapsed(block: Block, group: Group) -> tuple[Cell, Cell]:
+    """In how many runs, by their verdict or their MI."""
+    least = LOST * math.log(block.categories) if block.categories else 0.0
+    found = [record.metrics.get("mi/c", math.inf) < least for record in group.used]
+    told = [record.verdict == "collapsed" for record in group.used]
+    count, n = sum(a or b for a, b in zip(found, told, strict=True)), len(group.used)
+    said: Said = "open" if n < 2 or 0 < count < n else "yes" if count else "no"
+    return Cell(f"in {count} of {n} run{'s' if n > 1 else ''}"), Cell(said)
 
 
-def _kept(group: Group) -> tuple[Cell, Cell]:
+def _asked(block: Block) -> float:
+    """AU of a model that keeps every category: 1 if even shares vary twice what AU asks for."""
+    count = block.categories or 1
+    return 1.0 if (count - 1) / count**2 >= 2 * ACTIVE else MOST
+
+
+def _kept(group: Group, asked: float) -> tuple[Cell, Cell]:
     found = group.statistic(QUANTITIES["au"], "c")
     if found is None:
         return Cell(DASH), Cell("open")
-    return _cells("AU", found.mean, found.sd, "yes" if found.lowest == 1.0 else "no")
+    said: Said = "no" if found.lowest < asked else "yes" if found.n > 1 else "open"
+    return _cells("AU", found.mean, found.sd, said)
 
 
 def _ll(group: Group) -> Statistic | None:
@@ -86,42 +112,46 @@ def _best(groups: Sequence[Group]) -> Statistic | None:
     return max(found, key=lambda s: s.mean, default=None)
 
 
-def _as_good(gap: Gap, best: Statistic) -> Said:
-    """Within a share of the best, or not told from it."""
-    if gap.mean + NEAR * gap.se >= 0:
-        return "yes"
-    return gap.above(-SHARE * abs(best.mean))
+def _density(block: Block) -> bool:
+    """Whether LL is a density's, so that its level hangs on the units of the data."""
+    return any(r.settings.get("likelihood.kind") == "gaussian" for r in block.records)
 
 
-def _near(pair: Pair) -> tuple[Cell, Cell]:
+def _as_good(block: Block, own: Statistic, best: Statistic) -> tuple[Gap, Said]:
+    """The difference to the best, and whether it is within what counts as as good."""
+    margin = SHARE * abs(best.mean)
+    if _density(block):
+        margin = SHARE * math.prod(block.records[0].provenance.get("data_shape") or [1])
+    gap = paired(own, best)
+    return gap, gap.above(-margin)
+
+
+def _near(block: Block, pair: Pair) -> tuple[Cell, Cell]:
     own, best = _ll(pair.identifiable), _best(pair.all)
     if own is None or best is None:
         return Cell(DASH), Cell("open")
-    gap = paired(own, best)
-    return _cells("LL", gap.mean, gap.se, _as_good(gap, best))
+    gap, said = _as_good(block, own, best)
+    return _cells("LL", gap.mean, gap.se, said)
 
 
-def _fitting(pair: Pair) -> list[Group]:
-    """The methods that fit as well as the best."""
+def _informed(block: Block, pair: Pair) -> tuple[Cell, Cell]:
+    """The MI less the highest of the others that may fit as well as the best."""
     best = _best(pair.all)
-    measured = [(group, s) for group in pair.all if (s := _ll(group)) is not None]
-    return [
-        group
-        for group, own in measured
-        if best is not None and _as_good(paired(own, best), best) == "yes"
-    ]
-
-
-def _informed(pair: Pair) -> tuple[Cell, Cell]:
-    """The MI less the highest of the others among the methods that fit as well as the best."""
-    others = [group for group in _fitting(pair) if group is not pair.identifiable]
-    own = pair.identifiable.statistic(QUANTITIES["mi"], "c")
-    told = [s for group in others if (s := group.statistic(QUANTITIES["mi"], "c")) is not None]
+    fits: dict[str, Said] = {
+        group.method: _as_good(block, ll, best)[1]
+        for group in pair.all
+        if best is not None and (ll := _ll(group)) is not None
+    }
+    mis = {group.method: group.statistic(QUANTITIES["mi"], "c") for group in pair.all}
+    name = pair.identifiable.method
+    own, fit = mis.pop(name), fits.get(name, "open")
     if own is None:
         return Cell(DASH), Cell("open")
-    if len(others) == len(_fitting(pair)):
+    if fit == "no":
         return Cell("it does not"), Cell("no")
+    told = [s for method, s in mis.items() if s is not None and fits.get(method, "no") != "no"]
     if not told:
-        return Cell("no other does"), Cell("yes")
+        return Cell("no other does"), Cell(fit)
     gap = paired(own, max(told, key=lambda s: s.mean))
-    return _cells("MI", gap.mean, gap.se, gap.above(0.0))
+    said = gap.above(0.0)
+    return _cells("MI", gap.mean, gap.se, fit if said == "yes" else said)

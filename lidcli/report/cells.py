@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import stdev
 
 from lidcli.metrics.quantity import APART, FLOAT32_LOG10, Quantity
+from lidcli.report.gaps import paired, reach
 from lidcli.report.groups import Group, Statistic
 
 __all__ = [
@@ -139,8 +139,8 @@ def judged_rows(
 
     Returns:
         Rows with the best mean as printed, or within two of its standard errors of it and not told
-        from it; and the others that are not told from it, within two standard errors of the
-        difference. Where two rows have the same seeds, several, the difference is of pairs.
+        from it; and the others that are not told from it: no difference is within the 95% interval.
+        Where two rows have the same seeds, several, the difference is of pairs.
     """
     found = {i: s for i, s in enumerate(statistics) if s is not None}
     if quantity.better == "none" or len(found) < 2:
@@ -156,12 +156,9 @@ def judged_rows(
 
 
 def _untold(top: Statistic, other: Statistic) -> bool:
-    """Whether a difference to the best is within two of its standard errors."""
-    error = math.hypot(top.se, other.se)
-    if len(top.by_seed) > 1 and set(top.by_seed) == set(other.by_seed):
-        gaps = [top.by_seed[seed] - other.by_seed[seed] for seed in top.by_seed]
-        error = stdev(gaps) / math.sqrt(len(gaps))
-    return abs(top.mean - other.mean) <= NEAR * error
+    """Whether a difference to the best may be none; of one run each, by the data's error."""
+    gap = paired(top, other)
+    return abs(gap.mean) <= (reach(gap.n) if gap.n > 1 else NEAR) * gap.se
 
 
 def marked(column: Column, group: Group, statistic: Statistic | None) -> str:
@@ -189,6 +186,7 @@ MARKS = {
     "†": "† a lower bound: with and without the datum in the aggregate the estimates differ by more"
     " than 0.25 nats, or, where only one is stored, it is within 0.5 of log N.",
     "‡": "‡ at or below float32's resolution (log10 −6.9): identifiable on paper at most.",
-    UNTOLD: "~ not best, and not told from the best either: within two standard errors of the"
-    " difference (of pairs, where the seeds are the same).",
+    UNTOLD: "~ not best, and not told from the best either: no difference is within the 95%"
+    " interval (Student's t, over pairs where the seeds are the same; of single runs the data's"
+    " error).",
 }

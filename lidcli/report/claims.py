@@ -2,56 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import stdev
-from typing import Literal
 
 from lidcli.metrics.quantities import QUANTITIES
 from lidcli.metrics.quantity import NATS
 from lidcli.report.cells import NEAR, Cell, Row, Table, number
+from lidcli.report.gaps import Gap, Said, paired
 from lidcli.report.groups import Block, Group, Statistic
 from lidcli.report.paper import alias, contrast
 
-__all__ = [
-    "ALLOWED",
-    "DEPTH",
-    "Gap",
-    "Pair",
-    "Said",
-    "answers",
-    "claims_table",
-    "paired",
-    "pairs",
-]
+__all__ = ["ALLOWED", "DEPTH", "OPEN", "Pair", "answers", "claims_table", "pairs"]
 
-Said = Literal["yes", "no", "open"]
 DEPTH = "decoder.layers"
 ALLOWED = 0.5
 """Nats by which a fit may be below the best and count as as good."""
-COLLAPSED_AU = 0.1
-"""AU below which the verdict is `collapsed`."""
-
-
-@dataclass(frozen=True)
-class Gap:
-    """A mean difference and its standard error, from pairs of runs with the same seed."""
-
-    mean: float
-    se: float
-    n: int
-
-    def above(self, limit: float) -> Said:
-        """Whether it is above a limit, open within two standard errors.
-
-        Example:
-            >>> Gap(1.0, 0.1, 3).above(0.5), Gap(0.6, 0.1, 3).above(0.5)
-            ('yes', 'open')
-        """
-        if self.mean - NEAR * self.se > limit:
-            return "yes"
-        return "no" if self.mean + NEAR * self.se < limit else "open"
+OPEN = (
+    "An answer is open while its limit is within the 95% interval of what was measured (Student's t"
+    " over seeds), with one seed always."
+)
+"""What an answer means."""
 
 
 @dataclass(frozen=True)
@@ -70,26 +40,6 @@ class Pair:
             f"{value} layers" if key == DEPTH else f"{key.rpartition('.')[2]} {value}"
             for key, value in grid
         )
-
-
-def paired(one: Statistic, other: Statistic) -> Gap:
-    """The difference of two means: by seed where both have the same, several seeds.
-
-    Args:
-        one: of which `other` is subtracted.
-        other: likewise.
-
-    Example:
-        >>> a = Statistic(2.0, 1.0, 0.7, 2, 1.0, {0: 1.0, 1: 3.0})
-        >>> b = Statistic(1.0, 1.0, 0.7, 2, 0.0, {0: 0.0, 1: 2.0})
-        >>> paired(a, b)
-        Gap(mean=1.0, se=0.0, n=2)
-    """
-    shared = one.by_seed.keys() & other.by_seed.keys()
-    if len(shared) > 1 and one.by_seed.keys() == other.by_seed.keys():
-        gaps = [one.by_seed[seed] - other.by_seed[seed] for seed in sorted(shared)]
-        return Gap(math.fsum(gaps) / len(gaps), stdev(gaps) / math.sqrt(len(gaps)), len(gaps))
-    return Gap(one.mean - other.mean, math.hypot(one.se, other.se), min(one.n, other.n))
 
 
 def pairs(block: Block) -> list[Pair]:
@@ -158,10 +108,13 @@ def _fit(pair: Pair) -> str:
     gap = paired(own, other)
     away = f"{number(abs(gap.mean), 2)} ± {number(gap.se, 2)} nats"
     levels = f"{number(own.mean, 2)} against {number(other.mean, 2)}"
+    higher = "higher" if gap.mean > 0 else "lower"
+    said = f"{pair.identifiable.method}'s LL is {higher} by {away}"
+    if gap.n == 1 and abs(gap.mean) > NEAR * gap.se:
+        return f"{said} in one run each ({levels}; ± of the data measured, not of seeds)"
     if gap.above(0.0) == "open":
         return f"their LL are not told apart ({levels}, {away})"
-    higher = "higher" if gap.mean > 0 else "lower"
-    return f"{pair.identifiable.method}'s LL is {higher} by {away} ({levels})"
+    return f"{said} ({levels})"
 
 
 def claims_table(block: Block) -> Table | None:
@@ -202,9 +155,9 @@ def claims_table(block: Block) -> Table | None:
     units = (
         f"to best, to {classical}: {own}'s LL less the best of all models' and less {classical}'s,"
         f" in {NATS}, ± the standard error over pairs of the same seed; AU of"
-        f" {block.facts.judged} ± sd over n seeds. collapsed: AU below {COLLAPSED_AU}, asked of the"
-        f" deepest in the last row; 1.00: in every run; near: at most {ALLOWED} below the best;"
-        f" higher: than {classical}'s. An answer is open within two standard errors of its limit."
+        f" {block.facts.judged} ± sd over n seeds. collapsed: every run by its verdict, asked"
+        f" of the deepest in the last row; 1.00: in every run; near: at most {ALLOWED} below the"
+        f" best; higher: than {classical}'s. {OPEN}"
     )
     title = f"{block.data}: does depth collapse {classical}, and not {own}?"
     return Table(f"{block.experiment}-{block.data}-claims", title, head, tuple(rows), units, ())
@@ -228,8 +181,8 @@ def _claims(block: Block, pair: Pair) -> tuple[list[Cell], tuple[Said, Said, Sai
     collapsed, full, near, higher = open_, open_, open_, open_
     cells = [Cell(str(len(pair.identifiable.used))), _au(au[0])]
     if au[0] is not None:
-        left = Gap(COLLAPSED_AU - au[0].mean, au[0].se, au[0].n)
-        collapsed = left.above(0.0)
+        count, n = pair.classical.verdicts().get("collapsed", 0), len(pair.classical.used)
+        collapsed = "open" if n < 2 or 0 < count < n else "yes" if count else "no"
     if au[1] is not None:
         full = "yes" if au[1].lowest == 1.0 else "no"
     cells += [Cell(collapsed), _au(au[1]), Cell(full)]

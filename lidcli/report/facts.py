@@ -23,7 +23,7 @@ class StoredFacts:
         exact: whether the posterior is the exact one.
         data_form: points, image or text; empty where nobody knows.
         uniform: whether the category's prior is uniform, so that its KL is at most log C.
-        summed: whether the category was summed over exactly, so that the KL of w is given it.
+        summed: whether evaluation sums the category exactly, so that the KL of w is given it.
     """
 
     symbol: str = ""
@@ -68,7 +68,7 @@ def facts_of(
         >>> facts_of(None, ["ll", "kl/c", "kl/w"], {"model.latent": 2}, {}).symbol
         'w'
     """
-    summed = settings.get("inference.categorical") == "explicit"
+    summed = settings.get("inference.categorical") in ("explicit", "sampled")
     if stored is None:
         return replace(_told(names, settings, provenance), summed=summed)
     if not isinstance(stored, Mapping):

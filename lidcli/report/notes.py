@@ -15,6 +15,8 @@ __all__ = ["FEW", "Notes", "block_notes", "mark_group"]
 
 FEW = 5
 """Seeds below which a row is marked."""
+ANCHORS = {"data", "graph"}
+"""Of `model.means`."""
 BUDGET = ("train.", "data.", "evaluate.", "likelihood", "model.likelihood", "model.categories")
 
 
@@ -134,14 +136,25 @@ def _ceilings(block: Block, notes: Notes) -> None:
 
 
 def _anchor(block: Block, notes: Notes) -> None:
-    """Purity of models whose components are clusters of the data, and of the clusters alone."""
+    """Components that are clusters of the data, their purity, and that of the models."""
+    means = {str(r.settings.get("model.means")) for g in block.groups for r in g.used}
+    if means & ANCHORS:
+        notes.remark(
+            f"model.means is {_shown(means)}: the components are fixed at clusters of the training"
+            " data and q(c|x) starts from them, whatever the method. No method of the paper has"
+            " that, and it alone keeps most categories alive."
+        )
     alone = QUANTITIES["anchor/purity"]
-    found = [s for group in block.groups if (s := group.statistic(alone)) is not None]
+    found = dict.fromkeys(
+        number(100 * s.mean, 1)
+        for group in block.groups
+        if (s := group.statistic(alone)) is not None
+    )
     if found:
         notes.remark(
             "Purity, the share of data whose label is the commonest of their category:"
             f" {_purities(block)}; of the clusters that gave the components' means, without a"
-            f" model, {number(100 * found[0].mean, 1)} %."
+            f" model, {' or '.join(found)} %."
         )
 
 

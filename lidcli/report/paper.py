@@ -80,5 +80,6 @@ def paper_table(data: str, judged: str) -> PaperTable | None:
                 *entry["cautions"],
                 *filter(None, [entry.get("data_cautions", {}).get(data)]),
             ]
-            return PaperTable(entry["source"], dict(entry["settings"]), tuple(cautions), rows)
+            settings = entry["settings"] | entry.get("data_settings", {}).get(data, {})
+            return PaperTable(entry["source"], settings, tuple(cautions), rows)
     return None

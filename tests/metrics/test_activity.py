@@ -10,10 +10,10 @@ from torch import Tensor
 
 from lidcli.metrics.activity import Activity, activity
 from lidcli.metrics.information import (
-    ACTIVE,
     active_dimensions_of_halves,
     active_units_of_halves,
 )
+from lidcli.metrics.quantity import ACTIVE
 
 DATA, SETS = 400, 300
 

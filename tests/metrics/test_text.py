@@ -99,16 +99,16 @@ def test_the_words_of_a_latent_are_those_it_moves_the_way_that_is_told(method: s
         assert moved["raises"]
         assert moved["lowers"]
         assert not set(moved["raises"]) & set(moved["lowers"])
-    torch.manual_seed(3)
-    mean = model.posterior(x).draw(16).mean().mean(0).detach()
+    mean = model.posterior(x).expectation().detach()
     for k, moved in enumerate(found):
         step = torch.zeros(2)
         step[k] = 1
         above = model.observation.mean_probabilities(x, mean + step)
         below = model.observation.mean_probabilities(x, mean - step)
-        if (above - below).abs().min() > 0.02:
-            rising = {TOKENS[i] for i in range(5) if above[i] > below[i]}
-            assert set(moved["raises"]) == rising
+        score = ((above - below) / (above + below).sqrt()).tolist()
+        order = sorted(range(5), key=score.__getitem__)
+        assert moved["raises"] == [TOKENS[i] for i in reversed(order) if score[i] > 0]
+        assert moved["lowers"] == [TOKENS[i] for i in order if score[i] < 0]
 
 
 def test_sentences_are_words_and_those_without_a_latent_are_from_the_model_alone() -> None:
@@ -124,6 +124,18 @@ def test_sentences_are_words_and_those_without_a_latent_are_from_the_model_alone
     }
     assert originals <= known
     assert set(measured(small_model("lm"), first(24)).texts) == {"samples"}
+
+
+def test_the_probe_is_of_the_means_however_wide_the_posterior_is() -> None:
+    model, x = small_model("svae", latent=2), first(24)
+    means = model.posterior(x).expectation().detach()
+    labels = (means[:, 0] > means[:, 0].median()).long().numpy()
+    found = evaluate(model, x, samples=4, outer=len(x))
+    text_figures(model, x, labels, decode, found)
+    assert means.std(0).max() < 0.3
+    told = probe(means.numpy(), labels)
+    assert told is not None
+    assert found.scalars["probe"] == told.value > 0.9
 
 
 def test_the_probe_reads_a_label_that_the_latent_holds_and_no_other() -> None:

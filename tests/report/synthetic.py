@@ -26,7 +26,7 @@ def configuration(
         "data": {"name": data, "kind": "points" if data == "pinwheel" else "image", "root": "data"},
         "model": {"family": "mixture", "latent": 2},
         "decoder": {"kind": "brenier" if method.startswith("lid") else "mlp", "layers": 9},
-        "likelihood": {"kind": "gaussian"},
+        "likelihood": {"kind": "gaussian" if data == "pinwheel" else "bernoulli"},
         "inference": {"kind": "amortized", "categorical": "explicit", "beta": 1.0},
         "train": {"epochs": 20},
         "evaluate": {"split": "test", "samples": 500},

@@ -171,8 +171,8 @@ def test_ours_stand_beside_the_papers_rows(tmp_path: Path) -> None:
 
 def test_documents_that_are_cut_are_marked_beside_the_papers(tmp_path: Path) -> None:
     run = add(tmp_path, "svae", data="yahoo", ceiling=None)
-    assert not tables(tmp_path)[2].notes
-    config = {**run.config, "data": {**run.config["data"], "max_length": 60}}
+    cut = {**run.config["data"], "max_length": 60}
+    config = {**run.config, "data": cut, "decoder": {"kind": "lstm", "hidden": 128}}
     for path in tmp_path.rglob("run.h5"):
         path.unlink()
     save(
@@ -182,7 +182,10 @@ def test_documents_that_are_cut_are_marked_beside_the_papers(tmp_path: Path) -> 
         provenance=run.provenance,
         evaluation=("test", run.evaluation["test"]),
     )
-    assert tables(tmp_path)[2].notes == ("data.max_length is 60; the paper's is none.",)
+    assert tables(tmp_path)[2].notes == (
+        "data.max_length is 60; the paper's is none.",
+        "decoder.hidden is 128; the paper's is 1024.",
+    )
 
 
 def test_the_page_shows_the_lowest_seed_of_each_method_and_nobodys_markup(tmp_path: Path) -> None:
