@@ -38,6 +38,7 @@ class JointOutput(TokenOutput):
         inverse_lipschitz: ε > 0 of g₁ and of g₂'s padded inputs.
         dense_inverse_lipschitz: ε of the dense inputs; as in `FactoredBrenierMap` by default.
         rotations: whether Q is learned.
+        dropout: of ∇φ₂ in training, in [0, 1).
         slope: smallest slope of the activations.
         sharpness: k > 0 of the smooth activation.
         gain: standard deviation that `calibrate` sets.
@@ -70,6 +71,7 @@ class JointOutput(TokenOutput):
         inverse_lipschitz: float = 0.5,
         dense_inverse_lipschitz: float | None = None,
         rotations: bool = True,
+        dropout: float = 0.0,
         slope: float = 0.2,
         sharpness: float = 1.0,
         gain: float = 0.3,
@@ -107,11 +109,13 @@ class JointOutput(TokenOutput):
             backward=backward,
         )
         self.rotation = Rotation(latent) if rotations and latent > 1 else None
+        self.dropout = dropout
 
     def features(self, z: Tensor | None, h: Tensor) -> Tensor:
         """[∇φ₂(E β u), ε u] with u = g₁([Q z, h]): (*L, N, T, H + M + J)."""
         u = self.inner(self._inputs(z, h))
         slopes = self.outer.icnn.gradient(u @ self.outer.project(self.outer.embedding).T)
+        slopes = nn.functional.dropout(slopes, self.dropout, self.training)
         return torch.cat([slopes, u * self.outer.strengths().to(u)], dim=-1)
 
     def weight(self) -> Tensor:

@@ -89,14 +89,16 @@ def lstm(
 
 def columns(
     settings: sections.SkipLSTMDecoder | sections.BrenierLSTMDecoder,
+    config: RunConfig,
     data: TextDataset,
-    latent: int,
 ) -> Directions:
     """β's columns for a data set, orthonormal in Fisher's metric at the unigram distribution."""
+    latent = _latent(config)
     found = _directions(data, latent)
     if settings.columns == "data":
         return found
-    return replace(found, columns=random_directions(found.unigram, latent, excluded=SPECIAL))
+    drawn = random_directions(found.unigram, latent, excluded=SPECIAL, seed=config.seed)
+    return replace(found, columns=drawn)
 
 
 def _directions(data: TextDataset, count: int) -> Directions:
@@ -126,7 +128,7 @@ def skip_lstm(
 ) -> SequenceObservation:
     """The classical decoder with a linear path along β's columns."""
     latent = _latent(config)
-    beta = _beta(columns(settings, data, latent), settings.c)
+    beta = _beta(columns(settings, config, data), settings.c)
     output = SkipOutput(
         beta["columns"],
         beta["strengths"],
@@ -153,7 +155,7 @@ def brenier_lstm(
     }
 
     def conditional() -> TokenOutput:
-        beta = _beta(columns(settings, data, latent), settings.c)
+        beta = _beta(columns(settings, config, data), settings.c)
         return ConditionalOutput(
             beta["columns"],
             beta["unigram"],
@@ -171,6 +173,7 @@ def brenier_lstm(
             latent,
             settings.hidden,
             width=settings.hidden,
+            dropout=settings.dropout,
             inverse_lipschitz=settings.inverse_lipschitz,
             **maps,
         )

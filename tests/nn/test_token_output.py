@@ -360,3 +360,13 @@ def test_a_history_as_wide_as_the_vocabulary_leaves_nothing_proven() -> None:
     )
     with pytest.raises(ValueError, match="a reference token"):
         SkipOutput(columns(), torch.ones(LATENT), HISTORY, unigram=torch.ones(FREE))
+
+
+def test_dropout_of_the_joint_output_spares_the_certified_term_and_ends_with_training() -> None:
+    out, (z, h) = joint(False, dropout=0.5), inputs(7)
+    trained, used = out.train().features(z, h), out.eval().features(z, h)
+    width = trained.shape[-1] - LATENT - HISTORY
+    dropped = trained[..., :width] == 0
+    assert 0.4 < dropped.double().mean() < 0.6
+    torch.testing.assert_close(trained[..., :width], 2 * used[..., :width] * ~dropped)
+    torch.testing.assert_close(trained[..., width:], used[..., width:])

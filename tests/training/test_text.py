@@ -39,6 +39,18 @@ def source(lengths: list[int], size: int) -> TokenSource:
     return TokenSource(documents_of(rows, np.arange(len(lengths))), size)
 
 
+@pytest.mark.parametrize("method", ["skip-svae", "lidsvae"])
+def test_random_columns_are_of_the_runs_seed_and_the_datas_of_no_seed(method: str) -> None:
+    def columns(seed: int, kind: str) -> torch.Tensor:
+        config = configuration(method, f"decoder.columns={kind}").model_copy(update={"seed": seed})
+        found: torch.Tensor = build(config, documents()).observation.decoder.output.columns
+        return found
+
+    assert torch.equal(columns(0, "random"), columns(0, "random"))
+    assert not torch.equal(columns(0, "random"), columns(1, "random"))
+    assert torch.equal(columns(0, "data"), columns(1, "data"))
+
+
 def epoch(of: TokenSource, seed: int = 5) -> list[TokenBatch]:
     return list(of.epoch(torch.Generator().manual_seed(seed)))
 
