@@ -153,7 +153,7 @@ def _show_config(
         click.echo(blank + yaml.safe_dump({name: content}, sort_keys=False), nl=False)
 
 
-FRACTIONS = ("au", "accuracy", "purity", "nmi", "probe")
+FRACTIONS = ("au", "accuracy", "purity", "nmi", "probe", "probe_draw")
 NATS = ("elbo", "ll", "nll", "reconstruction", "kl", "mi", "entropy", "log_n")
 UNITS = {
     "perplexity": "categories",

@@ -206,6 +206,18 @@ declare(
         decimals=1,
         footnote="probe: accuracy of a linear classifier of posterior means",
     ),
+    _fraction(
+        "probe_draw",
+        "probe z %",
+        words="probe of draws",
+        better="higher",
+        error=True,
+        table="fit",
+        factor=100.0,
+        decimals=1,
+        footnote="probe z: the same of one draw from each posterior, what the latent itself tells:"
+        " means of a collapsed latent differ too, by far less than its draws",
+    ),
     Quantity(
         "fisher_min",
         "min F",

@@ -15,7 +15,7 @@ from lidcli.metrics.estimate import Estimate, mean
 from lidcli.metrics.evaluation import Evaluation
 from lidcli.metrics.information import encode, marginal_draws, posterior_means
 from lidcli.models.batch import TokenBatch
-from lidcli.models.latent import LatentModel
+from lidcli.models.latent import Conditional, LatentModel
 from lidcli.models.sequence import SequenceObservation
 
 __all__ = ["probe", "sentences", "text_figures", "words"]
@@ -54,13 +54,20 @@ def text_figures(
     out.put("ppl", _perplexity(out.ll, x.lengths))
     out.scalars["tokens"] = float(x.terms())
     if model.latent:
-        means = posterior_means(encode(model, x, batch)).double().cpu().numpy()
-        found = probe(means, labels) if labels is not None else None
-        if found is not None:
-            out.put("probe", found)
+        if labels is not None:
+            _probes(encode(model, x, batch), labels, out)
         if isinstance(model.observation, SequenceObservation):
             out.texts["words"] = words(model, x, decode)
     out.texts |= sentences(model, x, decode)
+
+
+def _probes(posteriors: Conditional, labels: npt.NDArray[np.int64], out: Evaluation) -> None:
+    """Of posterior means, as is usual, and of one draw from each posterior."""
+    told = {"probe": posterior_means(posteriors), "probe_draw": marginal_draws(posteriors, 1)}
+    for name, latent in told.items():
+        found = probe(latent.double().cpu().numpy(), labels)
+        if found is not None:
+            out.put(name, found)
 
 
 def _perplexity(ll: Tensor, lengths: Tensor) -> Estimate:
@@ -76,7 +83,7 @@ def _perplexity(ll: Tensor, lengths: Tensor) -> Estimate:
 
 
 def probe(means: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> Estimate | None:
-    """Accuracy of a linear classifier of posterior means, by five-fold cross-validation.
+    """Accuracy of a linear classifier of a latent's means or draws, by five-fold cross-validation.
 
     Args:
         means: (N, K).

@@ -64,7 +64,17 @@ def test_every_method_of_text_trains_on_documents_of_the_users(lid, mine, method
     assert document["provenance"]["status"] == "complete"
     assert document["provenance"]["checks"] == []
     scalars = document["evaluation"]["test"]
-    assert {"nll", "ppl", "elbo", "kl/z", "mi/z", "au/z", "probe", "allowed/mi"} <= set(scalars)
+    assert {
+        "nll",
+        "ppl",
+        "elbo",
+        "kl/z",
+        "mi/z",
+        "au/z",
+        "probe",
+        "probe_draw",
+        "allowed/mi",
+    } <= set(scalars)
     assert ("certificate" in scalars) == method.startswith(("lid", "skip"))
     assert "min_singular_value" not in scalars
 

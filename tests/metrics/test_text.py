@@ -126,7 +126,7 @@ def test_sentences_are_words_and_those_without_a_latent_are_from_the_model_alone
     assert set(measured(small_model("lm"), first(24)).texts) == {"samples"}
 
 
-def test_the_probe_is_of_the_means_however_wide_the_posterior_is() -> None:
+def test_one_probe_is_of_the_means_however_wide_the_posterior_is_and_one_of_its_draws() -> None:
     model, x = small_model("svae", latent=2), first(24)
     means = model.posterior(x).expectation().detach()
     labels = (means[:, 0] > means[:, 0].median()).long().numpy()
@@ -136,6 +136,7 @@ def test_the_probe_is_of_the_means_however_wide_the_posterior_is() -> None:
     told = probe(means.numpy(), labels)
     assert told is not None
     assert found.scalars["probe"] == told.value > 0.9
+    assert found.scalars["probe_draw"] < 0.8
 
 
 def test_the_probe_reads_a_label_that_the_latent_holds_and_no_other() -> None:
