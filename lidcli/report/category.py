@@ -42,7 +42,7 @@ def category_table(block: Block) -> Table | None:
     rows = [
         Row(f"{classical} collapses", _collapsed(block, pair.classical)),
         Row(f"{own} keeps every category", _kept(pair.identifiable, asked)),
-        Row(f"{own} fits at least as well as {classical}", _fits(pair)),
+        Row(f"{own} fits at least as well as {classical}", _fits(block, pair)),
         Row(f"{own} fits as well as the best", _near(block, pair)),
         Row(f"of those that do, {own} has the highest MI", _informed(block, pair)),
     ]
@@ -60,6 +60,7 @@ def category_table(block: Block) -> Table | None:
         f"Differences of LL and MI of {block.facts.judged} in {NATS}, ± the standard error over"
         " pairs of the same seed; AU ± sd over seeds. Collapsed: by its verdict, or with an MI"
         f" below {LOST:.0%} of log C. As well as the best: at most {near}.{kept} {OPEN}"
+        + (f" {block.uncompared}." if block.uncompared else "")
     )
     name = f"{block.experiment}-{block.data}-claims"
     title = f"{block.data}: what is claimed of the category"
@@ -95,20 +96,16 @@ def _kept(group: Group, asked: float) -> tuple[Cell, Cell]:
     return _cells("AU", found.mean, found.sd, said)
 
 
-def _ll(group: Group) -> Statistic | None:
-    return group.statistic(QUANTITIES["ll"])
-
-
-def _fits(pair: Pair) -> tuple[Cell, Cell]:
-    own, other = _ll(pair.identifiable), _ll(pair.classical)
+def _fits(block: Block, pair: Pair) -> tuple[Cell, Cell]:
+    own, other = block.likelihood(pair.identifiable), block.likelihood(pair.classical)
     if own is None or other is None:
         return Cell(DASH), Cell("open")
     gap = paired(own, other)
     return _cells("LL", gap.mean, gap.se, gap.above(0.0))
 
 
-def _best(groups: Sequence[Group]) -> Statistic | None:
-    found = [s for group in groups if (s := _ll(group)) is not None]
+def _best(block: Block, groups: Sequence[Group]) -> Statistic | None:
+    found = [s for group in groups if (s := block.likelihood(group)) is not None]
     return max(found, key=lambda s: s.mean, default=None)
 
 
@@ -127,7 +124,7 @@ def _as_good(block: Block, own: Statistic, best: Statistic) -> tuple[Gap, Said]:
 
 
 def _near(block: Block, pair: Pair) -> tuple[Cell, Cell]:
-    own, best = _ll(pair.identifiable), _best(pair.all)
+    own, best = block.likelihood(pair.identifiable), _best(block, pair.all)
     if own is None or best is None:
         return Cell(DASH), Cell("open")
     gap, said = _as_good(block, own, best)
@@ -136,17 +133,17 @@ def _near(block: Block, pair: Pair) -> tuple[Cell, Cell]:
 
 def _informed(block: Block, pair: Pair) -> tuple[Cell, Cell]:
     """The MI less the highest of the others that may fit as well as the best."""
-    best = _best(pair.all)
+    best, name = _best(block, pair.all), pair.identifiable.method
+    mis = {group.method: group.statistic(QUANTITIES["mi"], "c") for group in pair.all}
+    own = mis.pop(name)
+    if own is None or best is None:
+        return Cell(DASH), Cell("open")
     fits: dict[str, Said] = {
         group.method: _as_good(block, ll, best)[1]
         for group in pair.all
-        if best is not None and (ll := _ll(group)) is not None
+        if (ll := block.likelihood(group)) is not None
     }
-    mis = {group.method: group.statistic(QUANTITIES["mi"], "c") for group in pair.all}
-    name = pair.identifiable.method
-    own, fit = mis.pop(name), fits.get(name, "open")
-    if own is None:
-        return Cell(DASH), Cell("open")
+    fit = fits.get(name, "open")
     if fit == "no":
         return Cell("it does not"), Cell("no")
     told = [s for method, s in mis.items() if s is not None and fits.get(method, "no") != "no"]

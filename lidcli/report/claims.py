@@ -86,7 +86,7 @@ def _answer(block: Block, pair: Pair) -> str:
         f" {len(group.used)} run{'s' if len(group.used) != 1 else ''}{_figures(block, group)}"
         for group in (pair.classical, pair.identifiable)
     ]
-    return f"{block.data}{place}: {said[0]}, the identifiable {said[1]}; {_fit(pair)}."
+    return f"{block.data}{place}: {said[0]}, the identifiable {said[1]}; {_fit(block, pair)}."
 
 
 def _figures(block: Block, group: Group) -> str:
@@ -100,11 +100,11 @@ def _figures(block: Block, group: Group) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
-def _fit(pair: Pair) -> str:
+def _fit(block: Block, pair: Pair) -> str:
     """Whose LL is higher, and by how much."""
-    own, other = (g.statistic(QUANTITIES["ll"]) for g in (pair.identifiable, pair.classical))
+    own, other = (block.likelihood(g) for g in (pair.identifiable, pair.classical))
     if own is None or other is None:
-        return "no likelihoods to compare"
+        return block.uncompared or "no likelihoods to compare"
     gap = paired(own, other)
     away = f"{number(abs(gap.mean), 2)} ± {number(gap.se, 2)} nats"
     levels = f"{number(own.mean, 2)} against {number(other.mean, 2)}"
@@ -158,6 +158,7 @@ def claims_table(block: Block) -> Table | None:
         f" {block.facts.judged} ± sd over n seeds. collapsed: every run by its verdict, asked"
         f" of the deepest in the last row; 1.00: in every run; near: at most {ALLOWED} below the"
         f" best; higher: than {classical}'s. {OPEN}"
+        + (f" {block.uncompared}." if block.uncompared else "")
     )
     title = f"{block.data}: does depth collapse {classical}, and not {own}?"
     return Table(f"{block.experiment}-{block.data}-claims", title, head, tuple(rows), units, ())
@@ -174,9 +175,8 @@ def _claims(block: Block, pair: Pair) -> tuple[list[Cell], tuple[Said, Said, Sai
     """One row: numbers and answers."""
     latent = block.facts.judged
     au = [g.statistic(QUANTITIES["au"], latent) for g in (pair.classical, pair.identifiable)]
-    likelihoods = [s for g in pair.all if (s := g.statistic(QUANTITIES["ll"])) is not None]
-    own = pair.identifiable.statistic(QUANTITIES["ll"])
-    other = pair.classical.statistic(QUANTITIES["ll"])
+    likelihoods = [s for group in pair.all if (s := block.likelihood(group)) is not None]
+    own, other = block.likelihood(pair.identifiable), block.likelihood(pair.classical)
     open_: Said = "open"
     collapsed, full, near, higher = open_, open_, open_, open_
     cells = [Cell(str(len(pair.identifiable.used))), _au(au[0])]

@@ -63,41 +63,29 @@ def _shown(values: Iterable[Any]) -> str:
     return ", ".join(sorted({"none" if v is None else str(v) for v in values}))
 
 
-def block_notes(block: Block, notes: Notes) -> bool:
+def block_notes(block: Block, notes: Notes) -> None:
     """Add the remarks that concern a whole table.
 
     Args:
         block: whose runs are looked at.
         notes: takes the sentences.
-
-    Returns:
-        Whether LL and ELBO of its rows may be compared.
     """
-    used = [record for group in block.groups for record in group.used]
+    used = block.used
     for text in dict.fromkeys(text for r in used for text in r.texts("data_notes")):
         notes.remark(f"Data: {text.rstrip('.')}.")
     ll = "LL" if not block.redundant(QUANTITIES["ll"]) else "NLL"
-    samples = _samples(used)
-    if len(samples) == 1:
+    draws = ", ".join(map(str, block.draws))
+    if len(block.draws) == 1:
         where = _shown(r.split for r in used)
-        number = next(iter(samples))
-        notes.remark(f"{ll}: importance-weighted bound with S = {number} samples, {where} split.")
+        notes.remark(f"{ll}: importance-weighted bound with S = {draws} samples, {where} split.")
     _ceilings(block, notes)
     _anchor(block, notes)
-    differing = _incomparable(used)
-    for what in differing:
+    for what in block.unlike:
         notes.remark(f"The runs were measured on different {what}: {ll} and ELBO not compared.")
-    if len(samples) > 1:
-        notes.remark(f"{ll} with S = {_shown(samples)} samples: not compared, none is bold.")
+    if len(block.draws) > 1:
+        notes.remark(f"{ll} with S = {draws} samples: not compared, none is bold.")
     _budgets(block, used, notes)
     _origins(used, notes)
-    return not differing and len(samples) <= 1
-
-
-def _samples(used: Iterable[Record]) -> set[int]:
-    """The numbers of draws S that the runs' importance-weighted bounds are of."""
-    stored = (r.metrics.get("ll_samples") for r in used)
-    return {int(s) for s in stored if s is not None and finite(s)}
 
 
 def _origins(used: Sequence[Record], notes: Notes) -> None:
@@ -167,22 +155,6 @@ def _purities(block: Block) -> str:
         for group, s in own
         if s is not None
     )
-
-
-def _incomparable(used: Sequence[Record]) -> list[str]:
-    """In what the runs differ so that their likelihoods share no scale."""
-    likelihoods = {
-        str(r.settings.get("likelihood.kind", r.settings.get("model.likelihood"))) for r in used
-    }
-    return [
-        what
-        for what, seen in (
-            ("splits", {record.split for record in used}),
-            ("data", {str(r.provenance.get("data_sha256")) for r in used} - {"None"}),
-            ("likelihoods", likelihoods - {"None"}),
-        )
-        if len(seen) > 1
-    ]
 
 
 def _budgets(block: Block, used: Sequence[Record], notes: Notes) -> None:

@@ -103,6 +103,38 @@ def test_the_answer_names_the_deepest_with_its_numbers(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"evaluation": {"ll_samples": 5000.0}}, "S = 500, 5000"),
+        ({"provenance": {"data_sha256": "cd" * 32}}, "different data"),
+        ({"settings": (("likelihood.kind", "bernoulli"),)}, "different likelihoods"),
+    ],
+)
+def test_likelihoods_that_are_not_comparable_are_compared_nowhere(
+    tmp_path: Path, change: dict[str, Any], why: str
+) -> None:
+    for layers in (5, 9):
+        for seed in (0, 1, 2):
+            grid = (("decoder.layers", layers),)
+            own = {"ll": -1.0 + seed, "seed": seed}
+            add(tmp_path, "vae", ll=-2.0 + seed, mi=0.0, seed=seed, settings=grid)
+            add(
+                tmp_path,
+                "lidvae",
+                **own,
+                **change | {"settings": grid + change.get("settings", ())},
+            )
+    (block,) = blocks(collect(tmp_path).records)
+    assert answers([block])[0].endswith(f"; LL not compared ({why}).")
+    table = claims_table(block)
+    assert table is not None
+    assert f"LL not compared ({why})." in table.units
+    for row in table.rows:
+        assert [row.cells[i].text for i in (6, 8)] == ["open", "open"]
+        assert not any("1.00" in row.cells[i].text for i in (5, 7))
+
+
 def test_without_both_models_there_is_no_claim(tmp_path: Path) -> None:
     for layers in (5, 9):
         add(tmp_path, "gmvae", settings=(("decoder.layers", layers),))
