@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from lidcli.metrics.quantities import QUANTITIES
 from lidcli.metrics.quantity import ACTIVE, NATS
 from lidcli.report.cells import DASH, Cell, Row, Table, number
-from lidcli.report.claims import OPEN, Pair, pairs
-from lidcli.report.gaps import Gap, Said, paired
+from lidcli.report.claims import OPEN, Pair, best, pairs
+from lidcli.report.gaps import Gap, Said, in_all, kept, paired
 from lidcli.report.groups import Block, Group, Statistic
 
 __all__ = ["SHARE", "category_table"]
@@ -78,8 +77,7 @@ def _collapsed(block: Block, group: Group) -> tuple[Cell, Cell]:
     found = [record.metrics.get("mi/c", math.inf) < least for record in group.used]
     told = [record.verdict == "collapsed" for record in group.used]
     count, n = sum(a or b for a, b in zip(found, told, strict=True)), len(group.used)
-    said: Said = "open" if n < 2 or 0 < count < n else "yes" if count else "no"
-    return Cell(f"in {count} of {n} run{'s' if n > 1 else ''}"), Cell(said)
+    return Cell(f"in {count} of {n} run{'s' if n > 1 else ''}"), Cell(in_all(count, n))
 
 
 def _asked(block: Block) -> float:
@@ -92,8 +90,7 @@ def _kept(group: Group, asked: float) -> tuple[Cell, Cell]:
     found = group.statistic(QUANTITIES["au"], "c")
     if found is None:
         return Cell(DASH), Cell("open")
-    said: Said = "no" if found.lowest < asked else "yes" if found.n > 1 else "open"
-    return _cells("AU", found.mean, found.sd, said)
+    return _cells("AU", found.mean, found.sd, kept(found, asked))
 
 
 def _fits(block: Block, pair: Pair) -> tuple[Cell, Cell]:
@@ -104,42 +101,37 @@ def _fits(block: Block, pair: Pair) -> tuple[Cell, Cell]:
     return _cells("LL", gap.mean, gap.se, gap.above(0.0))
 
 
-def _best(block: Block, groups: Sequence[Group]) -> Statistic | None:
-    found = [s for group in groups if (s := block.likelihood(group)) is not None]
-    return max(found, key=lambda s: s.mean, default=None)
-
-
 def _density(block: Block) -> bool:
     """Whether LL is a density's, so that its level hangs on the units of the data."""
     return any(r.settings.get("likelihood.kind") == "gaussian" for r in block.records)
 
 
-def _as_good(block: Block, own: Statistic, best: Statistic) -> tuple[Gap, Said]:
+def _as_good(block: Block, own: Statistic, top: Statistic) -> tuple[Gap, Said]:
     """The difference to the best, and whether it is within what counts as as good."""
-    margin = SHARE * abs(best.mean)
+    margin = SHARE * abs(top.mean)
     if _density(block):
         margin = SHARE * math.prod(block.records[0].provenance.get("data_shape") or [1])
-    gap = paired(own, best)
+    gap = paired(own, top)
     return gap, gap.above(-margin)
 
 
 def _near(block: Block, pair: Pair) -> tuple[Cell, Cell]:
-    own, best = block.likelihood(pair.identifiable), _best(block, pair.all)
-    if own is None or best is None:
+    own, top = block.likelihood(pair.identifiable), best(block, pair.all)
+    if own is None or top is None:
         return Cell(DASH), Cell("open")
-    gap, said = _as_good(block, own, best)
+    gap, said = _as_good(block, own, top)
     return _cells("LL", gap.mean, gap.se, said)
 
 
 def _informed(block: Block, pair: Pair) -> tuple[Cell, Cell]:
     """The MI less the highest of the others that may fit as well as the best."""
-    best, name = _best(block, pair.all), pair.identifiable.method
+    top, name = best(block, pair.all), pair.identifiable.method
     mis = {group.method: group.statistic(QUANTITIES["mi"], "c") for group in pair.all}
     own = mis.pop(name)
-    if own is None or best is None:
+    if own is None or top is None:
         return Cell(DASH), Cell("open")
     fits: dict[str, Said] = {
-        group.method: _as_good(block, ll, best)[1]
+        group.method: _as_good(block, ll, top)[1]
         for group in pair.all
         if (ll := block.likelihood(group)) is not None
     }

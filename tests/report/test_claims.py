@@ -73,14 +73,17 @@ def test_seeds_that_differ_by_chance_alone_are_told_apart_once_in_twenty(n: int)
     assert np.mean(told) == pytest.approx(0.05, abs=0.015)
 
 
-def test_one_run_each_leaves_every_answer_open_and_the_sentence_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("active", "said"), [(1.6, "open"), (0.0, "no")])
+def test_one_run_each_tells_a_lost_unit_and_no_more_and_the_sentence_says_so(
+    tmp_path: Path, active: float, said: str
+) -> None:
     for method, ll in (("vae", -3.0), ("lidvae", -1.0)):
-        add(tmp_path, method, ll=ll, mi=1.0, settings=(("decoder.layers", 5),))
-        add(tmp_path, method, ll=ll, mi=1.0, settings=(("decoder.layers", 9),))
+        add(tmp_path, method, ll=ll, mi=active, settings=(("decoder.layers", 5),))
+        add(tmp_path, method, ll=ll, mi=active, settings=(("decoder.layers", 9),))
     (block,) = blocks(collect(tmp_path).records)
     table = claims_table(block)
     assert table is not None
-    assert [table.rows[-1].cells[i].text for i in (2, 4, 6, 8)] == ["open", "yes", "open", "open"]
+    assert [table.rows[-1].cells[i].text for i in (2, 4, 6, 8)] == ["open", said, "open", "open"]
     assert "in one run each" in answers([block])[0]
 
 
