@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from lidcli.config.read import load_files
+from lidcli.config.resolve import resolve
 from lidcli.report.claims import answers, claims_table, pairs
 from lidcli.report.collect import collect, read_record
 from lidcli.report.command import train_command
@@ -19,6 +20,7 @@ from lidcli.report.figures.allowance import Point, allowance, informations, vari
 from lidcli.report.figures.draw import block_sketches, experiment_sketches
 from lidcli.report.gaps import Gap, paired
 from lidcli.report.groups import Block, Statistic, blocks
+from lidcli.store.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 SYNTHETIC = runpy.run_path(str(Path(__file__).parent / "synthetic.py"))
@@ -199,6 +201,16 @@ def test_a_published_run_has_a_command_of_its_own(experiment: str) -> None:
         other = replace(record, config={**record.config, "method": "nobody"})
         assert train_command(other, known) == f"lid sweep {experiment}"
         assert train_command(record, None) == f"lid sweep {experiment}"
+
+
+def test_the_command_of_a_run_names_the_files_of_its_model(tmp_path: Path) -> None:
+    mine = tmp_path / "my models.yaml"
+    mine.write_text("models: {narrow: {family: mixture, decoder: {hidden: 16}}}\n")
+    known = load_files([ROOT / "experiments.yaml", mine], trusted=[mine])
+    config = resolve(known, model="narrow", data="digits")
+    run = Run.create(tmp_path / "results" / "train" / config.run_id, config.document(), {})
+    line = train_command(read_record(run.folder), known)
+    assert line == f"lid train -c '{mine}' -m narrow -d digits --seed 0"
 
 
 def test_the_published_runs_by_depth_answer_the_claims() -> None:
