@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 import yaml
 
+from lidcli.store.run import find_run
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"`([\w.-]+\.ya?ml)`")
-RUN_ID = re.compile(r"[0-9a-f]{4,}")
+RUN_ID = re.compile(r"[0-9a-f]{4,}(-s\d+)?")
 QUICK = [
     *("--profile", "smoke", "--set", "decoder.hidden=16", "--set", "inference.hidden=16"),
     *("--set", "data.train=400", "--set", "data.test=200", "--set", "evaluate.samples=4"),
@@ -125,6 +127,13 @@ def test_every_entry_of_its_yaml_can_be_resolved(lid: Lid, tmp_path: Path) -> No
             for data in document.get("data", {"pinwheel": {}}):
                 done = lid("show", "config", "-m", model, "-d", data, "-c", "shown.yaml")
                 assert done.returncode == 0, done.stderr
+
+
+def test_every_run_it_names_is_published() -> None:
+    named = {word for words in commands("lid") for word in words if RUN_ID.fullmatch(word)}
+    assert len(named) > 1
+    for text in named:
+        assert find_run(ROOT / "results" / "published", text).name.startswith(text)
 
 
 def test_every_make_target_it_names_exists() -> None:

@@ -173,7 +173,7 @@ def sweep(
     plan, keys = make_plan(known, experiment, model, data, parse_grid(grid), seeds, **common)
     if shard is not None:
         plan = replace(plan, runs=tuple(queue.shard(plan.runs, shard)))
-    shared = shared_words(config, results, profile, device)
+    shared = shared_words(config, results, profile, device, (again, restart))
 
     def command(run: RunConfig) -> str:
         base = usual(known, run, experiment, **common)
@@ -181,7 +181,7 @@ def sweep(
 
     if print_commands:
         for run in plan.runs:
-            click.echo(command(run))
+            click.echo(command(run) + " --restart" * restart)
         return
     jobs = queue.survey(plan, results, keys, restart=restart, again=again)
     chosen = choose_engine(
@@ -280,10 +280,15 @@ def complain(outcomes: Sequence[Outcome]) -> None:
 
 
 def shared_words(
-    config: Sequence[Path], results: Path, profile: str | None, device: str | None
+    config: Sequence[Path],
+    results: Path,
+    profile: str | None,
+    device: str | None,
+    again: Sequence[bool],
 ) -> list[str]:
-    """The options that every printed command repeats."""
+    """The options that every printed command repeats; --restart does again what is published."""
     words = [word for path in config for word in ("--config", str(path))]
     words += ["--results", str(results)]
     words += ["--profile", profile] if profile else []
-    return words + (["--device", device] if device else [])
+    words += ["--device", device] if device else []
+    return words + ["--again"] * any(again)

@@ -75,6 +75,8 @@ class Experiments:
     profiles: dict[str, Tree] = field(default_factory=dict)
     codes: tuple[tuple[str, str], ...] = ()
     """Section and `module:name` of every kind of the user's."""
+    named: tuple[Path, ...] = ()
+    """Files that `-c` named, of which a command needs to be told."""
 
 
 def section_keys(name: str) -> list[str]:
@@ -98,7 +100,7 @@ def load_files(paths: Sequence[Path], trusted: Collection[Path] = ()) -> Experim
 
     Args:
         paths: YAML files, in order of rising precedence.
-        trusted: those whose `use: module:name` may be imported.
+        trusted: those that `-c` named, whose `use: module:name` may be imported.
 
     Raises:
         ConfigError: a file is missing, unreadable or holds an unknown key.
@@ -120,7 +122,7 @@ def load_files(paths: Sequence[Path], trusted: Collection[Path] = ()) -> Experim
     found = {}
     for name, entry in merged.pop("experiments", {}).items():
         found[name] = _experiment(entry, f"{where[name]}.{name}")
-    return Experiments(**merged, experiments=found, codes=codes)
+    return Experiments(**merged, experiments=found, codes=codes, named=tuple(trusted))
 
 
 def codes_in(tree: Any, section: str = "") -> Iterator[tuple[str, str]]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from lidcli.metrics.quantities import QUANTITIES
 from lidcli.metrics.quantity import ACTIVE, NATS
 from lidcli.report.cells import DASH, Cell, Row, Table, number
-from lidcli.report.claims import OPEN, Pair, pairs
-from lidcli.report.gaps import Gap, Said, paired
+from lidcli.report.claims import OPEN, Pair, best, pairs
+from lidcli.report.gaps import Gap, Said, in_all, kept, paired
 from lidcli.report.groups import Block, Group, Statistic
 
 __all__ = ["SHARE", "category_table"]
@@ -42,7 +41,7 @@ def category_table(block: Block) -> Table | None:
     rows = [
         Row(f"{classical} collapses", _collapsed(block, pair.classical)),
         Row(f"{own} keeps every category", _kept(pair.identifiable, asked)),
-        Row(f"{own} fits at least as well as {classical}", _fits(pair)),
+        Row(f"{own} fits at least as well as {classical}", _fits(block, pair)),
         Row(f"{own} fits as well as the best", _near(block, pair)),
         Row(f"of those that do, {own} has the highest MI", _informed(block, pair)),
     ]
@@ -60,6 +59,7 @@ def category_table(block: Block) -> Table | None:
         f"Differences of LL and MI of {block.facts.judged} in {NATS}, ± the standard error over"
         " pairs of the same seed; AU ± sd over seeds. Collapsed: by its verdict, or with an MI"
         f" below {LOST:.0%} of log C. As well as the best: at most {near}.{kept} {OPEN}"
+        + (f" {block.uncompared}." if block.uncompared else "")
     )
     name = f"{block.experiment}-{block.data}-claims"
     title = f"{block.data}: what is claimed of the category"
@@ -77,8 +77,7 @@ def _collapsed(block: Block, group: Group) -> tuple[Cell, Cell]:
     found = [record.metrics.get("mi/c", math.inf) < least for record in group.used]
     told = [record.verdict == "collapsed" for record in group.used]
     count, n = sum(a or b for a, b in zip(found, told, strict=True)), len(group.used)
-    said: Said = "open" if n < 2 or 0 < count < n else "yes" if count else "no"
-    return Cell(f"in {count} of {n} run{'s' if n > 1 else ''}"), Cell(said)
+    return Cell(f"in {count} of {n} run{'s' if n > 1 else ''}"), Cell(in_all(count, n))
 
 
 def _asked(block: Block) -> float:
@@ -91,25 +90,15 @@ def _kept(group: Group, asked: float) -> tuple[Cell, Cell]:
     found = group.statistic(QUANTITIES["au"], "c")
     if found is None:
         return Cell(DASH), Cell("open")
-    said: Said = "no" if found.lowest < asked else "yes" if found.n > 1 else "open"
-    return _cells("AU", found.mean, found.sd, said)
+    return _cells("AU", found.mean, found.sd, kept(found, asked))
 
 
-def _ll(group: Group) -> Statistic | None:
-    return group.statistic(QUANTITIES["ll"])
-
-
-def _fits(pair: Pair) -> tuple[Cell, Cell]:
-    own, other = _ll(pair.identifiable), _ll(pair.classical)
+def _fits(block: Block, pair: Pair) -> tuple[Cell, Cell]:
+    own, other = block.likelihood(pair.identifiable), block.likelihood(pair.classical)
     if own is None or other is None:
         return Cell(DASH), Cell("open")
     gap = paired(own, other)
     return _cells("LL", gap.mean, gap.se, gap.above(0.0))
-
-
-def _best(groups: Sequence[Group]) -> Statistic | None:
-    found = [s for group in groups if (s := _ll(group)) is not None]
-    return max(found, key=lambda s: s.mean, default=None)
 
 
 def _density(block: Block) -> bool:
@@ -117,36 +106,36 @@ def _density(block: Block) -> bool:
     return any(r.settings.get("likelihood.kind") == "gaussian" for r in block.records)
 
 
-def _as_good(block: Block, own: Statistic, best: Statistic) -> tuple[Gap, Said]:
+def _as_good(block: Block, own: Statistic, top: Statistic) -> tuple[Gap, Said]:
     """The difference to the best, and whether it is within what counts as as good."""
-    margin = SHARE * abs(best.mean)
+    margin = SHARE * abs(top.mean)
     if _density(block):
         margin = SHARE * math.prod(block.records[0].provenance.get("data_shape") or [1])
-    gap = paired(own, best)
+    gap = paired(own, top)
     return gap, gap.above(-margin)
 
 
 def _near(block: Block, pair: Pair) -> tuple[Cell, Cell]:
-    own, best = _ll(pair.identifiable), _best(pair.all)
-    if own is None or best is None:
+    own, top = block.likelihood(pair.identifiable), best(block, pair.all)
+    if own is None or top is None:
         return Cell(DASH), Cell("open")
-    gap, said = _as_good(block, own, best)
+    gap, said = _as_good(block, own, top)
     return _cells("LL", gap.mean, gap.se, said)
 
 
 def _informed(block: Block, pair: Pair) -> tuple[Cell, Cell]:
     """The MI less the highest of the others that may fit as well as the best."""
-    best = _best(pair.all)
-    fits: dict[str, Said] = {
-        group.method: _as_good(block, ll, best)[1]
-        for group in pair.all
-        if best is not None and (ll := _ll(group)) is not None
-    }
+    top, name = best(block, pair.all), pair.identifiable.method
     mis = {group.method: group.statistic(QUANTITIES["mi"], "c") for group in pair.all}
-    name = pair.identifiable.method
-    own, fit = mis.pop(name), fits.get(name, "open")
-    if own is None:
+    own = mis.pop(name)
+    if own is None or top is None:
         return Cell(DASH), Cell("open")
+    fits: dict[str, Said] = {
+        group.method: _as_good(block, ll, top)[1]
+        for group in pair.all
+        if (ll := block.likelihood(group)) is not None
+    }
+    fit = fits.get(name, "open")
     if fit == "no":
         return Cell("it does not"), Cell("no")
     told = [s for method, s in mis.items() if s is not None and fits.get(method, "no") != "no"]

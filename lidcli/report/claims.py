@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from lidcli.metrics.quantities import QUANTITIES
 from lidcli.metrics.quantity import NATS
 from lidcli.report.cells import NEAR, Cell, Row, Table, number
-from lidcli.report.gaps import Gap, Said, paired
+from lidcli.report.gaps import Said, in_all, kept, paired
 from lidcli.report.groups import Block, Group, Statistic
 from lidcli.report.paper import alias, contrast
 
-__all__ = ["ALLOWED", "DEPTH", "OPEN", "Pair", "answers", "claims_table", "pairs"]
+__all__ = ["ALLOWED", "DEPTH", "OPEN", "Pair", "answers", "best", "claims_table", "pairs"]
 
 DEPTH = "decoder.layers"
 ALLOWED = 0.5
 """Nats by which a fit may be below the best and count as as good."""
 OPEN = (
     "An answer is open while its limit is within the 95% interval of what was measured (Student's t"
-    " over seeds), with one seed always."
+    " over seeds), with one seed always, unless that one has lost a unit."
 )
 """What an answer means."""
 
@@ -86,7 +86,7 @@ def _answer(block: Block, pair: Pair) -> str:
         f" {len(group.used)} run{'s' if len(group.used) != 1 else ''}{_figures(block, group)}"
         for group in (pair.classical, pair.identifiable)
     ]
-    return f"{block.data}{place}: {said[0]}, the identifiable {said[1]}; {_fit(pair)}."
+    return f"{block.data}{place}: {said[0]}, the identifiable {said[1]}; {_fit(block, pair)}."
 
 
 def _figures(block: Block, group: Group) -> str:
@@ -100,11 +100,11 @@ def _figures(block: Block, group: Group) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
-def _fit(pair: Pair) -> str:
+def _fit(block: Block, pair: Pair) -> str:
     """Whose LL is higher, and by how much."""
-    own, other = (g.statistic(QUANTITIES["ll"]) for g in (pair.identifiable, pair.classical))
+    own, other = (block.likelihood(g) for g in (pair.identifiable, pair.classical))
     if own is None or other is None:
-        return "no likelihoods to compare"
+        return block.uncompared or "no likelihoods to compare"
     gap = paired(own, other)
     away = f"{number(abs(gap.mean), 2)} ± {number(gap.se, 2)} nats"
     levels = f"{number(own.mean, 2)} against {number(other.mean, 2)}"
@@ -158,6 +158,7 @@ def claims_table(block: Block) -> Table | None:
         f" {block.facts.judged} ± sd over n seeds. collapsed: every run by its verdict, asked"
         f" of the deepest in the last row; 1.00: in every run; near: at most {ALLOWED} below the"
         f" best; higher: than {classical}'s. {OPEN}"
+        + (f" {block.uncompared}." if block.uncompared else "")
     )
     title = f"{block.data}: does depth collapse {classical}, and not {own}?"
     return Table(f"{block.experiment}-{block.data}-claims", title, head, tuple(rows), units, ())
@@ -174,27 +175,21 @@ def _claims(block: Block, pair: Pair) -> tuple[list[Cell], tuple[Said, Said, Sai
     """One row: numbers and answers."""
     latent = block.facts.judged
     au = [g.statistic(QUANTITIES["au"], latent) for g in (pair.classical, pair.identifiable)]
-    likelihoods = [s for g in pair.all if (s := g.statistic(QUANTITIES["ll"])) is not None]
-    own = pair.identifiable.statistic(QUANTITIES["ll"])
-    other = pair.classical.statistic(QUANTITIES["ll"])
-    open_: Said = "open"
-    collapsed, full, near, higher = open_, open_, open_, open_
-    cells = [Cell(str(len(pair.identifiable.used))), _au(au[0])]
-    if au[0] is not None:
-        count, n = pair.classical.verdicts().get("collapsed", 0), len(pair.classical.used)
-        collapsed = "open" if n < 2 or 0 < count < n else "yes" if count else "no"
-    if au[1] is not None:
-        full = "yes" if au[1].lowest == 1.0 else "no"
-    cells += [Cell(collapsed), _au(au[1]), Cell(full)]
-    gaps: list[Cell] = [Cell(), Cell()]
-    if own is not None and likelihoods:
-        best = paired(own, max(likelihoods, key=lambda s: s.mean))
-        near, gaps[0] = best.above(-ALLOWED), _gap(best)
-    if own is not None and other is not None:
-        gap = paired(own, other)
-        higher, gaps[1] = gap.above(0.0), _gap(gap)
-    cells += [gaps[0], Cell(near), gaps[1], Cell(higher)]
+    own, other = block.likelihood(pair.identifiable), block.likelihood(pair.classical)
+    count, n = pair.classical.verdicts().get("collapsed", 0), len(pair.classical.used)
+    collapsed: Said = "open" if au[0] is None else in_all(count, n)
+    full = kept(au[1], 1.0)
+    to_best, near = _above(own, best(block, pair.all), -ALLOWED)
+    to_other, higher = _above(own, other, 0.0)
+    cells = [Cell(str(len(pair.identifiable.used))), _au(au[0]), Cell(collapsed), _au(au[1])]
+    cells += [Cell(full), to_best, Cell(near), to_other, Cell(higher)]
     return cells, (collapsed, full, near, higher)
+
+
+def best(block: Block, groups: Iterable[Group]) -> Statistic | None:
+    """The highest mean LL of some rows, None where there is none or they may not be compared."""
+    found = [s for group in groups if (s := block.likelihood(group)) is not None]
+    return max(found, key=lambda s: s.mean, default=None)
 
 
 def _au(found: Statistic | None) -> Cell:
@@ -203,5 +198,9 @@ def _au(found: Statistic | None) -> Cell:
     return Cell(number(found.mean, 2), "" if found.sd is None else number(found.sd, 2))
 
 
-def _gap(gap: Gap) -> Cell:
-    return Cell(number(gap.mean, 2), number(gap.se, 2))
+def _above(own: Statistic | None, other: Statistic | None, limit: float) -> tuple[Cell, Said]:
+    """A difference, and whether it is above a limit."""
+    if own is None or other is None:
+        return Cell(), "open"
+    gap = paired(own, other)
+    return Cell(number(gap.mean, 2), number(gap.se, 2)), gap.above(limit)

@@ -47,9 +47,10 @@ def train_command(record: Record, experiments: Experiments | None) -> str:
         the same run of it; else the stored command line, empty where none is stored.
     """
     made = _resolved(record, experiments) if experiments is not None else None
-    if made is None:
+    if experiments is None or made is None:
         return next(iter(commands([record])), "")
-    line = ["lid", "train", "-m", record.method, "-d", record.data, "--seed", str(record.seed)]
+    line = ["lid", "train", *(word for path in experiments.named for word in ("-c", str(path)))]
+    line += ["-m", record.method, "-d", record.data, "--seed", str(record.seed)]
     for key, value in made:
         line += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
     return shlex.join(line)

@@ -11,7 +11,7 @@ from scipy.special import stdtrit
 
 from lidcli.report.groups import Statistic
 
-__all__ = ["Gap", "Said", "paired", "reach"]
+__all__ = ["Gap", "Said", "in_all", "kept", "paired", "reach"]
 
 Said = Literal["yes", "no", "open"]
 LEVEL = 0.975
@@ -29,6 +29,23 @@ def reach(n: int) -> float:
         [inf, 12.7, 4.3, 2.3]
     """
     return float(stdtrit(n - 1, LEVEL)) if n > 1 else math.inf
+
+
+def in_all(count: int, n: int) -> Said:
+    """Whether what is so in some of n runs is so in all.
+
+    Example:
+        >>> in_all(3, 3), in_all(0, 3), in_all(1, 3), in_all(1, 1)
+        ('yes', 'no', 'open', 'open')
+    """
+    return "open" if n < 2 or 0 < count < n else "yes" if count else "no"
+
+
+def kept(found: Statistic | None, least: float) -> Said:
+    """Whether no seed is below what is asked for: one seed that is says no, none alone yes."""
+    if found is None:
+        return "open"
+    return "no" if found.lowest < least else "yes" if found.n > 1 else "open"
 
 
 @dataclass(frozen=True)

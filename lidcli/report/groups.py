@@ -114,6 +114,39 @@ class Block:
         return [record for group in self.groups for record in group.records]
 
     @cached_property
+    def used(self) -> list[Record]:
+        """Those that enter the means of its rows."""
+        return [record for group in self.groups for record in group.used]
+
+    @cached_property
+    def draws(self) -> list[int]:
+        """The numbers S of draws that the importance-weighted bounds are of."""
+        stored = (r.metrics.get("ll_samples") for r in self.used)
+        return sorted({int(s) for s in stored if s is not None and finite(s)})
+
+    @cached_property
+    def unlike(self) -> list[str]:
+        """In what its runs differ so that their likelihoods share no scale."""
+        own = [(r, r.settings.get("model.likelihood")) for r in self.used]
+        seen = {
+            "splits": {record.split for record in self.used},
+            "data": {str(r.provenance.get("data_sha256")) for r in self.used},
+            "likelihoods": {str(r.settings.get("likelihood.kind", old)) for r, old in own},
+        }
+        return [what for what, values in seen.items() if len(values - {"None"}) > 1]
+
+    @property
+    def uncompared(self) -> str:
+        """That LL and ELBO of its rows may not be compared, and why; empty where they may."""
+        why = [f"different {what}" for what in self.unlike]
+        why += [f"S = {', '.join(map(str, self.draws))}"] if len(self.draws) > 1 else []
+        return f"LL not compared ({'; '.join(why)})" if why else ""
+
+    def likelihood(self, group: Group) -> Statistic | None:
+        """The LL of one of its rows, None where those of its rows may not be compared."""
+        return None if self.uncompared else group.statistic(QUANTITIES["ll"])
+
+    @cached_property
     def facts(self) -> StoredFacts:
         """What its runs say of their latents and data, the measured ones first."""
         ordered = sorted(self.records, key=lambda r: not (r.complete and r.facts.judged))

@@ -17,7 +17,15 @@ FEW = 5
 """Seeds below which a row is marked."""
 ANCHORS = {"data", "graph"}
 """Of `model.means`."""
-BUDGET = ("train.", "data.", "evaluate.", "likelihood", "model.likelihood", "model.categories")
+BUDGET = (
+    *("train.", "data.", "evaluate.", "likelihood", "model.likelihood", "model.categories"),
+    *("decoder.", "encoder.", "inference."),
+)
+"""Settings in which methods are to be alike, or the difference is said."""
+OF_METHOD = ("decoder.kind", "encoder.kind", "inference.kind")
+"""Of these, those that make a method what it is."""
+EFFORT = ("steps", "amortized_epochs", "inner", "aggressive_epochs")
+"""Of `inference`, what a posterior costs that is more than an encoder's."""
 
 
 class Notes:
@@ -63,41 +71,30 @@ def _shown(values: Iterable[Any]) -> str:
     return ", ".join(sorted({"none" if v is None else str(v) for v in values}))
 
 
-def block_notes(block: Block, notes: Notes) -> bool:
+def block_notes(block: Block, notes: Notes) -> None:
     """Add the remarks that concern a whole table.
 
     Args:
         block: whose runs are looked at.
         notes: takes the sentences.
-
-    Returns:
-        Whether LL and ELBO of its rows may be compared.
     """
-    used = [record for group in block.groups for record in group.used]
+    used = block.used
     for text in dict.fromkeys(text for r in used for text in r.texts("data_notes")):
         notes.remark(f"Data: {text.rstrip('.')}.")
     ll = "LL" if not block.redundant(QUANTITIES["ll"]) else "NLL"
-    samples = _samples(used)
-    if len(samples) == 1:
+    draws = ", ".join(map(str, block.draws))
+    if len(block.draws) == 1:
         where = _shown(r.split for r in used)
-        number = next(iter(samples))
-        notes.remark(f"{ll}: importance-weighted bound with S = {number} samples, {where} split.")
+        notes.remark(f"{ll}: importance-weighted bound with S = {draws} samples, {where} split.")
     _ceilings(block, notes)
     _anchor(block, notes)
-    differing = _incomparable(used)
-    for what in differing:
+    for what in block.unlike:
         notes.remark(f"The runs were measured on different {what}: {ll} and ELBO not compared.")
-    if len(samples) > 1:
-        notes.remark(f"{ll} with S = {_shown(samples)} samples: not compared, none is bold.")
-    _budgets(block, used, notes)
+    if len(block.draws) > 1:
+        notes.remark(f"{ll} with S = {draws} samples: not compared, none is bold.")
+    _budgets(block, notes)
+    _efforts(block, notes)
     _origins(used, notes)
-    return not differing and len(samples) <= 1
-
-
-def _samples(used: Iterable[Record]) -> set[int]:
-    """The numbers of draws S that the runs' importance-weighted bounds are of."""
-    stored = (r.metrics.get("ll_samples") for r in used)
-    return {int(s) for s in stored if s is not None and finite(s)}
 
 
 def _origins(used: Sequence[Record], notes: Notes) -> None:
@@ -169,33 +166,57 @@ def _purities(block: Block) -> str:
     )
 
 
-def _incomparable(used: Sequence[Record]) -> list[str]:
-    """In what the runs differ so that their likelihoods share no scale."""
-    likelihoods = {
-        str(r.settings.get("likelihood.kind", r.settings.get("model.likelihood"))) for r in used
-    }
-    return [
-        what
-        for what, seen in (
-            ("splits", {record.split for record in used}),
-            ("data", {str(r.provenance.get("data_sha256")) for r in used} - {"None"}),
-            ("likelihoods", likelihoods - {"None"}),
-        )
-        if len(seen) > 1
-    ]
-
-
-def _budgets(block: Block, used: Sequence[Record], notes: Notes) -> None:
-    """Settings of training, data and evaluation in which the methods differ."""
-    for key in varying(used):
-        if key.startswith(BUDGET) and key not in block.keys:
-            own = {
-                method: _shown(r.settings.get(key) for r in used if r.method == method)
-                for method in block.methods
-                if any(r.method == method for r in used)
-            }
-            said = "; ".join(f"{method} {value}" for method, value in own.items())
+def _budgets(block: Block, notes: Notes) -> None:
+    """Settings in which methods that have them differ, but for what their names say."""
+    for key in varying(block.used):
+        if not key.startswith(BUDGET) or key in (*block.keys, *OF_METHOD):
+            continue
+        shown = _values(block, key)
+        told = {value for method, value in shown.items() if not _named(method, key, value)}
+        if len(told) > 1:
+            said = "; ".join(f"{method} {value}" for method, value in shown.items())
             notes.remark(f"The methods differ in {key}: {said}.")
+
+
+def _values(block: Block, key: str) -> dict[str, str]:
+    """A setting of each method that has it."""
+    own: dict[str, list[Any]] = {}
+    for record in block.used:
+        if key in record.settings:
+            own.setdefault(record.method, []).append(record.settings[key])
+    return {method: _shown(values) for method, values in own.items()}
+
+
+def _named(method: str, key: str, value: str) -> bool:
+    """Whether the name of a method says that it has its own value of a setting.
+
+    Example:
+        >>> _named("beta-vae", "inference.beta", "0.2"), _named("gmm-truth", "theta", "truth")
+        (True, True)
+    """
+    parts = method.split("-")
+    return key.rpartition(".")[2] in parts or value in parts
+
+
+def _efforts(block: Block, notes: Notes) -> None:
+    """What posteriors that take more than an encoder cost, where no grid tells it."""
+    for method in block.methods:
+        said = {_effort(r.settings) for r in block.used if r.method == method}
+        if len(said) == 1 and "" not in said:
+            notes.remark(f"{method}: {said.pop()}.")
+
+
+def _effort(settings: Mapping[str, Any]) -> str:
+    """The budget of refinements, or of an encoder that is trained ahead; else nothing."""
+    steps, before, inner, most = (settings.get(f"inference.{key}") for key in EFFORT)
+    epochs = settings.get("train.epochs")
+    if steps is not None:
+        when = f"in training after {before} of {epochs}" if before else "in all"
+        return f"{steps} refinements of each datum's posterior, {when} epochs"
+    if inner is not None:
+        phase = f"in at most {most} of {epochs} epochs" if most else "while MI rises"
+        return f"up to {inner} updates of the encoder before one of the decoder, {phase}"
+    return ""
 
 
 def mark_group(group: Group, notes: Notes) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lidcli.report.cells import Cell, Row, Table
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["latex", "latex_document", "latex_text", "markdown", "markdown_text", "terminal"]
 
 SUPERSCRIPTS = str.maketrans("0123456789,", "⁰¹²³⁴⁵⁶⁷⁸⁹˒")
+NUMBER = "row"
+"""Heads the numbers of rows that are told above their table."""
 SHORT = {"informative": "I", "partly collapsed": "P", "collapsed": "C"}
 
 
@@ -183,12 +186,15 @@ def terminal(table: Table, width: int = 80, stars: bool = False) -> Group:
     Args:
         table: to show.
         width: columns; where the table is wider, 1.58±0.01 is written 1.58(1), and where that is
-            not enough, the table is folded.
+            not enough, the table is folded; rows that are too wide for that are numbered.
         stars: put a star where the terminal cannot show bold.
     """
     from rich.console import Group
     from rich.text import Text
 
+    told: list[str] = []
+    if not _roomy(_terminal_rows(table, True, stars)[0], table.keys, width):
+        table, told = _numbered(table)
     rows, letters = _terminal_rows(table, False, stars)
     concise = len(_folds(rows, table.keys, width)) > 1
     if concise:
@@ -200,13 +206,37 @@ def terminal(table: Table, width: int = 80, stars: bool = False) -> Group:
     below = [units, *table.remarks]
     below += [f"{str(i).translate(SUPERSCRIPTS)} {text}" for i, text in enumerate(table.notes, 1)]
     folds = _folds(rows, table.keys, width)
-    parts = [_rich(table, rows, columns, i == 0) for i, columns in enumerate(folds)]
-    return Group(*parts, *(Text(text, style="dim") for text in below), Text())
+    parts = [_rich(table, rows, columns) for columns in folds]
+    title = Text(table.title, style="bold")
+    return Group(title, *map(Text, told), *parts, *(Text(t, style="dim") for t in below), Text())
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) + 1 for column in zip(*rows, strict=True)]
+
+
+def _roomy(rows: Sequence[Sequence[str]], keys: int, width: int) -> bool:
+    """Whether every column fits beside the key columns, or a number would be no narrower."""
+    widths = _widths(rows)
+    own = sum(widths[:keys])
+    return own + max(widths[keys:], default=0) <= width + 1 or own <= len(NUMBER) + 1
+
+
+def _numbered(table: Table) -> tuple[Table, list[str]]:
+    """The table with a number in place of the key columns, and what each number stands for."""
+    rows, told = [], []
+    for i, row in enumerate(table.rows, 1):
+        grid = zip(table.head[1 : table.keys], row.cells, strict=False)
+        words = [f"{head} {cell.text}" for head, cell in grid if cell.text]
+        told.append(f"{i} {', '.join([_labelled(row), *words])}")
+        rows.append(replace(row, label=str(i), cells=row.cells[table.keys - 1 :], notes=()))
+    head = (NUMBER, *table.head[table.keys :])
+    return replace(table, head=head, rows=tuple(rows), keys=1), told
 
 
 def _folds(rows: Sequence[Sequence[str]], keys: int, width: int) -> list[list[int]]:
     """The columns of every part in which the rows fit the width, each with the key columns."""
-    widths = [max(map(len, column)) + 1 for column in zip(*rows, strict=True)]
+    widths = _widths(rows)
     room = width + 1 - sum(widths[:keys])
     parts: list[list[int]] = [[]]
     for i in range(keys, len(widths)):
@@ -216,16 +246,12 @@ def _folds(rows: Sequence[Sequence[str]], keys: int, width: int) -> list[list[in
     return [[*range(keys), *part] for part in parts]
 
 
-def _rich(
-    table: Table, rows: Sequence[Sequence[str]], columns: Sequence[int], titled: bool
-) -> RichTable:
+def _rich(table: Table, rows: Sequence[Sequence[str]], columns: Sequence[int]) -> RichTable:
     """Some columns of the rows as rich lays them out, in the styles of the table's cells."""
     from rich.table import Table as RichTable
     from rich.text import Text
 
     out = RichTable(
-        title=Text(table.title, style="bold") if titled else None,
-        title_justify="left",
         box=None,
         pad_edge=False,
         padding=(0, 1, 0, 0),
@@ -246,7 +272,7 @@ def _terminal_rows(table: Table, concise: bool, stars: bool) -> tuple[list[list[
     """Head and cells as text, and the letters of verdicts that stand in them."""
     rows, letters = [list(table.head)], set()
     for row in table.rows:
-        texts = [row.label + _label(row).translate(SUPERSCRIPTS)]
+        texts = [_labelled(row)]
         for head, cell in zip(table.head[1:], row.cells, strict=True):
             text = cell.text
             if head == "verdict":
@@ -259,6 +285,10 @@ def _terminal_rows(table: Table, concise: bool, stars: bool) -> tuple[list[list[
             texts.append(text + cell.mark + ("*" if cell.bold and stars else ""))
         rows.append(texts)
     return rows, letters
+
+
+def _labelled(row: Row) -> str:
+    return row.label + _label(row).translate(SUPERSCRIPTS)
 
 
 def _places(text: str) -> int:

@@ -77,7 +77,7 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def _filled_columns(
-    block: Block, columns: Sequence[Column], comparable: bool
+    block: Block, columns: Sequence[Column]
 ) -> tuple[list[Column], list[list[Cell]]]:
     """The columns that some run has a value for, and the cells of each row."""
     shown, rows = [], [[] for _ in block.groups]  # type: tuple[list[Column], list[list[Cell]]]
@@ -88,7 +88,7 @@ def _filled_columns(
         if empty or block.redundant(column.quantity):
             continue
         shown.append(column)
-        judged = main and (comparable or not column.quantity.likelihood)
+        judged = main and not (block.uncompared and column.quantity.likelihood)
         for row, cell in zip(rows, _cells(block, column, statistics, judged), strict=True):
             row.append(cell)
     return shown, rows
@@ -113,8 +113,8 @@ def _columns_table(
 ) -> Table:
     """A row a group, a column a quantity; footnotes and the verdict in the main table."""
     notes = Notes()
-    comparable = block_notes(block, notes)
-    shown, cells = _filled_columns(block, columns, comparable)
+    block_notes(block, notes)
+    shown, cells = _filled_columns(block, columns)
     grid = tuple(key.rpartition(".")[2] for key in block.keys)
     rows = [_row(group, own, notes, main) for group, own in zip(block.groups, cells, strict=True)]
     head = ("method", *grid, "n", *(column.head for column in shown))

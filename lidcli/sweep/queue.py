@@ -261,14 +261,17 @@ def train_command(
         base: the run that the command without further settings would do, where there is one.
         experiment: a named experiment, or None for a grid of one's own.
         options: what all runs share: files, folders.
-        settings: of `--set`; those that this run does not have are left out.
+        settings: of `--set`; those that this run does not have, or that do nothing for it, are
+            left out.
     """
     words = ["lid", "train", "--model", config.method, "--data", config.data.name]
     words += ["--seed", str(config.seed)]
     words += ["--experiment", experiment] if experiment else []
     words += options
+    idle = {f"{section}.{key}" for section, key in config.idle()}
     for text in settings:
-        words += ["--set", text] if has(config, text.partition("=")[0].strip()) else []
+        key = text.partition("=")[0].strip()
+        words += ["--set", text] if has(config, key) and key not in idle else []
     before = base.document() if base is not None else {}
     for section, values in config.document().items():
         if isinstance(values, dict):

@@ -198,6 +198,13 @@ def test_the_plan_and_the_printed_commands_name_the_same_runs(lid: Lid) -> None:
     assert Path(json.loads(shown.stdout)["folder"]).name == runs[-1]["run"]
 
 
+def test_printed_commands_do_again_what_the_sweep_would(lid: Lid) -> None:
+    words = ["sweep", "digits-depth", "--seeds", "0", "--shard", "1/6", "--print-commands"]
+    for flag in ("--again", "--restart"):
+        for line in lid(*words, flag).stdout.splitlines():
+            assert line.split().count(flag) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -137,3 +137,14 @@ def test_a_category_that_says_next_to_nothing_has_collapsed(tmp_path: Path) -> N
         },
     )
     assert said[0] == ("in 2 of 2 runs", "", "yes")
+
+
+def test_likelihoods_that_are_not_comparable_answer_nothing(tmp_path: Path) -> None:
+    runs: Runs = {"vae": ([-110.0, -111.0], [0.1, 0.2]), "skip-vae": ([-99.0, -98.0], [1.8, 1.9])}
+    claims(tmp_path, runs)
+    own: Runs = {"lidvae": ([-100.0, -101.0], [2.0, 2.1])}
+    table = claims(tmp_path, own, evaluation={"ll_samples": 5000.0})
+    assert table is not None
+    assert [row.cells[1].text for row in table.rows] == ["yes", "yes", "open", "open", "open"]
+    assert not any(row.cells[0].text[:2] in ("LL", "MI") for row in table.rows)
+    assert table.units.endswith("LL not compared (S = 500, 5000).")

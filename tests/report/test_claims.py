@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from lidcli.config.read import load_files
+from lidcli.config.resolve import resolve
 from lidcli.report.claims import answers, claims_table, pairs
 from lidcli.report.collect import collect, read_record
 from lidcli.report.command import train_command
@@ -19,6 +20,7 @@ from lidcli.report.figures.allowance import Point, allowance, informations, vari
 from lidcli.report.figures.draw import block_sketches, experiment_sketches
 from lidcli.report.gaps import Gap, paired
 from lidcli.report.groups import Block, Statistic, blocks
+from lidcli.store.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 SYNTHETIC = runpy.run_path(str(Path(__file__).parent / "synthetic.py"))
@@ -73,14 +75,17 @@ def test_seeds_that_differ_by_chance_alone_are_told_apart_once_in_twenty(n: int)
     assert np.mean(told) == pytest.approx(0.05, abs=0.015)
 
 
-def test_one_run_each_leaves_every_answer_open_and_the_sentence_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("active", "said"), [(1.6, "open"), (0.0, "no")])
+def test_one_run_each_tells_a_lost_unit_and_no_more_and_the_sentence_says_so(
+    tmp_path: Path, active: float, said: str
+) -> None:
     for method, ll in (("vae", -3.0), ("lidvae", -1.0)):
-        add(tmp_path, method, ll=ll, mi=1.0, settings=(("decoder.layers", 5),))
-        add(tmp_path, method, ll=ll, mi=1.0, settings=(("decoder.layers", 9),))
+        add(tmp_path, method, ll=ll, mi=active, settings=(("decoder.layers", 5),))
+        add(tmp_path, method, ll=ll, mi=active, settings=(("decoder.layers", 9),))
     (block,) = blocks(collect(tmp_path).records)
     table = claims_table(block)
     assert table is not None
-    assert [table.rows[-1].cells[i].text for i in (2, 4, 6, 8)] == ["open", "yes", "open", "open"]
+    assert [table.rows[-1].cells[i].text for i in (2, 4, 6, 8)] == ["open", said, "open", "open"]
     assert "in one run each" in answers([block])[0]
 
 
@@ -101,6 +106,38 @@ def test_the_answer_names_the_deepest_with_its_numbers(tmp_path: Path) -> None:
         " identifiable lidgmvae collapsed in 0 of 3 runs (AU_c 1.00, MI_c 1.60);"
         " lidgmvae's LL is higher by 1.00 ± 0.00 nats (−1.00 against −2.00)."
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"evaluation": {"ll_samples": 5000.0}}, "S = 500, 5000"),
+        ({"provenance": {"data_sha256": "cd" * 32}}, "different data"),
+        ({"settings": (("likelihood.kind", "bernoulli"),)}, "different likelihoods"),
+    ],
+)
+def test_likelihoods_that_are_not_comparable_are_compared_nowhere(
+    tmp_path: Path, change: dict[str, Any], why: str
+) -> None:
+    for layers in (5, 9):
+        for seed in (0, 1, 2):
+            grid = (("decoder.layers", layers),)
+            own = {"ll": -1.0 + seed, "seed": seed}
+            add(tmp_path, "vae", ll=-2.0 + seed, mi=0.0, seed=seed, settings=grid)
+            add(
+                tmp_path,
+                "lidvae",
+                **own,
+                **change | {"settings": grid + change.get("settings", ())},
+            )
+    (block,) = blocks(collect(tmp_path).records)
+    assert answers([block])[0].endswith(f"; LL not compared ({why}).")
+    table = claims_table(block)
+    assert table is not None
+    assert f"LL not compared ({why})." in table.units
+    for row in table.rows:
+        assert [row.cells[i].text for i in (6, 8)] == ["open", "open"]
+        assert not any("1.00" in row.cells[i].text for i in (5, 7))
 
 
 def test_without_both_models_there_is_no_claim(tmp_path: Path) -> None:
@@ -164,6 +201,16 @@ def test_a_published_run_has_a_command_of_its_own(experiment: str) -> None:
         other = replace(record, config={**record.config, "method": "nobody"})
         assert train_command(other, known) == f"lid sweep {experiment}"
         assert train_command(record, None) == f"lid sweep {experiment}"
+
+
+def test_the_command_of_a_run_names_the_files_of_its_model(tmp_path: Path) -> None:
+    mine = tmp_path / "my models.yaml"
+    mine.write_text("models: {narrow: {family: mixture, decoder: {hidden: 16}}}\n")
+    known = load_files([ROOT / "experiments.yaml", mine], trusted=[mine])
+    config = resolve(known, model="narrow", data="digits")
+    run = Run.create(tmp_path / "results" / "train" / config.run_id, config.document(), {})
+    line = train_command(read_record(run.folder), known)
+    assert line == f"lid train -c '{mine}' -m narrow -d digits --seed 0"
 
 
 def test_the_published_runs_by_depth_answer_the_claims() -> None:

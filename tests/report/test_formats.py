@@ -191,6 +191,44 @@ def test_a_table_wider_than_the_terminal_is_folded_and_every_part_names_its_rows
     assert all(f"{i}{j}.25(50)" in text for i in range(12) for j in range(2))
 
 
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_rows_whose_grid_is_too_wide_are_numbered_and_told_once(width: int) -> None:
+    keys = ("inverse_lipschitz", "learning_rate", "free_bits", "batch_size", "warmup_epochs")
+    heads = tuple(f"column{i}" for i in range(6))
+    rows = tuple(
+        Row(
+            method,
+            (*map(Cell, ("0.02", rate, "0.0", "100", "1.0")), *(Cell(f"−{i}.25") for i in heads)),
+            (1,),
+        )
+        for method in ("vae", "lidvae")
+        for rate in ("0.001", "0.002")
+    )
+    rows += (Row("ceiling", (*[Cell("")] * 5, *(Cell("0.5") for _ in heads)), quiet=True),)
+    head = ("method", *keys, *heads)
+    text = shown(Table("t", "A title", head, rows, "Nats.", ("A note.",), keys=6), width)
+    lines = text.splitlines()
+    assert "…" not in text
+    assert max(map(len, lines)) <= width
+    for number, method, rate in ((1, "vae", "0.001"), (4, "lidvae", "0.002")):
+        told = f"{number} {method}¹, inverse_lipschitz 0.02, learning_rate {rate}, free_bits 0.0,"
+        assert " ".join(text.split()).count(told) == 1
+    assert "5 ceiling" in lines
+    parts = [line for line in lines if line.startswith("row ")]
+    assert [word for line in parts for word in line.split()[1:]] == list(heads)
+    for number in "12345":
+        numbered = [line for line in lines if re.match(rf"{number} +[−0-9]", line)]
+        assert len(numbered) == len(parts)
+
+
+def test_a_long_name_of_a_method_is_never_cut() -> None:
+    name = "a-model-with-a-very-long-name-that-says-everything-of-it"
+    table = Table("t", "t", ("method", "LL"), (Row(name, (Cell("−123.45", "0.12"),)),), "", ())
+    text = shown(table, 60)
+    assert name in text
+    assert "−123.45±0.12" in text
+
+
 def test_an_sd_of_other_precision_is_never_made_concise() -> None:
     table = Table("t", "t", ("a", "b"), (Row("x", (Cell("6.2", "0.05"),)),), "", ())
     assert "6.2±0.05" in shown(table, 8)

@@ -219,6 +219,61 @@ def test_budgets_that_differ_between_methods_are_said(tmp_path: Path) -> None:
     assert "The methods differ in train.epochs: vae 10; lidvae 99." in remarks
 
 
+def test_settings_of_decoder_and_inference_that_two_methods_share_are_said(tmp_path: Path) -> None:
+    own = {
+        "vae": (("decoder.hidden", 16),),
+        "beta-vae": (("decoder.hidden", 16),),
+        "lidvae": (("decoder.hidden", 8), ("decoder.c", 1.0)),
+        "skip-vae": (("decoder.hidden", 16), ("decoder.c", 0.3), ("decoder.rank", 4)),
+    }
+    for method, settings in own.items():
+        add(tmp_path, method, settings=settings)
+    said = [text for text in tables(tmp_path)[0].remarks if text.startswith("The methods differ")]
+    assert said == [
+        "The methods differ in decoder.hidden: vae 16; beta-vae 16; lidvae 8; skip-vae 16.",
+        "The methods differ in decoder.c: lidvae 1.0; skip-vae 0.3.",
+    ]
+    add(tmp_path, "narrow", settings=(("inference.beta", 0.5),))
+    (told,) = (text for text in tables(tmp_path)[0].remarks if "inference.beta" in text)
+    assert "beta-vae 0.2; " in told
+    assert "narrow 0.5" in told
+
+
+def test_a_posterior_that_costs_more_than_an_encoder_says_what(tmp_path: Path) -> None:
+    refined = (("inference.steps", 5), ("inference.amortized_epochs", 12))
+    inner = (("inference.inner", 20), ("inference.aggressive_epochs", 2))
+    for seed in (0, 1):
+        add(tmp_path, "vae", seed=seed)
+        add(tmp_path, "sa-vae", seed=seed, settings=refined)
+        add(tmp_path, "lagging-vae", seed=seed, settings=inner)
+    told = [
+        "sa-vae: 5 refinements of each datum's posterior, in training after 12 of 20 epochs.",
+        "lagging-vae: up to 20 updates of the encoder before one of the decoder, in at most 2 of"
+        " 20 epochs.",
+    ]
+    assert [text for text in tables(tmp_path)[0].remarks if "-vae: " in text] == told
+    add(tmp_path, "sa-vae", settings=(*refined[:1], ("inference.amortized_epochs", 0)))
+    own = [text for text in tables(tmp_path)[0].remarks if text.startswith("sa-vae: ")]
+    assert own == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (("inference.steps", "inference.amortized_epochs"), "posterior, in all epochs."),
+        (("inference.inner", "inference.aggressive_epochs"), "decoder, while MI rises."),
+    ],
+)
+def test_a_posterior_of_the_usual_budget_says_that(
+    tmp_path: Path, settings: tuple[str, str], said: str
+) -> None:
+    add(tmp_path, "vae")
+    usual = None if "aggressive" in settings[1] else 0
+    add(tmp_path, "other", settings=((settings[0], 20), (settings[1], usual)))
+    (told,) = (text for text in tables(tmp_path)[0].remarks if text.startswith("other: "))
+    assert told.endswith(said)
+
+
 def test_data_notes_checks_and_unused_priors_become_footnotes(tmp_path: Path) -> None:
     facts = {"data_notes": ["own split"], "checks": ["ELBO exceeds LL"], "unused_prior": True}
     add(tmp_path, "gmvae", provenance=facts)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lidcli.config.plan import Plan, plan_experiment, plan_grid
 from lidcli.config.read import load_files, parse_override
-from lidcli.config.resolve import resolve
+from lidcli.config.resolve import resolve, resolve_loosely
 from lidcli.config.run import RunConfig
 from lidcli.errors import ConfigError
 from lidcli.store.lease import Lease, Watch
@@ -146,6 +146,18 @@ def test_a_printed_command_names_exactly_its_run(plan: Plan) -> None:
         pairs, again = run_of(command)
         assert again.run_id == config.run_id
         assert pairs["--results"] == "my results"
+
+
+def test_a_printed_command_leaves_out_what_is_idle_for_its_run() -> None:
+    ramp = ["inference.annealing=linear", "inference.annealing_epochs=5"]
+    for settings, said in ((ramp, 2), (ramp[1:], 0)):
+        config, unused = resolve_loosely(
+            KNOWN, model="vae", data="pinwheel", overrides=map(parse_override, settings)
+        )
+        assert len(unused) == (said == 0)
+        command = train_command(config, config, None, [], settings)
+        assert command.count("--set") == said
+        assert run_of(command)[1].run_id == config.run_id
 
 
 def test_a_printed_command_of_a_run_that_was_taken_in_names_exactly_it() -> None:
