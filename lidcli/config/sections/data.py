@@ -66,6 +66,13 @@ class Image(Data):
     test_fraction: float = Field(0.1, gt=0, lt=1, description="where no test split is published")
     binarise: bool = Field(True, description="grey images to bits, fresh each epoch")
 
+    def idle(self, config: Any) -> dict[str, str]:
+        """The size of a test split that is published."""
+        if self.path is not None or self.name in UNSPLIT:
+            return {}
+        own = f"{' and '.join(UNSPLIT)} and a data.path of yours have"
+        return {"test_fraction": f"data.name = {self.name!r}, whose test split is published; {own}"}
+
 
 class Classical(Data):
     """Drawn from the models of section 2.2 and appendix A."""
@@ -110,6 +117,8 @@ class Text(Data):
 
 OF_YOUR_POINTS = ("label", "standardise", "test_fraction")
 """Settings of a .csv."""
+UNSPLIT = ("digits",)
+"""Images of ours without a published test split."""
 OF_YOUR_TEXT = ("labels", "valid_fraction", "test_fraction", "split_seed")
 """Settings of documents that have no published split."""
 OF_FILES = ("vocabulary", "max_length")

@@ -37,10 +37,13 @@ class Training(Part):
         return f"train.optimiser = {self.optimiser} is not written for stacks; adam is"
 
     def idle(self, config: Any) -> dict[str, str]:
-        """The rate of q(c|x), where there is none."""
-        if config.model.categorical:
-            return {}
-        return {"category_rate": f"model.family = {config.model.family!r}; mixture has"}
+        """The rate of the network of q(c|x), where there is none."""
+        if not config.model.categorical:
+            return {"category_rate": f"model.family = {config.model.family!r}; mixture has"}
+        if getattr(config.inference, "categorical", None) == "collapsed":
+            why = "inference.categorical = 'collapsed'; explicit and sampled have"
+            return {"category_rate": why}
+        return {}
 
 
 class Adam(Training):
