@@ -21,6 +21,8 @@ class Data(Part):
     """The likelihood where none is named."""
     family: ClassVar[str] = "mixture"
     """The family of a model that names none."""
+    families: ClassVar[tuple[str, ...]] = ()
+    """The families of such data, where they are no others'."""
     encoder: ClassVar[str] = "mlp"
     """The encoder where none is named."""
     decoders: ClassVar[dict[str, str]] = {}
@@ -85,6 +87,7 @@ class Text(Data):
 
     form = "text"
     family = "sequential"
+    families = ("sequential", "language")
     encoder = "lstm"
     decoders: ClassVar = {"mlp": "lstm", "brenier": "brenier-lstm", "skip": "skip-lstm"}
     usual: ClassVar = {"inference": {"transforms": 0}}
@@ -103,7 +106,7 @@ class Text(Data):
     test_fraction: float = Field(0.1, gt=0, lt=1, description="of a .txt of yours")
 
     def completed(self, config: Any) -> dict[str, Any]:
-        """Check that every setting does something for these documents."""
+        """Check that every setting does something for these documents, and the vocabulary."""
         fields = type(self).model_fields
         changed = [key for key in fields if getattr(self, key) != fields[key].default]
         if self.path is None:
@@ -112,9 +115,15 @@ class Text(Data):
                 idle += [key for key in changed if key in OF_FILES]
             if idle:
                 raise ValueError(f"data.{idle[0]} does nothing for {self.name}")
+        if isinstance(self.vocabulary, int) and self.vocabulary < LEAST_VOCABULARY:
+            raise ValueError(
+                f"data.vocabulary = {self.vocabulary} is too few entries: </s>, <unk> and a word"
+                f" are {LEAST_VOCABULARY}"
+            )
         return {}
 
 
+LEAST_VOCABULARY = 3
 OF_YOUR_POINTS = ("label", "standardise", "test_fraction")
 """Settings of a .csv."""
 UNSPLIT = ("digits",)

@@ -79,6 +79,13 @@ class Evaluate(Section):
     metrics: tuple[str, ...] = Field((), description="figures of yours, each as module:name")
     split: Literal["train", "valid", "test"] = "test"
 
+    def idle(self, config: Any) -> dict[str, str]:
+        """What is measured of a latent, where there is none."""
+        if getattr(config.model, "latent", 1):
+            return {}
+        why = f"model.family = {config.model.family!r}; families with a latent have"
+        return dict.fromkeys(("samples", "outer", "identifiability"), why)
+
 
 class Runtime(Section):
     """Where and how a run is executed; none of it changes the run's identity."""
