@@ -23,7 +23,7 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"`([\w.-]+\.ya?ml)`")
 RUN_ID = re.compile(r"[0-9a-f]{4,}(-s\d+)?")
 QUICK = [
-    *("--profile", "smoke", "--set", "decoder.hidden=16", "--set", "inference.hidden=16"),
+    *("--profile", "smoke", "--set", "decoder.hidden=16"),
     *("--set", "data.train=400", "--set", "data.test=200", "--set", "evaluate.samples=4"),
 ]
 RUNS_OF_A_SWEEP = 1

@@ -95,13 +95,16 @@ class RunConfig(Section):
         """
         if ":" in self.model.family + self.inference.kind:
             return {}
-        found = {}
+        parts: dict[str, Any] = {"evaluate": self.evaluate}
         for name, kinds in KINDS.items():
             part = getattr(self, name)
             if part is not None and ":" not in getattr(part, kinds.tag):
-                for key, why in part.idle(self).items():
-                    found[name, key] = f"{name}.{key} does nothing for {why} it."
-        return found
+                parts[name] = part
+        return {
+            (name, key): f"{name}.{key} does nothing for {why} it."
+            for name, part in parts.items()
+            for key, why in part.idle(self).items()
+        }
 
     @property
     def run_id(self) -> str:
@@ -197,14 +200,20 @@ def _check_presence(config: RunConfig) -> None:
 
 
 def _check_form(config: RunConfig) -> None:
-    """Decoder, likelihood and encoder are for data of this form."""
-    form = config.data.form
+    """Family, decoder, likelihood and encoder are for data of this form."""
+    form, families = config.data.form, config.data.families
+    family = f"model.family = {config.model.family!r} is not for {form} data; use"
+    if families and not config.model.needs and ":" not in config.model.family:
+        raise ConfigError(f"{family} {' or '.join(families)}.")
     for name in ("decoder", "likelihood", "encoder"):
         part = getattr(config, name)
         if part is not None and form not in part.forms:
             fitting = [k for k in KINDS[name] if form in KINDS[name][k].forms]  # type: ignore[attr-defined]
+            if families and not fitting:
+                raise ConfigError(f"{family} {' or '.join(families)}.")
             raise ConfigError(
-                f"{name}.kind = {part.kind!r} is not for {form} data; use {' or '.join(fitting)}."
+                f"{name}.kind = {part.kind!r} is not for {form} data; use"
+                f" {' or '.join(fitting) or 'one of yours'}."
             )
 
 

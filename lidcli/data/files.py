@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipInfo
 
 from lidcli.errors import DataError, LockedError
 from lidcli.plain import open_plain
 
-__all__ = ["LARGEST_FILE", "check_plain", "claim", "only_one", "writing"]
+__all__ = ["LARGEST_FILE", "check_packing", "check_plain", "claim", "only_one", "writing"]
 
 LARGEST_FILE = 1 << 30
 """Bytes of a text file of numbers, 1 GiB."""
@@ -44,6 +45,26 @@ def check_plain(path: Path, most: int | None = None) -> None:
     if most is not None and status.st_size > most:
         raise DataError(
             f"{path} has {status.st_size} bytes; lid reads files of at most {most >> 30} GiB."
+        )
+
+
+def check_packing(path: Path, member: ZipInfo) -> None:
+    """Refuse what is packed in a way that none of our archives is.
+
+    Args:
+        path: of the archive, for the message.
+        member: of it.
+
+    Raises:
+        DataError: it is neither stored nor deflated.
+
+    Example:
+        >>> check_packing(Path("mine.npz"), ZipInfo("x.npy"))
+    """
+    if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+        raise DataError(
+            f"{path}: {member.filename!r} is packed by another method than deflate; pack the"
+            " archive anew."
         )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lidcli.config.sections import Image
 from lidcli.data.dataset import Dataset
-from lidcli.data.files import check_plain
+from lidcli.data.files import check_packing, check_plain
 from lidcli.data.grey import Images, grey_dataset
 from lidcli.errors import DataError
 from lidcli.names import nearest
@@ -171,16 +171,18 @@ def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
             return {name: arrays[name] for name in arrays.files}
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; data.path must name an .npz file.") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
         raise DataError(
             f"{path} is damaged, or not an .npz file; expected one written by numpy.savez."
         ) from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
-    """Check names and sizes before anything is unpacked."""
+    """Check names, packing and sizes before anything is unpacked."""
     members = archive.infolist()
     names = [member.filename.removesuffix(".npy") for member in members]
     for name in names:
@@ -188,6 +190,8 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
             raise DataError(f"{path}: unknown array {name!r}; {nearest(name, ARRAYS)}")
         if names.count(name) > 1:
             raise DataError(f"{path} holds {name} twice; expected each array once.")
+    for member in members:
+        check_packing(path, member)
     total = sum(member.file_size for member in members)
     if total > LARGEST_UNPACKED:
         raise DataError(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lidcli.config.sections import Image
 from lidcli.data.cache import keep, recall
 from lidcli.data.dataset import Dataset
-from lidcli.data.files import check_plain
+from lidcli.data.files import check_packing, check_plain
 from lidcli.data.grey import Images, grey_dataset
 from lidcli.errors import DataError
 
@@ -132,7 +132,9 @@ def read_drawings(
             ink = np.empty((count, DRAWN, DRAWN), np.bool_)
             for row, (member, _, _) in enumerate(chosen):
                 ink[row] = ~_decode(path, member.filename, archive.read(member))
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
         raise DataError(
             f"{path} is damaged, or not a zip archive; delete it and fetch it again."
         ) from error
@@ -157,6 +159,7 @@ def _members(
                 f"{path} has {member.filename!r}; expected"
                 f" {folder}/ALPHABET/characterNN/NNNN_DD.png."
             )
+        check_packing(path, member)
         if member.file_size > LARGEST_DRAWING:
             raise DataError(f"{path}: {member.filename} has {member.file_size:,} bytes, too many.")
         alphabet, character, drawer = match[1], match[2], int(match[3])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lidcli.metrics.information import marginal_draws
+from lidcli.metrics.information import encode, marginal_draws
 from lidcli.metrics.quantity import ACTIVE
 from lidcli.models.batch import Batch
 from lidcli.models.latent import LatentModel
@@ -125,7 +125,7 @@ def fisher_figures(
     mean, every = mean_information(model, draws)
     found = told(model, mean, every)
     spread = torch.linspace(0, len(x) - 1, min(draws, len(x))).long()
-    z = marginal_draws(model.posterior(x.rows(spread)), 1)
+    z = marginal_draws(encode(model, x.rows(spread)), 1)
     there = model.observation.fisher(z.detach()).double().cpu()
     found["fisher_posterior_min"] = torch.linalg.eigvalsh(there).min().item()
     return found, mean

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lidcli.metrics.estimate import Estimate, mean
-from lidcli.metrics.information import categorical_kl, marginal_draws
+from lidcli.metrics.information import categorical_kl, encode, marginal_draws
 from lidcli.metrics.quadrature import LARGEST, exact_units
 from lidcli.models.batch import Batch
 from lidcli.models.latent import CATEGORY_DRAWS, LatentModel
@@ -59,20 +59,15 @@ def variation(
     """
     if len(x) < 2 or draws < 2 or pairs < 1:
         raise ValueError(f"need 2 data, 2 draws and a pair, not {len(x)}, {draws} and {pairs}")
-    parts = _split(x, batch // max(draws, 2 * pairs))
+    parts = x.parts(batch // max(draws, 2 * pairs))
     out = {"joint": mean(torch.cat([_joint(model, part, draws) for part in parts]))}
     for k in range(model.latent):
         moved = torch.cat([_unit(model, part, k, pairs) for part in parts])
         out[f"{model.prior.symbol}/{k + 1}"] = mean(moved)
     if model.prior.categories is not None:
-        parts = _split(x, batch // (draws * model.prior.categories))
+        parts = x.parts(batch // (draws * model.prior.categories))
         out["c"] = mean(torch.cat([_category(model, part, draws) for part in parts]))
     return out
-
-
-def _split(x: Batch, rows: int) -> list[Batch]:
-    rows = max(1, rows)
-    return [x.rows(slice(i, i + rows)) for i in range(0, len(x), rows)]
 
 
 def _joint(model: LatentModel, x: Batch, draws: int) -> Tensor:
@@ -104,7 +99,9 @@ def _category(model: LatentModel, x: Batch, draws: int) -> Tensor:
 
 
 @torch.no_grad()
-def unit_kl(model: LatentModel, x: Batch, draws: int = POSTERIOR_DRAWS) -> dict[str, Estimate]:
+def unit_kl(
+    model: LatentModel, x: Batch, draws: int = POSTERIOR_DRAWS, batch: int = 10_000
+) -> dict[str, Estimate]:
     """KL(q(unit | x) ‖ p(unit)) of every unit alone, averaged over data.
 
     The entropy of each unit's posterior is estimated from the spacings of its draws, so that any
@@ -116,6 +113,7 @@ def unit_kl(model: LatentModel, x: Batch, draws: int = POSTERIOR_DRAWS) -> dict[
         model: with its posterior attached.
         x: N >= 2 data.
         draws: of q for each datum, >= 2.
+        batch: decodings at a time, were each of the data decoded.
 
     Returns:
         Nats per datum under the names that `variation` uses; units whose own prior density is
@@ -124,7 +122,7 @@ def unit_kl(model: LatentModel, x: Batch, draws: int = POSTERIOR_DRAWS) -> dict[
     References:
         Vasicek (1976); the digamma correction is the mean of uniform spacings.
     """
-    conditional, prior = model.posterior(x), model.prior
+    conditional, prior = encode(model, x, batch), model.prior
     latent = marginal_draws(conditional, draws).view(len(x), draws, -1)
     drawn = prior.sample(len(x) * draws).view(len(x), draws, -1)
     out = {}
@@ -171,7 +169,7 @@ def identifiability(model: LatentModel, x: Batch, *, batch: int = 10_000) -> dic
     """
     x = x.rows(torch.randperm(len(x))[:DATA])
     if model.latent > LARGEST:
-        return stored(variation(model, x, batch=batch), unit_kl(model, x), exact=False)
+        return stored(variation(model, x, batch=batch), unit_kl(model, x, batch=batch), exact=False)
     varied, kl = ({name: mean(v) for name, v in part.items()} for part in exact_units(model, x))
     return stored(varied, kl, exact=True)
 

@@ -211,10 +211,10 @@ def encode(model: LatentModel, x: Batch, batch: int = 10_000) -> Conditional:
     Args:
         model: with its posterior attached.
         x: N data.
-        batch: decodings, or data of width 1, at a time.
+        batch: decodings at a time, were each of the data decoded.
     """
-    rows = max(1, batch // x.width())
-    first, *others = (model.posterior(x.rows(slice(i, i + rows))) for i in range(0, len(x), rows))
+    parts = x.parts(batch // model.posterior.decodings)
+    first, *others = (model.posterior(part) for part in parts)
     conditional: Conditional = first.joined(*others) if others else first
     return conditional
 

@@ -62,18 +62,15 @@ def bounds(
     """
     if samples < 2:
         raise ValueError(f"at least 2 draws are needed, not {samples}")
-    decodings = model.posterior.decodings * x.width()
-    rows = max(1, min(len(x), batch // decodings))
-    draws = max(1, min(samples, batch // (decodings * rows)))
+    decodings = model.posterior.decodings
+    some = x.parts(batch // decodings)
+    largest = decodings * max(part.size() for part in some)
+    draws = max(1, min(samples, batch // largest))
 
     def decoded(count: int) -> None:
         tick(count / (samples * len(x)))
 
-    parts = [
-        _stream(model, x.rows(slice(i, i + rows)), samples, draws, decoded)
-        for i in range(0, len(x), rows)
-    ]
-    return _joined(parts)
+    return _joined([_stream(model, part, samples, draws, decoded) for part in some])
 
 
 def _joined(parts: list[Bounds]) -> Bounds:

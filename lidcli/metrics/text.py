@@ -163,7 +163,7 @@ def words(
     observation = model.observation
     assert isinstance(observation, SequenceObservation)
     chosen = x.rows(torch.linspace(0, len(x) - 1, min(CONTEXTS, len(x))).long())
-    mean = posterior_means(model.posterior(chosen))
+    mean = posterior_means(encode(model, chosen))
     found = []
     for k in range(model.latent):
         step = torch.zeros_like(mean)

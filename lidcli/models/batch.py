@@ -35,8 +35,12 @@ class Batch(Protocol):
         """Terms over which losses of batches are compared: data, or tokens."""
         ...
 
-    def width(self) -> int:
-        """Decodings that one datum counts for when memory is divided."""
+    def size(self) -> int:
+        """Decodings that the data count for when memory is divided."""
+        ...
+
+    def parts(self, size: int) -> list[Self]:
+        """The data in order, in parts of at most this size or of one datum."""
         ...
 
 
@@ -66,9 +70,18 @@ class DenseBatch:
         """N."""
         return len(self.x)
 
-    def width(self) -> int:
-        """1 for each 400 dimensions or part of them."""
-        return math.ceil(self.x.shape[1] / DIMENSIONS)
+    def size(self) -> int:
+        """1 a datum for each 400 dimensions or part of them."""
+        return len(self.x) * self._width
+
+    def parts(self, size: int) -> list[DenseBatch]:
+        """The data in order, in parts of at most this size or of one datum."""
+        rows = max(1, size // self._width)
+        return [self.rows(slice(i, i + rows)) for i in range(0, len(self.x), rows)]
+
+    @property
+    def _width(self) -> int:
+        return max(1, math.ceil(self.x.shape[1] / DIMENSIONS))
 
 
 @dataclass(frozen=True)
@@ -106,6 +119,16 @@ class TokenBatch:
         """Tokens in all."""
         return int(self.lengths.sum())
 
-    def width(self) -> int:
-        """Tokens of a datum, on average."""
-        return max(1, -(-self.terms() // max(1, len(self))))
+    def size(self) -> int:
+        """Positions, those of padding too."""
+        return self.ids.numel()
+
+    def parts(self, size: int) -> list[TokenBatch]:
+        """The data in order, in parts of at most this size or of one datum."""
+        parts, first, longest = [], 0, 0
+        for row, length in enumerate(self.lengths.tolist()):
+            longest = max(longest, length)
+            if row > first and (row + 1 - first) * longest > size:
+                parts.append(self.rows(slice(first, row)))
+                first, longest = row, length
+        return [*parts, self.rows(slice(first, len(self)))]

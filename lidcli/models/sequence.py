@@ -18,6 +18,9 @@ from lidcli.nn.sequence import SequenceDecoder
 
 __all__ = ["SequenceObservation"]
 
+POSITIONS = 10_000
+"""Of tokens whose states are held at once."""
+
 
 class SequenceObservation(Observation):
     """p(x | z) = Π_t p(x_t | z, x_<t), categorical, by teacher forcing.
@@ -69,11 +72,14 @@ class SequenceObservation(Observation):
     @torch.no_grad()
     def mean_probabilities(self, x: TokenBatch, z: Tensor) -> Tensor:
         """Mean over all positions of x of the next token's distribution, (V,), for z (N, M)."""
-        features = self.decoder.features(x.ids, z if self.decoder.latent else None)[x.mask]
-        total = features.new_zeros(self.decoder.output.vocabulary).double()
-        for part in torch.split(features, self.decoder.chunk):
-            total += self.decoder.output.logits(part).softmax(-1).double().sum(0)
-        return total / len(features)
+        total = z.new_zeros(self.decoder.output.vocabulary).double()
+        first = 0
+        for part in x.parts(POSITIONS):
+            own, first = z[first : first + len(part)], first + len(part)
+            features = self.decoder.features(part.ids, own if self.decoder.latent else None)
+            for some in torch.split(features[part.mask], self.decoder.chunk):
+                total += self.decoder.output.logits(some).softmax(-1).double().sum(0)
+        return total / x.terms()
 
     def certificate(self) -> Certificate | None:
         """Of z -> logits, for every history, where the output is injective."""

@@ -17,7 +17,7 @@ State = tuple[Tensor, Tensor]
 
 @contextlib.contextmanager
 def double_backward() -> Iterator[None]:
-    """Run LSTMs of this context by operations that can be differentiated again, and forward.
+    """Run LSTMs of this context by operations with second derivatives, and on CPUs forward ones.
 
     cuDNN's LSTM has no second derivative; oneDNN's has none in forward mode and is slower when
     differentiated twice.

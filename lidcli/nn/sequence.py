@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lidcli.nn.certificate import Certificate
 from lidcli.nn.cross_entropy import CHUNK
 from lidcli.nn.recurrent import History, check_tokens, double_backward
-from lidcli.nn.token_fisher import directional_derivatives, token_fisher
+from lidcli.nn.token_fisher import directional_derivatives, reversed_derivatives, token_fisher
 from lidcli.nn.token_output import TokenOutput
 
 
@@ -173,10 +173,12 @@ class SequenceDecoder(nn.Module):
         return self.output.certificate()
 
     def _fisher(self, tokens: Tensor, mask: Tensor, z: Tensor) -> Tensor:
-        """(N, M, M) of z (N, M)."""
+        """(N, M, M) of z (N, M); the LSTM of a GPU has no forward mode."""
+        fed = self.history.latent and z.is_cuda
+        derivatives = reversed_derivatives if fed else directional_derivatives
         with double_backward():
             features = self.features(tokens, z)[mask]
-            slopes = directional_derivatives(lambda z: self.features(tokens, z)[mask], z)
+            slopes = derivatives(lambda z: self.features(tokens, z)[mask], z)
         found = token_fisher(
             features,
             slopes.transpose(0, 1),

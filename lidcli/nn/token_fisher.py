@@ -41,6 +41,34 @@ def directional_derivatives(f: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     return torch.stack(found)
 
 
+@torch.enable_grad()
+def reversed_derivatives(f: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """The same by two reverse passes, for an f without a forward mode, as an LSTM on a GPU is.
+
+    Jᵀu is linear in u, and its derivative there, pulled back from v, is J v.
+
+    Args:
+        f: as of `directional_derivatives`; it depends on z and can be differentiated twice.
+        z: (..., M).
+
+    Example:
+        >>> reversed_derivatives(lambda z: z**2, torch.tensor([[1.0, 3.0]]))
+        tensor([[[2., 0.]],
+        <BLANKLINE>
+                [[0., 6.]]])
+    """
+    z = z.detach().requires_grad_()
+    value = f(z)
+    u = torch.zeros_like(value, requires_grad=True)
+    (pulled,) = torch.autograd.grad(value, z, u, create_graph=True)
+    found: list[Tensor] = []
+    for k in range(z.shape[-1]):
+        tangent = torch.zeros_like(z)
+        tangent[..., k] = 1
+        found += torch.autograd.grad(pulled, u, tangent, retain_graph=True)
+    return torch.stack(found)
+
+
 @torch.no_grad()
 def token_fisher(
     features: Tensor,

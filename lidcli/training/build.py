@@ -49,7 +49,7 @@ def build(config: RunConfig, data: Dataset) -> LatentModel:
     except ValueError as error:
         raise ConfigError(f"{error}.") from error
     if observation.calibrates():
-        some = split_of(data, "train").fixed().rows(slice(0, CALIBRATION))
+        some = split_of(data, "train").fixed(CALIBRATION)
         with torch.no_grad():
             observation.calibrate(prior.sample(CALIBRATION)[: len(some)], some)
     model.posterior = posterior

@@ -300,10 +300,10 @@ class Trainer:
     @torch.no_grad()
     def _mean_halves(self) -> Tensor:
         """Two estimates (2, N, K) of the posterior means, from draws that are not decoded."""
-        posterior = self.model.posterior
-        conditional = posterior(self.valid)
-        if posterior.random:
-            both = conditional, posterior(self.valid)
+        batch = self.config.runtime.batch
+        conditional = information.encode(self.model, self.valid, batch)
+        if self.model.posterior.random:
+            both = conditional, information.encode(self.model, self.valid, batch)
             return torch.stack([one.draw(AU_DRAWS // 2).mean().mean(0) for one in both])
         latent: Tensor = conditional.draw(AU_DRAWS).latent
         return latent.view(2, AU_DRAWS // 2, *latent.shape[1:]).mean(1)

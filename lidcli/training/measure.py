@@ -57,7 +57,7 @@ def measure_latent(
     result.scalars |= figures
     if information is not None:
         result.arrays["fisher"] = information.float().numpy()
-    if wanted.identifiability:
+    if wanted.identifiability and model.latent:
         result.scalars |= identifiability(model, x, batch=batch)
     return result
 

@@ -41,8 +41,8 @@ class Source(Protocol):
         """One random batch."""
         ...
 
-    def fixed(self) -> Batch:
-        """All data as an evaluation sees them, the same each time."""
+    def fixed(self, most: int | None = None) -> Batch:
+        """All data as an evaluation sees them, or the first of them, the same each time."""
         ...
 
 
@@ -89,12 +89,12 @@ class DenseSource:
         x = self._x[torch.randperm(len(self._x), generator=generator)[: self._size]]
         return DenseBatch(torch.bernoulli(x, generator=generator) if self._stochastic else x)
 
-    def fixed(self) -> DenseBatch:
+    def fixed(self, most: int | None = None) -> DenseBatch:
         """The rows in order, binarised with a seed of their own where stochastic."""
         if not self._stochastic:
-            return DenseBatch(self._x)
+            return DenseBatch(self._x[:most])
         generator = torch.Generator().manual_seed(BINARISATION_SEED)
-        return DenseBatch(torch.bernoulli(self._x, generator=generator))
+        return DenseBatch(torch.bernoulli(self._x, generator=generator)[:most])
 
 
 class TokenSource:
@@ -137,9 +137,9 @@ class TokenSource:
         first = int(torch.randint(most, (), generator=generator))
         return self._batch(self._order[first : first + self._size])
 
-    def fixed(self) -> TokenBatch:
-        """All documents, the shortest first."""
-        return self._batch(self._order)
+    def fixed(self, most: int | None = None) -> TokenBatch:
+        """All documents, or some of the shortest, the shortest first."""
+        return self._batch(self._order[:most])
 
 
 def _dense(data: Dataset, name: str, batch_size: int) -> DenseSource:

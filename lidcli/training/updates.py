@@ -131,8 +131,8 @@ class Lagging(Joint):
     In the aggressive phase the posterior alone is updated on further batches, in blocks whose
     mean loss is compared with the block before; when a block is no better, or after the most
     updates, the rest of the model takes one step. The phase ends for good when the mutual
-    information on the validation data is lower than after the epoch before, or after the epochs
-    that the settings allow; then the updates are joint.
+    information on the validation data is lower than at its best, or after the epochs that the
+    settings allow; then the updates are joint.
 
     Args:
         inference: block, inner and aggressive_epochs, beside the objective's settings.
@@ -156,10 +156,13 @@ class Lagging(Joint):
         own = {id(p) for p in model.posterior.parameters()}
         self.encoder = [p for p in self.parameters if id(p) in own]
         self.rest = [p for p in self.parameters if id(p) not in own]
-        self.aggressive, self.best, self.epochs = True, -math.inf, 0
+        self.aggressive, self.best = True, -math.inf
 
     def step(self, x: Batch, step: int, more: Callable[[], Batch]) -> Objective:
         """Inner steps of the encoder and one of the rest, or a joint one."""
+        most = self.settings.aggressive_epochs
+        if most is not None and step >= most * self.batches:
+            self.aggressive = False
         if not self.aggressive:
             return super().step(x, step, more)
         self._inner(x, step, more)
@@ -180,19 +183,19 @@ class Lagging(Joint):
         """Leave the aggressive phase when the information no longer rises."""
         if not self.aggressive:
             return
-        now, most = mi(), self.settings.aggressive_epochs
-        self.epochs += 1
-        self.aggressive = now >= self.best and (most is None or self.epochs < most)
+        now = mi()
+        self.aggressive = now >= self.best
         self.best = max(self.best, now)
 
     def state(self) -> dict[str, Any]:
         """The optimiser's, and where the phase stands."""
-        phase = {"aggressive": self.aggressive, "best": self.best, "epochs": self.epochs}
-        return {**super().state(), "phase": phase}
+        return {
+            **super().state(),
+            "phase": {"aggressive": self.aggressive, "best": self.best},
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up the optimiser's state and the phase."""
         super().restore(state)
         phase = state["phase"]
         self.aggressive, self.best = phase["aggressive"], phase["best"]
-        self.epochs = phase["epochs"]

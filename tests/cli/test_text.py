@@ -87,6 +87,16 @@ def test_a_language_model_is_measured_exactly_and_has_no_latent(lid, mine) -> No
     assert not {"KL", "MI", "AU"} & set(done.stdout.split())
 
 
+def test_a_language_model_beside_others_that_are_asked_for_variation(lid, mine) -> None:
+    asked = MINE.replace("samples: 4", "samples: 4, identifiability: true")
+    (mine / "mine.yaml").write_text(asked)
+    done = lid(*arguments("lm", "--json"))
+    assert done.returncode == 0, done.stderr
+    (run,) = (mine / "results").glob("*/*")
+    assert lid("evaluate", str(run), "--identifiability").returncode == 0
+    assert not [name for name in Run.open(run).evaluation["test"] if "variation" in name]
+
+
 def test_the_headlines_of_text(lid, mine) -> None:
     done = lid(*arguments("lidsvae"))
     assert done.returncode == 0, done.stderr

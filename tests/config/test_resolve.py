@@ -384,6 +384,63 @@ IDLE = [
         )
         for key in ("columns=random", "c=2.0", "rank=7")
     ],
+    *[
+        (
+            model,
+            data,
+            [*before, setting],
+            f"{setting.partition('=')[0]} does nothing for {why} it.",
+        )
+        for model, data, before, setting, why in (
+            ("vae", "mnist", [], "model.separation=9", "model.means = 'data'; fixed and free have"),
+            (
+                "lidvae",
+                "mnist",
+                ["model.means=graph"],
+                "model.scale=9",
+                "model.means = 'graph'; fixed and free have",
+            ),
+            ("lidvae", "digits", [], "model.max_scale=9", "model.learn_scale = false; true has"),
+            *(
+                (
+                    "vae",
+                    "digits",
+                    ["model.latent=1"],
+                    setting,
+                    "model.latent = 1; 2 and more have",
+                )
+                for setting in (
+                    "model.covariance=full",
+                    "inference.hidden=9",
+                    "inference.transforms=9",
+                )
+            ),
+            (
+                "vae",
+                "digits",
+                ["inference.transforms=0"],
+                "inference.hidden=9",
+                "inference.transforms = 0; 1 and more have",
+            ),
+            (
+                "vae",
+                "digits",
+                ["inference.categorical=collapsed"],
+                "train.category_rate=9",
+                "inference.categorical = 'collapsed'; explicit and sampled have",
+            ),
+        )
+    ],
+    *[
+        (
+            "vae",
+            data,
+            ["data.test_fraction=0.3"],
+            f"data.test_fraction does nothing for data.name = '{data}', whose test split is"
+            " published; digits and a data.path of yours have it.",
+        )
+        for data in ("mnist", "fashion-mnist", "omniglot")
+    ],
 ]
 
 
@@ -404,6 +461,24 @@ def test_a_setting_that_does_nothing_beside_the_others_is_refused(
     kept = getattr(getattr(without, section), name)
     same = resolve(SHIPPED, model=model, data=data, overrides=[*asked[:-1], (key, kept)])
     assert same.run_id == without.run_id
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "settings"),
+    [
+        ("vae", "digits", ["model.separation=9", "model.scale=0.9", "model.max_scale=9"]),
+        ("lidvae", "digits", ["model.separation=9", "model.scale=0.9"]),
+        ("vae", "mnist", ["model.learn_scale=true", "model.max_scale=9"]),
+        ("vae", "digits", ["data.test_fraction=0.3", "inference.hidden=9"]),
+        ("vae", "mnist", ["data.path=mine.npz", "data.test_fraction=0.3"]),
+    ],
+)
+def test_a_setting_that_does_something_is_taken(model: str, data: str, settings: list[str]) -> None:
+    asked = [parse_override(setting) for setting in settings]
+    run = resolve(SHIPPED, model=model, data=data, overrides=asked)
+    for key, value in asked:
+        section, _, name = key.partition(".")
+        assert getattr(getattr(run, section), name) in (value, Path(str(value)))
 
 
 def test_shared_levels_may_hold_what_does_nothing_beside_the_others(tmp_path: Path) -> None:

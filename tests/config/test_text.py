@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lidcli.config.read import load_files, parse_override
-from lidcli.config.resolve import resolve
+from lidcli.config.resolve import resolve, resolve_loosely
 from lidcli.config.run import RunConfig
 from lidcli.errors import ConfigError
 
@@ -50,3 +50,48 @@ def test_every_entry_that_is_shipped_can_be_run_and_read_back(data: str) -> None
 @pytest.mark.parametrize("setting", READ)
 def test_documents_that_are_read_have_a_vocabulary_and_a_length(setting: str) -> None:
     assert of("yahoo", setting).run_id != of("yahoo").run_id
+
+
+@pytest.mark.parametrize("entries", [2, 0, -1])
+def test_a_vocabulary_holds_a_word_at_least(entries: int) -> None:
+    with pytest.raises(ConfigError) as caught:
+        of("short-yelp", f"vocabulary={entries}")
+    assert str(caught.value) == (
+        f"data.vocabulary = {entries} is too few entries: </s>, <unk> and a word are 3."
+    )
+    assert of("short-yelp", "vocabulary=3").data.vocabulary == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "family"),
+    [
+        ("gmvae", [], "mixture"),
+        ("vae", ["model.family=continuous"], "continuous"),
+        ("vae", ["model.family=mixture"], "mixture"),
+        ("ppca", [], "ppca"),
+        ("gmm", [], "gmm"),
+        ("gmvae-truth", [], "two-clusters"),
+    ],
+)
+def test_a_family_that_is_not_of_text_is_told_which_are(
+    model: str, settings: list[str], family: str
+) -> None:
+    pairs = [parse_override(text) for text in settings]
+    with pytest.raises(ConfigError) as caught:
+        resolve(SHIPPED, model=model, data="synthetic", overrides=pairs)
+    assert str(caught.value) == (
+        f"model.family = {family!r} is not for text data; use sequential or language."
+    )
+
+
+@pytest.mark.parametrize("setting", ["identifiability=true", "samples=7", "outer=7"])
+def test_a_language_model_has_no_latent_to_measure(setting: str) -> None:
+    key, value = parse_override(f"evaluate.{setting}")
+    with pytest.raises(ConfigError) as caught:
+        resolve(SHIPPED, model="lm", data="synthetic", overrides=[(key, value)])
+    assert str(caught.value) == (
+        f"{key} does nothing for model.family = 'language'; families with a latent have it."
+    )
+    loosely = resolve_loosely(SHIPPED, model="lm", data="synthetic", overrides=[(key, value)])
+    assert loosely.config == resolve(SHIPPED, model="lm", data="synthetic")
+    assert resolve(SHIPPED, model="svae", data="synthetic", overrides=[(key, value)])

@@ -222,6 +222,46 @@ def header_of(shape: str, descr: str = "|u1") -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode() + bytes(12)
 
 
+def npy(header: bytes) -> bytes:
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(12)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        npy(b"{[]: 1}"),
+        npy(b"{'descr': ("),
+        npy(b"(" * 100),
+        npy(b"{'descr': '|V12', 'fortran_order': False, 'shape': (True,), }"),
+        npy(b"\xff" * 40),
+        npy(b""),
+        b"",
+    ],
+)
+def test_a_header_that_no_array_has_is_refused(tmp_path, content: bytes) -> None:
+    path = tmp_path / "mine.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", content)
+    with pytest.raises(DataError, match=r"mine\.npz is damaged, or not an"):
+        load_npz(Image(name="mine", path=path))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, 99])
+def test_an_archive_packed_in_another_way_is_refused(tmp_path, method: int) -> None:
+    path = tmp_path / "mine.npz"
+    usual = zipfile.ZIP_STORED if method == 99 else method
+    with zipfile.ZipFile(path, "w", usual) as archive:
+        archive.writestr("x.npy", header_of("(4, 3, 1)"))
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"PK\x01\x02") + 10] = method
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        load_npz(Image(name="mine", path=path))
+    assert str(caught.value) == (
+        f"{path}: 'x.npy' is packed by another method than deflate; pack the archive anew."
+    )
+
+
 @pytest.mark.parametrize(
     "shape",
     [

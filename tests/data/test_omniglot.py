@@ -41,9 +41,9 @@ def members(folder: str, first: int) -> dict[str, bytes]:
     }
 
 
-def packed(path: Path, content: dict[str, bytes]) -> None:
+def packed(path: Path, content: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", method) as archive:
         for name, body in content.items():
             archive.writestr(name, body)
 
@@ -168,6 +168,19 @@ def test_a_drawing_that_is_missing_is_noticed(few: Image) -> None:
 def test_fewer_characters_are_noticed(few: Image) -> None:
     packed(few.root / "omniglot" / f"{FOLDERS[1]}.zip", {})
     with pytest.raises(DataError, match=r"images_evaluation\.zip has 0 drawings; expected 20"):
+        load_omniglot(few)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("damaged", [False, True])
+def test_archives_packed_in_another_way_are_refused(few: Image, method: int, damaged: bool) -> None:
+    path = few.root / "omniglot" / f"{FOLDERS[0]}.zip"
+    packed(path, members(FOLDERS[0], 0), method)
+    if damaged:
+        content = bytearray(path.read_bytes())
+        content[200:300] = bytes(100)
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=r"_01\.png' is packed by another method than deflate"):
         load_omniglot(few)
 
 

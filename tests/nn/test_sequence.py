@@ -14,7 +14,7 @@ from lidcli.nn.conditional import ConditionalOutput
 from lidcli.nn.joint import JointOutput
 from lidcli.nn.recurrent import History, double_backward
 from lidcli.nn.sequence import SequenceDecoder
-from lidcli.nn.token_fisher import directional_derivatives, token_fisher
+from lidcli.nn.token_fisher import directional_derivatives, reversed_derivatives, token_fisher
 from lidcli.nn.token_output import LinearOutput, SkipOutput
 
 VOCABULARY, HISTORY, LATENT = 12, 4, 2
@@ -238,3 +238,32 @@ def test_parts_that_do_not_fit_are_named() -> None:
         token_fisher(torch.zeros(3, 4), torch.zeros(3, 2, 5), torch.zeros(6, 4))
     with pytest.raises(ValueError, match="chunk and block"):
         token_fisher(torch.zeros(3, 4), torch.zeros(3, 2, 4), torch.zeros(6, 4), chunk=0)
+
+
+@pytest.mark.parametrize("kind", ["svae", "skip"])
+def test_derivatives_by_two_reverse_passes_are_those_of_the_forward_mode(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, (tokens, lengths), z = decoder(kind), sentences(), latents()
+    mask = torch.arange(tokens.shape[1]) < lengths.unsqueeze(1)
+
+    def features(z: Tensor) -> Tensor:
+        return net.features(tokens, z)[mask]
+
+    with double_backward(), torch.no_grad():
+        found, known = reversed_derivatives(features, z), directional_derivatives(features, z)
+    assert not found.requires_grad
+    torch.testing.assert_close(found, known, rtol=1e-10, atol=1e-10)
+    usual = net.fisher(tokens, lengths, z)
+    monkeypatch.setattr("lidcli.nn.sequence.directional_derivatives", reversed_derivatives)
+    torch.testing.assert_close(net.fisher(tokens, lengths, z), usual, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("kind", KINDS)
+def test_fisher_information_on_a_gpu_is_that_of_the_cpu(kind: str) -> None:
+    net, (tokens, lengths), z = decoder(kind), sentences(), latents(2)
+    known = net.fisher(tokens, lengths, z)
+    found = net.cuda().fisher(tokens.cuda(), lengths.cuda(), z.cuda())
+    torch.testing.assert_close(found.cpu(), known, rtol=1e-9, atol=1e-9)

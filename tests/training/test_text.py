@@ -161,12 +161,14 @@ def test_refinement_raises_the_bound_of_a_posterior_that_is_far_off(double_preci
     assert (bound[1] > bound[0]).all()
 
 
-def lagging(inner: int = 3, block: int = 10) -> tuple[LatentModel, Lagging, TokenSource]:
+def lagging(
+    inner: int = 3, block: int = 10, epochs: str = "null"
+) -> tuple[LatentModel, Lagging, TokenSource]:
     config = configuration(
         "lagging-vae",
         f"inference.inner={inner}",
         f"inference.block={block}",
-        "inference.aggressive_epochs=null",
+        f"inference.aggressive_epochs={epochs}",
         latent=2,
     )
     torch.manual_seed(0)
@@ -217,6 +219,33 @@ def test_inner_steps_end_when_a_block_is_no_better_than_the_one_before() -> None
 
     update.step(epoch(train)[0], 0, more)
     assert 2 <= len(calls) < 99
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_the_phase_ends_after_its_epochs_however_often_they_are_validated(every: int) -> None:
+    _, update, train = lagging(inner=1, epochs="2")
+    x, drawn, asked = epoch(train)[0], [], []
+
+    def more() -> Batch:
+        drawn.append(step // train.batches + 1)
+        return x
+
+    for step in range(5 * train.batches):
+        update.step(x, step, more)
+        done, rest = divmod(step + 1, train.batches)
+        if not rest and done % every == 0:
+            update.validated(lambda done=done: asked.append(done) or 1.0)  # type: ignore[misc]
+    assert sorted(set(drawn)) == [1, 2]
+    assert len(drawn) == 2 * train.batches
+    assert asked == ([1, 2] if every == 1 else [])
+
+
+def test_a_stored_phase_that_counted_its_epochs_is_taken_up() -> None:
+    _, update, _ = lagging(epochs="2")
+    state = update.state()
+    state["phase"] = {"aggressive": False, "best": 0.3, "epochs": 1}
+    update.restore(state)
+    assert (update.aggressive, update.best) == (False, 0.3)
 
 
 def test_the_phase_ends_for_good_when_the_information_falls() -> None:

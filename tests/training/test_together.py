@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lidcli.cli.progress import Silent
 from lidcli.config.read import load_files, parse_override
-from lidcli.config.resolve import resolve
+from lidcli.config.resolve import resolve, resolve_loosely
 from lidcli.config.run import RunConfig
 from lidcli.data.registry import load
 from lidcli.errors import DivergedError, Interrupted
@@ -39,7 +39,7 @@ SLOW = ("decoder.layers=5", "train.learning_rate=0.001", "runtime.checkpoint_sec
 
 def configuration(*settings: str, model: str = "gmvae", data: str = "pinwheel") -> RunConfig:
     pairs = [parse_override(text) for text in (*SMALL, *SLOW, *settings)]
-    return resolve(KNOWN, model=model, data=data, overrides=pairs)
+    return resolve_loosely(KNOWN, model=model, data=data, overrides=pairs).config
 
 
 def seeds(count: int, *settings: str, **names: str) -> list[RunConfig]:

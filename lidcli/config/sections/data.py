@@ -21,6 +21,8 @@ class Data(Part):
     """The likelihood where none is named."""
     family: ClassVar[str] = "mixture"
     """The family of a model that names none."""
+    families: ClassVar[tuple[str, ...]] = ()
+    """The families of such data, where they are no others'."""
     encoder: ClassVar[str] = "mlp"
     """The encoder where none is named."""
     decoders: ClassVar[dict[str, str]] = {}
@@ -66,6 +68,13 @@ class Image(Data):
     test_fraction: float = Field(0.1, gt=0, lt=1, description="where no test split is published")
     binarise: bool = Field(True, description="grey images to bits, fresh each epoch")
 
+    def idle(self, config: Any) -> dict[str, str]:
+        """The size of a test split that is published."""
+        if self.path is not None or self.name in UNSPLIT:
+            return {}
+        own = f"{' and '.join(UNSPLIT)} and a data.path of yours have"
+        return {"test_fraction": f"data.name = {self.name!r}, whose test split is published; {own}"}
+
 
 class Classical(Data):
     """Drawn from the models of section 2.2 and appendix A."""
@@ -78,6 +87,7 @@ class Text(Data):
 
     form = "text"
     family = "sequential"
+    families = ("sequential", "language")
     encoder = "lstm"
     decoders: ClassVar = {"mlp": "lstm", "brenier": "brenier-lstm", "skip": "skip-lstm"}
     usual: ClassVar = {"inference": {"transforms": 0}}
@@ -96,7 +106,7 @@ class Text(Data):
     test_fraction: float = Field(0.1, gt=0, lt=1, description="of a .txt of yours")
 
     def completed(self, config: Any) -> dict[str, Any]:
-        """Check that every setting does something for these documents."""
+        """Check that every setting does something for these documents, and the vocabulary."""
         fields = type(self).model_fields
         changed = [key for key in fields if getattr(self, key) != fields[key].default]
         if self.path is None:
@@ -105,11 +115,19 @@ class Text(Data):
                 idle += [key for key in changed if key in OF_FILES]
             if idle:
                 raise ValueError(f"data.{idle[0]} does nothing for {self.name}")
+        if isinstance(self.vocabulary, int) and self.vocabulary < LEAST_VOCABULARY:
+            raise ValueError(
+                f"data.vocabulary = {self.vocabulary} is too few entries: </s>, <unk> and a word"
+                f" are {LEAST_VOCABULARY}"
+            )
         return {}
 
 
+LEAST_VOCABULARY = 3
 OF_YOUR_POINTS = ("label", "standardise", "test_fraction")
 """Settings of a .csv."""
+UNSPLIT = ("digits",)
+"""Images of ours without a published test split."""
 OF_YOUR_TEXT = ("labels", "valid_fraction", "test_fraction", "split_seed")
 """Settings of documents that have no published split."""
 OF_FILES = ("vocabulary", "max_length")

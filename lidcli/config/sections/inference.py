@@ -90,7 +90,7 @@ class Amortized(Inference):
         return None
 
     def idle(self, config: Any) -> dict[str, str]:
-        """Settings of a category, of the categories that are drawn, and of a ramp."""
+        """Settings of a category, of the categories that are drawn, of a ramp and of couplings."""
         found = {}
         if self.annealing == "none":
             found["annealing_epochs"] = "inference.annealing = 'none'; linear and cyclical have"
@@ -99,6 +99,10 @@ class Amortized(Inference):
         if not config.model.categorical:
             why = f"model.family = {config.model.family!r}; mixture has"
             found |= dict.fromkeys(("categorical", "likeliest"), why)
+        if self.transforms == 0:
+            found["hidden"] = "inference.transforms = 0; 1 and more have"
+        if config.model.latent == 1:
+            found |= dict.fromkeys(("hidden", "transforms"), "model.latent = 1; 2 and more have")
         return found
 
     def posterior(self, config: Any, model: Any, data: Any) -> Any:

@@ -87,6 +87,18 @@ class Mixture(Model):
             )
         return {"means": means, "learn_scale": learned}
 
+    def idle(self, config: Any) -> dict[str, str]:
+        """What clusters of the data give, the bound of a fixed scale, and turns of a line."""
+        found: dict[str, str] = {}
+        if self.anchored:
+            why = f"model.means = {self.means!r}; fixed and free have"
+            found |= dict.fromkeys(("separation", "scale"), why)
+        if not self.learn_scale:
+            found["max_scale"] = "model.learn_scale = false; true has"
+        if self.latent == 1:
+            found["covariance"] = "model.latent = 1; 2 and more have"
+        return found
+
     def begin(self, model: Any, data: Any, seed: int) -> None:
         """Start q(c|x) from the clusters that gave the means."""
         if self.anchored:

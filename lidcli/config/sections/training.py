@@ -37,10 +37,13 @@ class Training(Part):
         return f"train.optimiser = {self.optimiser} is not written for stacks; adam is"
 
     def idle(self, config: Any) -> dict[str, str]:
-        """The rate of q(c|x), where there is none."""
-        if config.model.categorical:
-            return {}
-        return {"category_rate": f"model.family = {config.model.family!r}; mixture has"}
+        """The rate of the network of q(c|x), where there is none."""
+        if not config.model.categorical:
+            return {"category_rate": f"model.family = {config.model.family!r}; mixture has"}
+        if getattr(config.inference, "categorical", None) == "collapsed":
+            why = "inference.categorical = 'collapsed'; explicit and sampled have"
+            return {"category_rate": why}
+        return {}
 
 
 class Adam(Training):
@@ -75,6 +78,13 @@ class Evaluate(Section):
     identifiability: bool = Field(False, description="measure the likelihood's variation too")
     metrics: tuple[str, ...] = Field((), description="figures of yours, each as module:name")
     split: Literal["train", "valid", "test"] = "test"
+
+    def idle(self, config: Any) -> dict[str, str]:
+        """What is measured of a latent, where there is none."""
+        if getattr(config.model, "latent", 1):
+            return {}
+        why = f"model.family = {config.model.family!r}; families with a latent have"
+        return dict.fromkeys(("samples", "outer", "identifiability"), why)
 
 
 class Runtime(Section):
