@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,8 +134,9 @@ def work(
     if not silent:
         options.say_wait([run_folder(results, folder, config)])
     watcher = observer(silent)
+    word = secrets.token_hex(4) if restart else ""
     with Logged(watcher) if log else watcher as hearing:
-        run = execute(config, results, folder, hearing, restart=restart)
+        run = execute(config, results, folder, hearing, restart=word)
     if log:
         events = Events(run.folder)
         events.begin()

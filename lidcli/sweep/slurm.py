@@ -10,12 +10,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from lidcli.errors import ConfigError, LidError, LockedError
+from lidcli.errors import ConfigError, LidError
 from lidcli.store.files import unwritable
 from lidcli.sweep import slurm_commands as slurm
 from lidcli.sweep.engines import Request
 from lidcli.sweep.local import Watcher
-from lidcli.sweep.orders import discard, order
+from lidcli.sweep.orders import order
 from lidcli.sweep.queue import Job, Outcome, note_failure, settled, shard
 from lidcli.sweep.received import received
 from lidcli.sweep.slurm_array import Array, Task, script
@@ -151,7 +151,7 @@ class _Following:
             LidError: Slurm refuses it.
             StoreError: its folder cannot be written.
         """
-        left = [index for index in self._unsubmitted() if self._prepared(index)]
+        left = self._unsubmitted()
         if not left:
             return
         number = min(len(left), LARGEST)
@@ -178,21 +178,12 @@ class _Following:
     def _write(self, array: Array, tasks: Sequence[Sequence[int]]) -> None:
         """Make an array's folder, with what each task is to do."""
         array.folder.mkdir(parents=True)
-        documents = [[self._order(index) for index in task] for task in tasks]
+        restart = array.folder.name if self.request.restart else ""
+        documents = [[self._order(index, restart) for index in task] for task in tasks]
         (array.folder / ORDERS).write_text(json.dumps(documents))
         (array.folder / "array.sh").write_text(script(array.folder, self.request.threads))
 
-    def _prepared(self, index: int) -> bool:
-        """Whether a run can be submitted; what is to be discarded of it is."""
-        if self.request.restart:
-            try:
-                discard(self.jobs[index])
-            except LockedError as error:
-                self._finish(index, Outcome(self.jobs[index], "locked", str(error)), None)
-                return False
-        return True
-
-    def _order(self, index: int) -> dict[str, Any]:
+    def _order(self, index: int, restart: str) -> dict[str, Any]:
         request, job = self.request, self.jobs[index]
         document = order(
             job,
@@ -200,6 +191,7 @@ class _Following:
             experiment=request.experiment,
             device=request.device,
             threads=request.threads,
+            restart=restart,
         )
         return document | {"run": job.config.run_id, "retries": request.retries}
 

@@ -27,6 +27,7 @@ from lidcli.training.threads import settle
 __all__ = [
     "begin",
     "check_data",
+    "entered",
     "evaluate_run",
     "execute",
     "finish",
@@ -65,7 +66,7 @@ def execute(
     experiment: str,
     observer: Observer,
     *,
-    restart: bool = False,
+    restart: str = "",
 ) -> Run:
     """Train and evaluate one run, taking up what an earlier process left.
 
@@ -74,7 +75,8 @@ def execute(
         results: folder of all runs.
         experiment: folder of this one below it.
         observer: hears of steps and epochs.
-        restart: whether to discard what there is.
+        restart: a word with which what there is is discarded, unless the record says that it
+            was already; empty for never.
 
     Returns:
         The finished run's record.
@@ -84,7 +86,7 @@ def execute(
     """
     prepare(config)
     folder = run_folder(results, experiment, config)
-    known = None if restart else finished(folder)
+    known = finished(folder, restart)
     if known is not None and getattr(config.data, "path", None) is None:
         return known
     data: Dataset = config.data.build()
@@ -97,12 +99,7 @@ def execute(
         return procedure(config, data)
 
     made = make()
-    first = {"experiment": experiment}
-    run = Run.create(folder, config.document(), first)
-    with run.lock():
-        if restart:
-            run.discard()
-        run = Run.create(folder, config.document(), first)
+    with entered(folder, config, restart) as run:
         if run.status == "complete":
             return run
         try:
@@ -117,6 +114,28 @@ def execute(
                 note_end(run, error)
             raise
     return run
+
+
+@contextmanager
+def entered(folder: Path, config: RunConfig, restart: str = "") -> Iterator[Run]:
+    """Hold a run's lock, with a record in its folder: a new one, or what there is.
+
+    Args:
+        folder: of the run.
+        config: of the run.
+        restart: as of `execute`; the record keeps it.
+
+    Raises:
+        LockedError: another process is working on it.
+        StoreError: the folder is not writable, or a newer lid made the run.
+    """
+    first = {"experiment": folder.parent.name}
+    run = Run.create(folder, config.document(), first)
+    with run.lock():
+        if restart and run.provenance.get("restarted") != restart:
+            run.discard()
+            first["restarted"] = restart
+        yield Run.create(folder, config.document(), first)
 
 
 def prepare(config: RunConfig, threads: int | None = None) -> None:
@@ -140,8 +159,12 @@ def check_data(run: Run, data: Dataset) -> None:
         )
 
 
-def finished(folder: Path) -> Run | None:
+def finished(folder: Path, restart: str = "") -> Run | None:
     """The run, if it needs no more work; `Run.create` sets a damaged record aside.
+
+    Args:
+        folder: of the run.
+        restart: as of `execute`.
 
     Raises:
         DivergedError: it would only diverge again.
@@ -151,6 +174,8 @@ def finished(folder: Path) -> Run | None:
     try:
         run = Run.open(folder)
     except DamagedError:
+        return None
+    if restart and run.provenance.get("restarted") != restart:
         return None
     if run.status == "diverged":
         raise DivergedError(f"{run.provenance['message']} --restart discards the run.")

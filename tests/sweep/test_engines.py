@@ -105,6 +105,9 @@ def test_a_run_carried_to_another_folder_is_the_same_run(tmp_path: Path) -> None
     assert read_files(there) == read_files(run.folder)
     assert Run.open(there).load_checkpoint()[0] == {"step": 4}
     assert sorted(os.listdir(there)) == ["checkpoint.h5", "checkpoint.prev.h5", "run.h5"]
+    anew = {name: content for name, content in read_files(there).items() if "prev" not in name}
+    write_files(there, anew)
+    assert read_files(there) == anew
 
 
 class Box:
