@@ -13,7 +13,7 @@ from lidcli.config.identity import identities
 from lidcli.config.plan import part_of, relatives
 from lidcli.config.resolve import resolve
 from lidcli.config.run import RunConfig
-from lidcli.errors import ConfigError
+from lidcli.errors import ConfigError, Interrupted
 from lidcli.names import nearest
 
 if TYPE_CHECKING:
@@ -136,7 +136,10 @@ def work(
     watcher = observer(silent)
     word = secrets.token_hex(4) if restart else ""
     with Logged(watcher) if log else watcher as hearing:
-        run = execute(config, results, folder, hearing, restart=word)
+        try:
+            run = execute(config, results, folder, hearing, restart=word)
+        except Interrupted as error:
+            raise Interrupted(error.signum, restart=restart) from error
     if log:
         events = Events(run.folder)
         events.begin()

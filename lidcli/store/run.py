@@ -141,6 +141,10 @@ class Run:
         """One of `STATUSES`."""
         return str(self._record.provenance["status"])
 
+    def begun_for(self, restart: str) -> bool:
+        """Whether the record was begun for the `--restart` of this word; always for none, empty."""
+        return restart in ("", self.provenance.get("restarted"))
+
     @property
     def curves(self) -> dict[str, Array]:
         """Training curves by name, one number an epoch."""

@@ -10,8 +10,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from lidcli.errors import ConfigError, LidError
+from lidcli.errors import ConfigError, LidError, StoreError
 from lidcli.store.files import unwritable
+from lidcli.store.run import Run
 from lidcli.sweep import slurm_commands as slurm
 from lidcli.sweep.engines import Request
 from lidcli.sweep.local import Watcher
@@ -89,6 +90,14 @@ class Slurm:
         return follow.outcomes("waiting"), signals[0] if signals else None
 
 
+def _is_that(job: Job, restart: str) -> bool:
+    """Whether what there is of a run is not what a task of an earlier sweep is to begin anew."""
+    try:
+        return not restart or Run.open(job.folder).begun_for(restart)
+    except StoreError:
+        return True
+
+
 class _Following:
     """Which runs are in which array, and how they end.
 
@@ -107,10 +116,12 @@ class _Following:
         self.slots = 0
         self.cancelled = False
         self.submitted: Array | None = None
+        self.arrays = [Array(path.parent, own=False) for path in sorted(self.place.glob("*/id"))]
         if not request.restart:
+            words = dict(item for array in self.arrays for item in array.restarts().items())
             for index, job in enumerate(jobs):
                 outcome = settled(job)
-                if outcome is not None:
+                if outcome is not None and _is_that(job, words.get(job.config.run_id, "")):
                     self._finish(index, outcome, None)
 
     def take_up(self) -> None:
@@ -119,16 +130,14 @@ class _Following:
         Raises:
             LidError: Slurm does not answer.
         """
-        folders = sorted(self.place.glob("*/id")) if self.place.exists() else []
-        arrays = [Array(path.parent, own=False) for path in folders]
-        if not arrays:
+        if not self.arrays:
             return
-        alive = slurm.queued([array.name for array in arrays])
+        alive = slurm.queued([array.name for array in self.arrays])
         if alive is None:
             raise LidError(
                 "Slurm does not answer (squeue failed); the sweep can go on when it does."
             )
-        for array in arrays:
+        for array in self.arrays:
             indices = {index for name, index in alive if name == array.name}
             if not indices:
                 shutil.rmtree(array.folder, ignore_errors=True)

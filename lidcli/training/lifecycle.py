@@ -132,7 +132,7 @@ def entered(folder: Path, config: RunConfig, restart: str = "") -> Iterator[Run]
     first = {"experiment": folder.parent.name}
     run = Run.create(folder, config.document(), first)
     with run.lock():
-        if restart and run.provenance.get("restarted") != restart:
+        if not run.begun_for(restart):
             run.discard()
             first["restarted"] = restart
         yield Run.create(folder, config.document(), first)
@@ -175,7 +175,7 @@ def finished(folder: Path, restart: str = "") -> Run | None:
         run = Run.open(folder)
     except DamagedError:
         return None
-    if restart and run.provenance.get("restarted") != restart:
+    if not run.begun_for(restart):
         return None
     if run.status == "diverged":
         raise DivergedError(f"{run.provenance['message']} --restart discards the run.")

@@ -367,6 +367,11 @@ def test_restart_is_the_task_s_own_so_that_what_slurm_refuses_costs_nothing(
     assert Run.open(job.folder).status == "complete"
     orders = json.loads((cluster.array() / "orders.json").read_text())
     assert orders[0][0]["restart"] == cluster.array().name
+    cluster.answer("squeue", f"{name(cluster)} 1 PENDING\n")
+    assert statuses(sweep(1, detach=True)[0]) == ["submitted"]
+    assert len(cluster.calls("sbatch")) == 2
+    Run.open(job.folder).update(provenance={"restarted": cluster.array().name})
+    assert statuses(sweep(1, detach=True)[0]) == ["complete"]
 
 
 def test_what_slurm_refuses_is_one_sentence_in_its_words(cluster: Cluster, sweep: Sweep) -> None:
