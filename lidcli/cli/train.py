@@ -85,6 +85,7 @@ def train(
         seed=seed,
     )
     from lidcli.cli.events import check_log
+    from lidcli.store.code import changed
     from lidcli.store.find import standing
 
     check_log(log)
@@ -107,6 +108,10 @@ def train(
             click.echo(f"{elsewhere}; --again trains it here", err=True)
     else:
         run = work(resolved, results, folder, restart, log, quiet or as_json)
+    for name in sorted(set(changed(run, resolved).values())):
+        click.echo(
+            f"{name} is not the one this run was made with; --restart makes it anew", err=True
+        )
     if as_json:
         content = {"state": found.state, **result_document(run, resolved.evaluate.split)}
         options.print_json("train", content)

@@ -15,6 +15,7 @@ from lidcli.config.run import RunConfig
 from lidcli.data.dataset import Dataset
 from lidcli.errors import DataError, DivergedError, Interrupted, LockedError, StoreError
 from lidcli.metrics.evaluation import Evaluation
+from lidcli.store.code import check_code, digests, metrics_anew
 from lidcli.store.digest import digest
 from lidcli.store.hdf5 import DamagedError
 from lidcli.store.run import Run
@@ -104,6 +105,7 @@ def execute(
             return run
         try:
             check_data(run, data)
+            check_code(run, config)
             made = settle(config, run, made, make)
             begin(config, run, made, data)
             with StopRequest() as stop, _noting(run):
@@ -229,6 +231,7 @@ def begin(config: RunConfig, run: Run, made: Procedure, data: Dataset, stacked: 
             "parameters": made.parameters(),
             "facts": {**made.model.facts().document(), "data_form": data.form},
             "data_sha256": data.sha256,
+            "code_sha256": digests(config),
             "data_notes": list(data.notes),
             "data_shape": list(data.shape),
             "data_entropy": data.entropy,
@@ -314,17 +317,21 @@ def evaluate_run(run: Run, config: RunConfig) -> Evaluation:
 
     Raises:
         StoreError: the run is not finished, or its weights are not those its record names.
-        DataError: the data are not those it was trained on.
+        DataError: the data, or the user's code, are not those it was trained with.
     """
     prepare(config, run.provenance.get("threads"))
     data: Dataset = config.data.build()
     check_data(run, data)
+    check_code(run, config)
     with run.lock():
         weights = run.load_weights()
         made = procedure(config, data)
         with run.fitting():
             made.model.load_state_dict(weights)
-        return _measure(config, run, made, config.evaluate.split)
+        result = _measure(config, run, made, config.evaluate.split)
+        if config.evaluate.metrics:
+            run.update(provenance={"code_sha256": metrics_anew(run, config)})
+        return result
 
 
 def _now() -> str:
