@@ -13,6 +13,7 @@ __all__ = [
     "StoreError",
     "SweepError",
     "TimeUp",
+    "same_command",
 ]
 
 
@@ -67,6 +68,17 @@ class DivergedError(LidError):
 class Interrupted(LidError):
     """A training stopped by a signal, after its checkpoint: exit code 128 + the signal."""
 
-    def __init__(self, signum: int) -> None:
-        super().__init__("Interrupted after a checkpoint; the same command continues the run.")
-        self.exit_code = 128 + signum
+    def __init__(self, signum: int, *, restart: bool = False) -> None:
+        goes_on = same_command(restart)
+        super().__init__(f"Interrupted after a checkpoint; {goes_on} continues the run.")
+        self.signum, self.exit_code = signum, 128 + signum
+
+
+def same_command(restart: bool) -> str:
+    """The command that goes on with what one did that discarded runs, or did not.
+
+    Example:
+        >>> same_command(True)
+        'the same command without --restart'
+    """
+    return "the same command" + " without --restart" * restart

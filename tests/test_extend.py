@@ -320,3 +320,93 @@ def test_a_run_of_an_observation_of_one_s_own_keeps_the_pictures_that_it_can_dra
     assert "samples" in arrays
     assert "reconstructions" not in arrays
     run(lid, ["report", "train"])
+
+
+LINEAR = """
+from torch import nn
+
+from lidcli.extend import Decoder, Quantity, metric
+
+
+class Linear(Decoder):
+    kind: str = "lines:Linear"
+
+    def build(self, latent, outputs):
+        return nn.Linear(latent, outputs)
+
+
+@metric(Quantity("seven", "7"))
+def seven(model, x, labels):
+    return 7.0
+"""
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> list[str]:
+    """The words of a run with code of the user's, which lies in a file."""
+    (tmp_path / "lines.py").write_text(LINEAR)
+    (tmp_path / "lines.yaml").write_text(
+        "models: {line: {decoder: {use: 'lines:Linear'}, evaluate: {metrics: ['lines:seven']}}}\n"
+    )
+    return ["-m", "line", "-d", "pinwheel", "-c", "lines.yaml", *QUICK]
+
+
+CHANGED = "lines.py is not the one this run was"
+
+
+def test_edited_code_is_said_of_a_finished_run_and_measures_none_that_it_did_not_make(
+    lid: Lid, lines: list[str], tmp_path: Path
+) -> None:
+    run(lid, ["train", *lines])
+    (folder,) = (tmp_path / "results" / "train").iterdir()
+    assert set(Run.open(folder).provenance["code_sha256"]) == {"lines:Linear", "lines:seven"}
+    assert "lines.py" not in run(lid, ["train", *lines]).stderr
+    run(lid, ["evaluate", folder.name, "-c", "lines.yaml"])
+    before = (folder / "run.h5").read_bytes()
+    (tmp_path / "lines.py").write_text(
+        LINEAR.replace("latent, outputs)\n", "latent, outputs, 0)\n")
+    )
+    for words in (["train", *lines], ["sweep", *lines, "-w", "1"]):
+        told = run(lid, words).stderr
+        assert "lines.py is not the one" in told
+        assert told.count("--restart makes") == 1
+    refused = lid("evaluate", folder.name, "-c", "lines.yaml")
+    assert refused.returncode == 4
+    assert refused.stderr.endswith(f"{CHANGED} started with; restore it, or use --restart.\n")
+    assert (folder / "run.h5").read_bytes() == before
+    assert "lines.py" not in run(lid, ["train", *lines, "--restart"]).stderr
+    assert "lines.py" not in run(lid, ["train", *lines]).stderr
+
+
+def test_a_run_goes_on_with_the_code_that_it_was_started_with_and_no_other(
+    lid: Lid, lines: list[str], tmp_path: Path
+) -> None:
+    run(lid, ["train", *lines])
+    (folder,) = (tmp_path / "results" / "train").iterdir()
+    record = Run.open(folder)
+    known = record.provenance["code_sha256"]
+    other = {**known, "lines:Linear": "0" * 64}
+    record.update(provenance={"status": "interrupted", "code_sha256": other})
+    refused = lid("train", *lines)
+    assert refused.returncode == 4
+    assert refused.stderr.endswith(f"{CHANGED} started with; restore it, or use --restart.\n")
+    for fine in ({}, {**known, "lines:seven": "0" * 64}):
+        record.update(provenance={"status": "interrupted", "code_sha256": fine})
+        run(lid, ["train", *lines])
+        assert Run.open(folder).provenance["code_sha256"] == known
+
+
+def test_a_metric_that_was_edited_is_measured_anew(
+    lid: Lid, lines: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "metrics.py").write_text(LINEAR)
+    lines = [*lines, "--set", "evaluate.metrics=[metrics:seven]"]
+    run(lid, ["train", *lines])
+    (folder,) = (tmp_path / "results" / "train").iterdir()
+    (tmp_path / "metrics.py").write_text(LINEAR.replace("7.0", "8.0"))
+    assert "metrics.py is not the one" in run(lid, ["train", *lines]).stderr
+    (tmp_path / "more.yaml").write_text("defaults: {evaluate: {metrics: ['metrics:seven']}}\n")
+    with_code = ["-c", "lines.yaml", "-c", "more.yaml"]
+    run(lid, ["evaluate", folder.name, *with_code])
+    assert Run.open(folder).evaluation["test"]["seven"] == 8.0
+    assert "metrics.py" not in run(lid, ["train", *lines]).stderr

@@ -15,11 +15,11 @@ from lidcli.cli import options
 from lidcli.cli.events import check_log
 from lidcli.cli.sweep_engine import ENGINES, choose_engine, describe, work
 from lidcli.cli.sweep_plan import make_plan, parse_grid
-from lidcli.cli.sweep_text import entry, plan_text, print_outcomes, print_plan
+from lidcli.cli.sweep_text import entry, other_code, plan_text, print_outcomes, print_plan
 from lidcli.config.read import Experiments
 from lidcli.config.resolve import resolve_loosely
 from lidcli.config.run import RunConfig
-from lidcli.errors import ConfigError, Interrupted, SweepError, TimeUp
+from lidcli.errors import ConfigError, Interrupted, SweepError, TimeUp, same_command
 
 if TYPE_CHECKING:
     from lidcli.sweep.queue import Outcome
@@ -62,7 +62,11 @@ __all__ = ["sweep"]
     help="ray: the cluster (default: RAY_ADDRESS, or one that is started here).",
 )
 @click.option("--memory", metavar="SIZE", help="ray, slurm: what a run may use, like 4GiB.")
-@click.option("--detach", is_flag=True, help="slurm: return at once; the same command goes on.")
+@click.option(
+    "--detach",
+    is_flag=True,
+    help="slurm: return at once; the same command (without --restart) goes on.",
+)
 @click.option(
     "--sbatch",
     metavar="OPTION",
@@ -137,8 +141,9 @@ def sweep(
     """Run an experiment, or a grid of your own, several runs at a time.
 
     Finished and published runs are not repeated and partial ones go on where they
-    were: after a crash, or Ctrl-C, give the same command again. A run that fails
-    does not stop the others and is tried once more; failures, with a command that
+    were: after a crash, or Ctrl-C, give the same command again (without --restart,
+    which would discard the runs again). A run that fails does not stop the others
+    and is tried once more; failures, with a command that
     repeats each, and runs that another process is working on, are listed at the
     end (exit code 3). A run whose machine died is taken over once its heartbeat
     has stood still for two minutes (LID_LEASE, in seconds). --max-time stops every
@@ -203,6 +208,8 @@ def sweep(
         verbose=verbose,
     )
     facts = describe(plan, jobs, results, chosen)
+    for sentence in other_code(jobs):
+        click.echo(sentence, err=True)
     if dry_run:
         print_plan(facts, chosen.text(), jobs, as_json)
         return
@@ -213,7 +220,7 @@ def sweep(
     place = results / plan.experiment if log else None
     outcomes, ended = work(chosen, jobs, wait, quiet or as_json, until, place)
     show(plan.experiment, facts, outcomes, command, as_json, quiet=quiet, verbose=verbose)
-    raise_for(outcomes, ended, time.monotonic() >= until)
+    raise_for(outcomes, ended, time.monotonic() >= until, restart)
 
 
 def show(
@@ -232,7 +239,9 @@ def show(
         print_outcomes(experiment, outcomes, command, **how)
 
 
-def raise_for(outcomes: Sequence[Outcome], ended: int | None, late: bool = False) -> None:
+def raise_for(
+    outcomes: Sequence[Outcome], ended: int | None, late: bool = False, restart: bool = False
+) -> None:
     """Turn a sweep that was stopped, or had failures, into its exit code.
 
     Raises:
@@ -241,12 +250,12 @@ def raise_for(outcomes: Sequence[Outcome], ended: int | None, late: bool = False
         SweepError: runs failed.
     """
     if ended is not None:
-        raise Interrupted(ended)
+        raise Interrupted(ended, restart=restart)
     left = sum(o.status in ("interrupted", "waiting", "locked") for o in outcomes)
     if late and left:
         raise TimeUp(
-            f"The time of --max-time is up with {left} of {len(outcomes)} runs left; the same"
-            " command goes on."
+            f"The time of --max-time is up with {left} of {len(outcomes)} runs left;"
+            f" {same_command(restart)} goes on."
         )
     complain(outcomes)
 

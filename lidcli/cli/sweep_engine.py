@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lidcli.cli import options
 from lidcli.config.plan import Plan
+from lidcli.errors import ConfigError
 
 if TYPE_CHECKING:
     from lidcli.sweep.engines import Engine
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["ENGINES", "choose_engine", "describe", "work"]
 
 ENGINES = ("local", "ray", "slurm")
+T = TypeVar("T")
 
 
 def choose_engine(
@@ -30,22 +32,33 @@ def choose_engine(
     """The engine of a name, with what this sweep wants of it.
 
     Raises:
-        ConfigError: an option does nothing for it, or it cannot work here.
+        ConfigError: an option does nothing for it, it cannot work here, or the runs want several
+            devices or numbers of threads.
     """
     from lidcli.sweep.engines import Request, make_engine, parse_size
 
-    runtime = plan.runs[0].runtime if plan.runs else None
     request = Request(
         experiment=plan.experiment,
         todo=sum(job.state in ("new", "partial") for job in jobs),
-        device=runtime.device if runtime else "cpu",
-        threads=(runtime.threads if runtime else None) or 1,
+        device=_common("device", [run.runtime.device for run in plan.runs], "cpu"),
+        threads=_common("threads", [run.runtime.threads or 1 for run in plan.runs], 1),
         memory=None if memory is None else parse_size(memory),
         **how,
     )
     own = ("address", "detach", "sbatch", "memory", "stack")
     given = [f"--{option}" for option in own if getattr(request, option)]
     return make_engine(name, request, [*given, *["--per-gpu"] * (request.per_gpu > 1)])
+
+
+def _common(key: str, values: Iterable[T], usual: T) -> T:
+    """The value of a setting of `runtime` that all runs have, since the workers are of one kind."""
+    found = list(dict.fromkeys(values)) or [usual]
+    if len(found) > 1:
+        raise ConfigError(
+            f"The runs differ in runtime.{key} ({', '.join(map(str, found))}), and a sweep has one"
+            f" for all: give it with --set runtime.{key}=..., or sweep them apart."
+        )
+    return found[0]
 
 
 def describe(plan: Plan, jobs: Sequence[Job], results: Path, engine: Engine) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,25 @@ def plan_text(facts: dict[str, Any], where: str, jobs: Sequence[Job]) -> str:
         f"{alone}"
         f"folder {facts['folder']}{note if 'published' in facts['states'] else ''}"
     )
+
+
+def other_code(jobs: Sequence[Job]) -> list[str]:
+    """A sentence for each file of the user's that finished runs were made with another of."""
+    from lidcli.config.kinds import allowed
+    from lidcli.store.code import changed
+    from lidcli.store.run import Run
+
+    if not allowed():
+        return []
+    done = [job for job in jobs if job.state in ("done", "published")]
+    found = Counter(
+        name for job in done for name in set(changed(Run.open(job.folder), job.config).values())
+    )
+    return [
+        f"{name} is not the one that {number} of the {len(done)} finished runs"
+        f" {'was' if number == 1 else 'were'} made with; --restart makes the runs anew"
+        for name, number in sorted(found.items())
+    ]
 
 
 def print_plan(facts: dict[str, Any], where: str, jobs: Sequence[Job], as_json: bool) -> None:

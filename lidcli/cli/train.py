@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from lidcli.config.identity import identities
 from lidcli.config.plan import part_of, relatives
 from lidcli.config.resolve import resolve
 from lidcli.config.run import RunConfig
-from lidcli.errors import ConfigError
+from lidcli.errors import ConfigError, Interrupted
 from lidcli.names import nearest
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def train(
         seed=seed,
     )
     from lidcli.cli.events import check_log
+    from lidcli.store.code import changed
     from lidcli.store.find import standing
 
     check_log(log)
@@ -106,6 +108,10 @@ def train(
             click.echo(f"{elsewhere}; --again trains it here", err=True)
     else:
         run = work(resolved, results, folder, restart, log, quiet or as_json)
+    for name in sorted(set(changed(run, resolved).values())):
+        click.echo(
+            f"{name} is not the one this run was made with; --restart makes it anew", err=True
+        )
     if as_json:
         content = {"state": found.state, **result_document(run, resolved.evaluate.split)}
         options.print_json("train", content)
@@ -133,8 +139,12 @@ def work(
     if not silent:
         options.say_wait([run_folder(results, folder, config)])
     watcher = observer(silent)
+    word = secrets.token_hex(4) if restart else ""
     with Logged(watcher) if log else watcher as hearing:
-        run = execute(config, results, folder, hearing, restart=restart)
+        try:
+            run = execute(config, results, folder, hearing, restart=word)
+        except Interrupted as error:
+            raise Interrupted(error.signum, restart=restart) from error
     if log:
         events = Events(run.folder)
         events.begin()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ __all__ = [
 SECTIONS = (*KINDS, *PLAIN)
 LARGEST = 1 << 22
 """Bytes of a file at most."""
+NAME = re.compile(r"[\w-][\w.-]*")
 Tree = dict[str, Any]
 _TOP = ("defaults", "models", "data", "experiments", "profiles")
 
@@ -121,6 +123,7 @@ def load_files(paths: Sequence[Path], trusted: Collection[Path] = ()) -> Experim
         merged = merge(merged, content)
     found = {}
     for name, entry in merged.pop("experiments", {}).items():
+        _check_name(name, where[name])
         found[name] = _experiment(entry, f"{where[name]}.{name}")
     return Experiments(**merged, experiments=found, codes=codes, named=tuple(trusted))
 
@@ -289,6 +292,15 @@ class _Sorter:
     def error(self, where: str, problem: str, colon: str = "") -> ConfigError:
         """An error at a place of this file."""
         return ConfigError(f"{self.path}: {where}{colon} {problem}")
+
+
+def _check_name(name: str, where: str) -> None:
+    """Raise ConfigError unless an experiment's name can be that of its folder in the results."""
+    if not NAME.fullmatch(name) or name.casefold() == "published":
+        raise ConfigError(
+            f"{where}: {name!r} is no name for an experiment, which has letters, digits, _, - and"
+            " ., begins with no . and is not published."
+        )
 
 
 def _experiment(entry: Any, where: str) -> ExperimentSpec:

@@ -207,18 +207,38 @@ def _split(dotted: str, value: Any) -> tuple[str, str, Any]:
 
 
 def _check_keys(levels: Iterable[Tree], chosen: Choice, codes: Iterable[tuple[str, str]]) -> None:
-    """Every setting is one of some kind of its section, or may be one of the user's kinds."""
-    idle = _idle(levels, chosen)
-    foreign = {(section, key) for section, key in idle if key not in section_keys(section)}
-    for section, key in sorted(foreign):
-        names = [code for place, code in codes if place == section]
-        if not set(names) <= set(allowed()):
-            continue
-        yours = [name for code in names for name in KINDS[section][code].model_fields]
-        if key not in yours:
-            hint = nearest(key, [*section_keys(section), *yours])
-            hint = hint.replace("you mean ", f"you mean {section}.")
-            raise ConfigError(f"Unknown setting {f'{section}.{key}'!r}; {hint}")
+    """Every setting is one of some kind of its section, ours or the user's.
+
+    Of code that may not be imported nothing is known; what stands beside its name is its own.
+    """
+    for section, key in sorted(set(_idle(map(_checkable, levels), chosen))):
+        if key not in section_keys(section):
+            names = dict.fromkeys(code for place, code in codes if place == section)
+            _check_foreign(section, key, list(names))
+
+
+def _check_foreign(section: str, key: str, names: Iterable[str]) -> None:
+    """A setting that none of our kinds has is one of a kind of the user's that is named."""
+    known = [name for name in names if name in allowed()]
+    yours = [setting for name in known for setting in KINDS[section][name].model_fields]
+    if key in yours:
+        return
+    hint = nearest(key, [*section_keys(section), *yours])
+    hint = hint.replace("you mean ", f"you mean {section}.")
+    closed = " or ".join(name for name in names if name not in known)
+    if closed:
+        closed = f" (if it is one of {closed}, name the file that says so with -c)"
+    raise ConfigError(f"Unknown setting {f'{section}.{key}'!r}{closed}; {hint}")
+
+
+def _checkable(tree: Tree) -> Tree:
+    """The sections of an entry but those of a kind that may not be imported."""
+    return {section: some for section, some in tree.items() if not _closed(section, some)}
+
+
+def _closed(section: str, settings: Tree) -> bool:
+    name = settings.get(KINDS[section].tag) if section in KINDS else None
+    return isinstance(name, str) and ":" in name and name not in allowed()
 
 
 def _choose(merged: Tree) -> Choice:

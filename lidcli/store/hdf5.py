@@ -28,6 +28,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "DamagedError",
     "checked_digest",
+    "first_line",
     "open_read",
     "write_atomic",
     "write_temporary",
@@ -207,6 +208,17 @@ def checked_digest(path: Path, most_bytes: int | None = None) -> str:
         raise StoreError(f"There is no file {path}.") from None
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {reason(error)}.") from error
+
+
+def first_line(path: Path) -> bytes:
+    """What a file says of its own bytes, unchecked: another for other contents.
+
+    Raises:
+        StoreError: it is no plain file.
+        OSError: it cannot be read.
+    """
+    with open(open_plain(path, os.O_RDONLY, error=StoreError, follow=True), "rb") as raw:
+        return raw.read(HEADER)
 
 
 @contextlib.contextmanager

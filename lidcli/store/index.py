@@ -21,8 +21,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lidcli.store.hdf5 import checked_digest
+from lidcli.store.owner import check_owner
 from lidcli.store.record import RECORD_BYTES, Array, Scalars
-from lidcli.store.run import Run, check_owner
+from lidcli.store.run import Run
 
 __all__ = ["MANY", "Index", "Summary", "record_digest"]
 

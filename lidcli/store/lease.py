@@ -275,13 +275,23 @@ def _clear_dead(folder: Path) -> None:
         displace(folder, dead)
 
 
+def _clock() -> float:
+    """Seconds, those in which the machine sleeps among them."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 def _beat(folder: Path, mine: Lease, stop: threading.Event) -> None:
-    """Move the count on until told to stop, or until the lease is another's."""
-    beat = 0
+    """Move the count on until told to stop, or until the lease is another's.
+
+    One that is gone is made again, but not after a silence in which another may have had the run.
+    """
+    beat, last = 0, _clock()
     while not stop.wait(mine.seconds / BEATS):
         beat += 1
         with contextlib.suppress(OSError):
             if read(folder) is None:
+                if _clock() - last >= mine.seconds:
+                    return
                 _create(folder, replace(mine, beat=beat))
                 continue
             descriptor = os.open(folder / NAME, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
@@ -289,6 +299,7 @@ def _beat(folder: Path, mine: Lease, stop: threading.Event) -> None:
                 if _parse(os.pread(descriptor, LENGTH, 0)).owner not in (mine.owner, ""):
                     return
                 os.pwrite(descriptor, replace(mine, beat=beat).bytes(), 0)
+                last = _clock()
             finally:
                 os.close(descriptor)
 

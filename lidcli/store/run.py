@@ -11,16 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from lidcli.config.identity import identities
-from lidcli.config.run import RunConfig
-from lidcli.config.sections import KINDS
-from lidcli.errors import ConfigError, StoreError
+from lidcli.errors import LockedError, StoreError
 from lidcli.plain import sync_folder
 from lidcli.store import checkpoints
 from lidcli.store.files import unwritable
 from lidcli.store.find import find_run, find_runs
-from lidcli.store.hdf5 import DamagedError, open_read, write_atomic
+from lidcli.store.hdf5 import DamagedError, first_line, open_read, write_atomic
 from lidcli.store.lock import check_held, exclusive, held_here
+from lidcli.store.owner import absolute, check_owner, owner_of
 from lidcli.store.record import (
     RECORD_BYTES,
     RECORD_ITEMS,
@@ -31,7 +29,7 @@ from lidcli.store.record import (
     small,
 )
 
-__all__ = ["STATUSES", "Run", "check_owner", "find_run", "find_runs"]
+__all__ = ["STATUSES", "Run", "find_run", "find_runs"]
 
 FILES = ("run.h5", "run.damaged.h5", checkpoints.NEWEST, checkpoints.PREVIOUS)
 
@@ -50,7 +48,7 @@ class Run:
         ('running', {'step': 3}, array([-2. , -1.5]))
     """
 
-    def __init__(self, folder: Path, record: Contents, stamp: tuple[int, int]) -> None:
+    def __init__(self, folder: Path, record: Contents, stamp: bytes) -> None:
         self.folder = folder
         self._record = record
         self._stamp = stamp
@@ -83,12 +81,12 @@ class Run:
                 except DamagedError as error:
                     os.replace(path, folder / "run.damaged.h5")
                     first["warnings"] = [f"{error} It was set aside as run.damaged.h5."]
-            place = _absolute(folder)
+            place = absolute(folder)
             identity = {"run": place.name, "experiment": place.parent.name}
             record = Contents(dict(config), first, identity=identity)
             record.check(path)
             write_atomic(path, record.write)
-            return cls(folder, record, _stamp(path))
+            return cls(folder, record, first_line(path))
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -104,19 +102,19 @@ class Run:
         """
         path = folder / "run.h5"
         try:
-            stamp = _stamp(path)
+            stamp = first_line(path)
         except OSError:
             raise StoreError(f"{folder} is not a run: it has no run.h5.") from None
         with open_read(path, most_bytes=RECORD_BYTES, most_items=RECORD_ITEMS) as file:
             record = Contents.read(file)
-        check_owner(folder, _owner(folder, record))
+        check_owner(folder, owner_of(folder, record))
         return cls(folder, record, stamp)
 
     @property
     def run_id(self) -> str:
         """Whose record it is: the name of the folder that it was made in."""
         known = self._record.identity
-        return _absolute(self.folder).name if known is None else str(known["run"])
+        return absolute(self.folder).name if known is None else str(known["run"])
 
     @property
     def identity(self) -> dict[str, Any] | None:
@@ -126,7 +124,7 @@ class Run:
     @property
     def owner(self) -> str:
         """Whose record it is, as the record or its configuration says; empty where neither does."""
-        return _owner(self.folder, self._record)
+        return owner_of(self.folder, self._record)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -142,6 +140,10 @@ class Run:
     def status(self) -> str:
         """One of `STATUSES`."""
         return str(self._record.provenance["status"])
+
+    def begun_for(self, restart: str) -> bool:
+        """Whether the record was begun for the `--restart` of this word; always for none, empty."""
+        return restart in ("", self.provenance.get("restarted"))
 
     @property
     def curves(self) -> dict[str, Array]:
@@ -180,7 +182,7 @@ class Run:
                 as it was.
             LockedError: another machine took the run over.
         """
-        check_held(self.folder)
+        self._check_held()
         self._refresh()
         old = self._record
         split, scalars = evaluation or ("", {})
@@ -198,12 +200,31 @@ class Run:
         path = self.folder / "run.h5"
         record.check(path)
         write_atomic(path, record.write)
-        self._record, self._stamp = record, _stamp(path)
+        self._record, self._stamp = record, first_line(path)
+
+    def _changed(self) -> bool:
+        """Whether another process has written the record since this one read or wrote it."""
+        path = self.folder / "run.h5"
+        return path.exists() and first_line(path) != self._stamp
+
+    def _check_held(self) -> None:
+        """Before something is written: see that a lock that this process has is still its own.
+
+        One who took the run over may have given it back since, so that no lease says so.
+
+        Raises:
+            LockedError: another machine took the run over.
+        """
+        check_held(self.folder)
+        if held_here(self.folder) and self._changed():
+            raise LockedError(
+                f"Run {self.folder.name} was taken over, and its record is another process's by"
+                " now; nothing more of it was written here."
+            )
 
     def _refresh(self) -> None:
         """Read the record again if another process has written it."""
-        path = self.folder / "run.h5"
-        if path.exists() and _stamp(path) != self._stamp:
+        if self._changed():
             fresh = Run.open(self.folder)
             self._record, self._stamp = fresh._record, fresh._stamp
 
@@ -233,7 +254,7 @@ class Run:
             StoreError: it cannot be written; the checkpoints are as they were.
             LockedError: another machine took the run over.
         """
-        check_held(self.folder)
+        self._check_held()
         checkpoints.save(self.folder, self.run_id, tree, step)
 
     def load_checkpoint(self) -> tuple[Any, list[str]]:
@@ -293,57 +314,3 @@ class Run:
             sync_folder(self.folder)
         except OSError as error:
             raise unwritable(self.folder, error) from error
-
-
-def _owner(folder: Path, record: Contents) -> str:
-    """Whose record it is: one that does not say is the run that its configuration makes.
-
-    Nothing is known of a configuration that is not to be read today, or that has a kind of the
-    user's, whose settings may have become more.
-    """
-    if record.identity is not None:
-        return str(record.identity["run"])
-    from lidcli.config.read import codes_in
-
-    if any(section in KINDS for section, _ in codes_in(record.config)):
-        return ""
-    try:
-        known = identities(RunConfig.of(record.config))
-    except ConfigError:
-        return ""
-    return next((name for name in known if name in _names(folder)), known[0])
-
-
-def check_owner(folder: Path, owner: str) -> None:
-    """Check that a record lies in the folder of the run that it is of.
-
-    Args:
-        folder: of the record.
-        owner: the run's id; empty where it is not known.
-
-    Raises:
-        StoreError: it is another run's.
-    """
-    if owner in ("", folder.name):
-        return
-    if owner not in _names(folder):
-        raise StoreError(
-            f"{folder / 'run.h5'} is the record of run {owner} and not of"
-            f" {_absolute(folder).name}; put it back, or remove it."
-        )
-
-
-def _names(folder: Path) -> tuple[str, str]:
-    """Its own name, and that of the folder that it may be a link to."""
-    return _absolute(folder).name, folder.resolve().name
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """What changes when a file is replaced."""
-    status = path.stat()
-    return status.st_ino, status.st_mtime_ns
-
-
-def _absolute(folder: Path) -> Path:
-    """The folder with its own name, also where it is given as `.`; links are not followed."""
-    return Path(os.path.abspath(folder))

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import math
 import os
+import secrets
 import signal
 import time
 from collections import Counter
@@ -152,16 +153,14 @@ class _Sweep:
             if not jobs:
                 continue
             slot = self.free.pop()
-            again = self.begun[id(jobs[0])] > 0
             for job in jobs:
                 self.begun[id(job)] += 1
                 self.watcher.started(job, slot)
-            self.pool.start(jobs, slot, self.devices[slot], again=again)
+            self.pool.start(jobs, slot, self.devices[slot])
 
     def _known(self, job: Job) -> bool:
         """Whether a job needs no worker; its outcome is taken note of."""
-        restarted = self.pool.restart and not self.begun[id(job)]
-        known = (None if restarted else settled(job, self.index)) or elsewhere(job)
+        known = (None if self.pool.restart else settled(job, self.index)) or elsewhere(job)
         if known is not None:
             self._finish(known, None)
         return known is not None
@@ -269,7 +268,8 @@ def run_local(
     Returns:
         The outcome of each job, in order, and the signal that ended the sweep, if one did.
     """
-    pool = Pool(threads, experiment, results, restart, stack)
+    word = secrets.token_hex(4) if restart else ""
+    pool = Pool(threads, experiment, results, word, stack)
     with received() as signals, contextlib.closing(pool):
         sweep = _Sweep(
             jobs,

@@ -10,17 +10,16 @@ from typing import Any
 
 import lidcli
 from lidcli.config.kinds import allowed
-from lidcli.store.run import Run
-from lidcli.sweep.queue import Job, state
+from lidcli.sweep.queue import Job
 
-__all__ = ["THREAD_VARIABLES", "discard", "environment", "order", "stacked_order"]
+__all__ = ["THREAD_VARIABLES", "environment", "order", "stacked_order"]
 
 ROOT = str(Path(lidcli.__file__).resolve().parents[1])
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def order(
-    job: Job, *, results: Path, experiment: str, device: str, threads: int, restart: bool = False
+    job: Job, *, results: Path, experiment: str, device: str, threads: int, restart: str = ""
 ) -> dict[str, Any]:
     """The document from which `lidcli.sweep.worker` does a run.
 
@@ -30,7 +29,8 @@ def order(
         experiment: folder of this one below it.
         device: where it computes, in place of the configuration's.
         threads: likewise.
-        restart: whether to discard what there is of it.
+        restart: a word with which what there is of it is discarded when it begins, once; empty
+            for never.
     """
     config = job.config.document()
     config["runtime"] |= {"device": device, "threads": threads}
@@ -67,16 +67,3 @@ def environment(threads: int) -> dict[str, str]:
     """
     path = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
     return {**dict.fromkeys(THREAD_VARIABLES, str(threads)), "PYTHONPATH": path}
-
-
-def discard(job: Job) -> None:
-    """Delete what there is of a run.
-
-    Raises:
-        LockedError: another process is working on it.
-        StoreError: its folder is not writable.
-    """
-    if state(job.folder) != "new":
-        run = Run.create(job.folder, job.config.document(), {})
-        with run.lock():
-            run.discard()

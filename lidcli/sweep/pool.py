@@ -133,7 +133,7 @@ class Pool:
     """The workers, at work or waiting for more, and the pipe of each."""
 
     def __init__(
-        self, threads: int, experiment: str, results: Path, restart: bool, stack: str | None
+        self, threads: int, experiment: str, results: Path, restart: str, stack: str | None
     ) -> None:
         self.threads, self.restart, self.stack = threads, restart, stack
         self.experiment, self.results = experiment, results
@@ -145,14 +145,13 @@ class Pool:
         """Those at work."""
         return [worker for worker in self.workers if worker.jobs]
 
-    def start(self, jobs: Sequence[Job], slot: int, device: str, *, again: bool = False) -> None:
+    def start(self, jobs: Sequence[Job], slot: int, device: str) -> None:
         """Let the worker of a slot do a job, or a stack of them, a new one where there is none.
 
         Args:
             jobs: the run, or several that differ in their seed alone.
             slot: free.
             device: of the slot.
-            again: whether the sweep has begun the run before, so that nothing is discarded.
         """
         document = stacked_order(
             jobs,
@@ -161,7 +160,7 @@ class Pool:
             experiment=self.experiment,
             device=device,
             threads=self.threads,
-            restart=self.restart and not again,
+            restart=self.restart,
         )
         kept = next((worker for worker in self.workers if worker.slot == slot), None)
         if kept is not None and kept.begin(jobs, document):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lidcli.errors import ConfigError, LidError, LockedError
+from lidcli.errors import ConfigError, LidError
 from lidcli.store.lock import exclusive
 from lidcli.sweep import ray_task
 from lidcli.sweep.engines import Request
 from lidcli.sweep.local import Watcher
-from lidcli.sweep.orders import discard, order
+from lidcli.sweep.orders import order
 from lidcli.sweep.queue import Job, Outcome, elsewhere, is_locked, note_failure, settled
 from lidcli.sweep.ray_cluster import (
     check_address,
@@ -126,6 +127,7 @@ class _Tasks:
         self.tried: Counter[int] = Counter()
         self.ended: dict[int, Outcome] = {}
         self.passed_on, self.given_up = 0, False
+        self.restart = secrets.token_hex(4) if request.restart else ""
         check_room(ray, request)
         gpus = gpu_share(ray, request)
         self.device = "cuda" if gpus else "cpu"
@@ -161,14 +163,8 @@ class _Tasks:
                 self._finish(index, outcome)
 
     def _prepared(self, job: Job) -> Outcome | None:
-        """The outcome of a job that needs no task; else what is to be discarded is."""
-        if not self.request.restart:
-            return settled(job) or elsewhere(job)
-        try:
-            discard(job)
-        except LockedError as error:
-            return Outcome(job, "locked", str(error))
-        return None
+        """The outcome of a job that needs no task."""
+        return (None if self.restart else settled(job)) or elsewhere(job)
 
     def _submit(self, index: int) -> None:
         job = self.jobs[index]
@@ -178,6 +174,7 @@ class _Tasks:
             experiment=self.request.experiment,
             device=self.device,
             threads=self.request.threads,
+            restart=self.restart,
         )
         document |= {"cwd": os.getcwd(), "run": job.config.run_id}
         ref = self.task.remote(document, index, self.token, self.mailbox, self.request.memory)

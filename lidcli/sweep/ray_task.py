@@ -63,7 +63,8 @@ def read_files(folder: Path) -> Files:
 def write_files(folder: Path, files: Files) -> None:
     """Put record and checkpoints into a run's folder, each at once, the record last.
 
-    The caller holds the folder's lock, which clears what a killed writer leaves.
+    What is not among them is removed: a run that was begun anew has it no more. The caller holds
+    the folder's lock, which clears what a killed writer leaves.
 
     Raises:
         OSError: they cannot be written; what was there is whole.
@@ -76,6 +77,8 @@ def write_files(folder: Path, files: Files) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
 
 
 class _Reporter(Reporter):

@@ -10,12 +10,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from lidcli.errors import ConfigError, LidError, LockedError
+from lidcli.errors import ConfigError, LidError, StoreError
 from lidcli.store.files import unwritable
+from lidcli.store.run import Run
 from lidcli.sweep import slurm_commands as slurm
 from lidcli.sweep.engines import Request
 from lidcli.sweep.local import Watcher
-from lidcli.sweep.orders import discard, order
+from lidcli.sweep.orders import order
 from lidcli.sweep.queue import Job, Outcome, note_failure, settled, shard
 from lidcli.sweep.received import received
 from lidcli.sweep.slurm_array import Array, Task, script
@@ -89,6 +90,14 @@ class Slurm:
         return follow.outcomes("waiting"), signals[0] if signals else None
 
 
+def _is_that(job: Job, restart: str) -> bool:
+    """Whether what there is of a run is not what a task of an earlier sweep is to begin anew."""
+    try:
+        return not restart or Run.open(job.folder).begun_for(restart)
+    except StoreError:
+        return True
+
+
 class _Following:
     """Which runs are in which array, and how they end.
 
@@ -107,10 +116,12 @@ class _Following:
         self.slots = 0
         self.cancelled = False
         self.submitted: Array | None = None
+        self.arrays = [Array(path.parent, own=False) for path in sorted(self.place.glob("*/id"))]
         if not request.restart:
+            words = dict(item for array in self.arrays for item in array.restarts().items())
             for index, job in enumerate(jobs):
                 outcome = settled(job)
-                if outcome is not None:
+                if outcome is not None and _is_that(job, words.get(job.config.run_id, "")):
                     self._finish(index, outcome, None)
 
     def take_up(self) -> None:
@@ -119,16 +130,14 @@ class _Following:
         Raises:
             LidError: Slurm does not answer.
         """
-        folders = sorted(self.place.glob("*/id")) if self.place.exists() else []
-        arrays = [Array(path.parent, own=False) for path in folders]
-        if not arrays:
+        if not self.arrays:
             return
-        alive = slurm.queued([array.name for array in arrays])
+        alive = slurm.queued([array.name for array in self.arrays])
         if alive is None:
             raise LidError(
                 "Slurm does not answer (squeue failed); the sweep can go on when it does."
             )
-        for array in arrays:
+        for array in self.arrays:
             indices = {index for name, index in alive if name == array.name}
             if not indices:
                 shutil.rmtree(array.folder, ignore_errors=True)
@@ -151,7 +160,7 @@ class _Following:
             LidError: Slurm refuses it.
             StoreError: its folder cannot be written.
         """
-        left = [index for index in self._unsubmitted() if self._prepared(index)]
+        left = self._unsubmitted()
         if not left:
             return
         number = min(len(left), LARGEST)
@@ -178,21 +187,12 @@ class _Following:
     def _write(self, array: Array, tasks: Sequence[Sequence[int]]) -> None:
         """Make an array's folder, with what each task is to do."""
         array.folder.mkdir(parents=True)
-        documents = [[self._order(index) for index in task] for task in tasks]
+        restart = array.folder.name if self.request.restart else ""
+        documents = [[self._order(index, restart) for index in task] for task in tasks]
         (array.folder / ORDERS).write_text(json.dumps(documents))
         (array.folder / "array.sh").write_text(script(array.folder, self.request.threads))
 
-    def _prepared(self, index: int) -> bool:
-        """Whether a run can be submitted; what is to be discarded of it is."""
-        if self.request.restart:
-            try:
-                discard(self.jobs[index])
-            except LockedError as error:
-                self._finish(index, Outcome(self.jobs[index], "locked", str(error)), None)
-                return False
-        return True
-
-    def _order(self, index: int) -> dict[str, Any]:
+    def _order(self, index: int, restart: str) -> dict[str, Any]:
         request, job = self.request, self.jobs[index]
         document = order(
             job,
@@ -200,6 +200,7 @@ class _Following:
             experiment=request.experiment,
             device=request.device,
             threads=request.threads,
+            restart=restart,
         )
         return document | {"run": job.config.run_id, "retries": request.retries}
 

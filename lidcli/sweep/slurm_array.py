@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shlex
@@ -38,13 +39,22 @@ class Array:
         except OSError:
             return ""
 
-    def runs(self) -> list[list[str]]:
-        """The runs of each task."""
+    def orders(self) -> list[list[dict[str, Any]]]:
+        """What each task is to do."""
         try:
-            tasks = json.loads((self.folder / ORDERS).read_text())
+            tasks: list[list[dict[str, Any]]] = json.loads((self.folder / ORDERS).read_text())
         except (OSError, ValueError):
             return []
-        return [[order["run"] for order in task] for task in tasks]
+        return tasks
+
+    def runs(self) -> list[list[str]]:
+        """The runs of each task."""
+        return [[order["run"] for order in task] for task in self.orders()]
+
+    def restarts(self) -> dict[str, str]:
+        """The word of each run that its task begins anew."""
+        orders = itertools.chain.from_iterable(self.orders())
+        return {order["run"]: order["restart"] for order in orders if order["restart"]}
 
 
 @dataclass

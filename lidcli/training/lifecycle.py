@@ -15,6 +15,7 @@ from lidcli.config.run import RunConfig
 from lidcli.data.dataset import Dataset
 from lidcli.errors import DataError, DivergedError, Interrupted, LockedError, StoreError
 from lidcli.metrics.evaluation import Evaluation
+from lidcli.store.code import check_code, digests, metrics_anew
 from lidcli.store.digest import digest
 from lidcli.store.hdf5 import DamagedError
 from lidcli.store.run import Run
@@ -27,6 +28,7 @@ from lidcli.training.threads import settle
 __all__ = [
     "begin",
     "check_data",
+    "entered",
     "evaluate_run",
     "execute",
     "finish",
@@ -65,7 +67,7 @@ def execute(
     experiment: str,
     observer: Observer,
     *,
-    restart: bool = False,
+    restart: str = "",
 ) -> Run:
     """Train and evaluate one run, taking up what an earlier process left.
 
@@ -74,7 +76,8 @@ def execute(
         results: folder of all runs.
         experiment: folder of this one below it.
         observer: hears of steps and epochs.
-        restart: whether to discard what there is.
+        restart: a word with which what there is is discarded, unless the record says that it
+            was already; empty for never.
 
     Returns:
         The finished run's record.
@@ -84,7 +87,7 @@ def execute(
     """
     prepare(config)
     folder = run_folder(results, experiment, config)
-    known = None if restart else finished(folder)
+    known = finished(folder, restart)
     if known is not None and getattr(config.data, "path", None) is None:
         return known
     data: Dataset = config.data.build()
@@ -97,16 +100,12 @@ def execute(
         return procedure(config, data)
 
     made = make()
-    first = {"experiment": experiment}
-    run = Run.create(folder, config.document(), first)
-    with run.lock():
-        if restart:
-            run.discard()
-        run = Run.create(folder, config.document(), first)
+    with entered(folder, config, restart) as run:
         if run.status == "complete":
             return run
         try:
             check_data(run, data)
+            check_code(run, config)
             made = settle(config, run, made, make)
             begin(config, run, made, data)
             with StopRequest() as stop, _noting(run):
@@ -117,6 +116,28 @@ def execute(
                 note_end(run, error)
             raise
     return run
+
+
+@contextmanager
+def entered(folder: Path, config: RunConfig, restart: str = "") -> Iterator[Run]:
+    """Hold a run's lock, with a record in its folder: a new one, or what there is.
+
+    Args:
+        folder: of the run.
+        config: of the run.
+        restart: as of `execute`; the record keeps it.
+
+    Raises:
+        LockedError: another process is working on it.
+        StoreError: the folder is not writable, or a newer lid made the run.
+    """
+    first = {"experiment": folder.parent.name}
+    run = Run.create(folder, config.document(), first)
+    with run.lock():
+        if not run.begun_for(restart):
+            run.discard()
+            first["restarted"] = restart
+        yield Run.create(folder, config.document(), first)
 
 
 def prepare(config: RunConfig, threads: int | None = None) -> None:
@@ -140,8 +161,12 @@ def check_data(run: Run, data: Dataset) -> None:
         )
 
 
-def finished(folder: Path) -> Run | None:
+def finished(folder: Path, restart: str = "") -> Run | None:
     """The run, if it needs no more work; `Run.create` sets a damaged record aside.
+
+    Args:
+        folder: of the run.
+        restart: as of `execute`.
 
     Raises:
         DivergedError: it would only diverge again.
@@ -151,6 +176,8 @@ def finished(folder: Path) -> Run | None:
     try:
         run = Run.open(folder)
     except DamagedError:
+        return None
+    if not run.begun_for(restart):
         return None
     if run.status == "diverged":
         raise DivergedError(f"{run.provenance['message']} --restart discards the run.")
@@ -204,6 +231,7 @@ def begin(config: RunConfig, run: Run, made: Procedure, data: Dataset, stacked: 
             "parameters": made.parameters(),
             "facts": {**made.model.facts().document(), "data_form": data.form},
             "data_sha256": data.sha256,
+            "code_sha256": digests(config),
             "data_notes": list(data.notes),
             "data_shape": list(data.shape),
             "data_entropy": data.entropy,
@@ -289,17 +317,21 @@ def evaluate_run(run: Run, config: RunConfig) -> Evaluation:
 
     Raises:
         StoreError: the run is not finished, or its weights are not those its record names.
-        DataError: the data are not those it was trained on.
+        DataError: the data, or the user's code, are not those it was trained with.
     """
     prepare(config, run.provenance.get("threads"))
     data: Dataset = config.data.build()
     check_data(run, data)
+    check_code(run, config)
     with run.lock():
         weights = run.load_weights()
         made = procedure(config, data)
         with run.fitting():
             made.model.load_state_dict(weights)
-        return _measure(config, run, made, config.evaluate.split)
+        result = _measure(config, run, made, config.evaluate.split)
+        if config.evaluate.metrics:
+            run.update(provenance={"code_sha256": metrics_anew(run, config)})
+        return result
 
 
 def _now() -> str:

@@ -44,7 +44,7 @@ def execute_together(
     experiment: str,
     observers: Sequence[Observer],
     *,
-    restart: bool = False,
+    restart: str = "",
     measured: bool = False,
 ) -> list[Run | Exception]:
     """Train and evaluate runs that differ in their seed alone, as one batched model.
@@ -58,7 +58,7 @@ def execute_together(
         results: folder of all runs.
         experiment: folder of these below it.
         observers: one a run.
-        restart: whether to discard what there is.
+        restart: as of `execute`.
         measured: whether they share their steps only where some first ones, which are thrown
             away, are the faster for it; else each does its own, to the bits of the run alone.
 
@@ -98,24 +98,19 @@ def _enter(
     folder: Path,
     observer: Observer,
     locks: contextlib.ExitStack,
-    restart: bool,
+    restart: str,
 ) -> _Entry | Run | Exception:
     """Take a run's lock and build its model; what it is instead, where that is not needed."""
     place = folder / config.run_id
     try:
-        known = None if restart else lifecycle.finished(place)
+        known = lifecycle.finished(place, restart)
         if known is not None:
             lifecycle.check_data(known, data)
             return known
         torch.manual_seed(config.seed)
         made = procedure(config, data)
         assert isinstance(made, Gradient)
-        first = {"experiment": folder.name}
-        run = Run.create(place, config.document(), first)
-        locks.enter_context(run.lock())
-        if restart:
-            run.discard()
-        run = Run.create(place, config.document(), first)
+        run = locks.enter_context(lifecycle.entered(place, config, restart))
         lifecycle.check_data(run, data)
     except Exception as error:
         return error

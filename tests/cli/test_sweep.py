@@ -155,10 +155,24 @@ def test_a_killed_worker_is_a_failed_run_and_goes_on_exactly(
 
 def test_when_the_time_is_up_the_same_command_goes_on(lid: Lid, tmp_path: Path) -> None:
     words = ["sweep", "-m", "vae", "-d", "pinwheel", "-w", "1", "-q", *SMALL, *ENDLESS]
-    done = lid(*words, "--max-time", "0.5s")
-    assert done.returncode == 124, done.stderr
-    assert "The time of --max-time is up with 1 of 1 runs left" in done.stderr
-    assert "Traceback" not in done.stderr
+    told = "The time of --max-time is up with 1 of 1 runs left; the same command"
+    for more, goes_on in ([], " goes on."), (["--restart"], " without --restart goes on."):
+        done = lid(*words, "--max-time", "0.5s", *more)
+        assert done.returncode == 124, done.stderr
+        assert f"{told}{goes_on}" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_with_restart_the_command_that_goes_on_is_the_one_without(
+    lid: Lid, wait_for: Wait, patience: float, tmp_path: Path, command: str
+) -> None:
+    process = start(tmp_path, command, "-m", "vae", "-d", "pinwheel", "--restart", *SMALL, *ENDLESS)
+    wait_for(lambda: list((tmp_path / "results").rglob("checkpoint.h5")), process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=patience)
+    assert process.returncode == 130, errors
+    assert errors.endswith("; the same command without --restart continues the run.\n")
 
 
 def test_a_run_in_other_hands_is_skipped_and_said(

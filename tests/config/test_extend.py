@@ -45,6 +45,7 @@ models:
 data:
   rings: {use: "mine_code:Rings", rings: 3, model: {latent: 2, categories: 2}}
   dots: {kind: points, decoder: {slope: 2.0}}
+  bare: {kind: points}
 experiments:
   trial: {models: [splined, plain], data: [rings, dots], set: {decoder: {slope: 4.0}}}
 """
@@ -87,6 +88,41 @@ def test_settings_of_ones_own_are_shared_like_ours(here: Path) -> None:
         resolve(known, model="splined", data="dots", overrides=[("decoder.knot", 3)])
 
 
+@pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.parametrize(
+    ("level", "told"),
+    [
+        ("data: {dots: {kind: points, decoder: {hiden: 64}}}", "did you mean decoder.hidden?"),
+        ("profiles: {small: {decoder: {hiden: 64}}}", "did you mean decoder.hidden?"),
+        ("defaults: {decoder: {hiden: 64}}", "did you mean decoder.hidden?"),
+    ],
+)
+def test_code_of_ones_own_hides_no_typing_error_elsewhere(
+    here: Path, trusted: bool, level: str, told: str
+) -> None:
+    (here / "typo.yaml").write_text(level)
+    paths = [here / "mine.yaml", here / "typo.yaml"]
+    known = load_files(paths, trusted=paths if trusted else [])
+    profile = "small" if "small" in known.profiles else None
+    with pytest.raises(ConfigError) as caught:
+        resolve(known, model="plain", data="dots", profile=profile)
+    assert told in str(caught.value)
+
+
+def test_what_code_that_is_not_imported_may_have_is_said(here: Path) -> None:
+    known = load_files([here / "mine.yaml"])
+    with pytest.raises(ConfigError) as caught:
+        resolve(known, model="plain", data="dots")
+    told = "(if it is one of mine_code:Spline, name the file that says so with -c)"
+    assert f"Unknown setting 'decoder.slope' {told}; there are" in str(caught.value)
+    (here / "beside.yaml").write_text(
+        'defaults: {decoder: {use: "mine_code:Spline", knots: 3}}\n'
+        "data: {circles: {kind: points, decoder: {kind: mlp, layers: 5}}}"
+    )
+    known = load_files([here / "mine.yaml", here / "beside.yaml"])
+    assert resolve(known, model="plain", data="circles").decoder.layers == 5
+
+
 def test_all_values_of_ones_own_kind_are_part_of_the_runs_name(here: Path) -> None:
     known = load_files([here / "mine.yaml"], trusted=[here / "mine.yaml"])
     one, other = (
@@ -100,7 +136,7 @@ def test_code_is_imported_only_if_a_file_named_on_the_command_line_names_it(here
     known = load_files([here / "mine.yaml"])
     with pytest.raises(ConfigError, match="nothing named on this command line allows it"):
         resolve(known, model="splined", data="dots")
-    document = resolve(known, model="plain", data="dots").document()
+    document = resolve(known, model="plain", data="bare").document()
     document["decoder"] = {"kind": "mine_code:Spline"}
     with pytest.raises(ConfigError, match="nothing named on this command line allows it"):
         RunConfig.of(document)
@@ -138,7 +174,7 @@ def test_a_kind_without_build_says_so(here: Path) -> None:
     kinds.allow(["mine_code:Idle"])
     known = load_files([here / "mine.yaml"])
     config = resolve(
-        known, model="plain", data="dots", overrides=[("decoder.use", "mine_code:Idle")]
+        known, model="plain", data="bare", overrides=[("decoder.use", "mine_code:Idle")]
     )
     with pytest.raises(ConfigError, match="Idle needs a method build"):
         config.decoder.build(1, 1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import itertools
 import os
 import subprocess
 import sys
@@ -139,6 +141,42 @@ def test_who_was_taken_over_writes_nothing_more(run: Run) -> None:
                 write()
     assert run.load_checkpoint()[0] == {"step": 1}
     assert lease.read(run.folder) == FAR
+
+
+@pytest.mark.parametrize("status", ["complete", "interrupted"])
+def test_who_wakes_after_another_had_the_run_and_gave_it_back_writes_nothing(
+    run: Run, status: str
+) -> None:
+    with run.lock():
+        run.save_checkpoint({"step": 1})
+        run.update(curves={"epoch": [1]})
+        (run.folder / ".lease").unlink()
+        other = copy.copy(run)
+        other.save_checkpoint({"step": 9})
+        other.update(curves={"epoch": [1, 2, 3]}, provenance={"status": status})
+        for write in (lambda: run.save_checkpoint({"step": 2}), lambda: run.update(curves={})):
+            with pytest.raises(LockedError, match="was taken over"):
+                write()
+    left = Run.open(run.folder)
+    assert (left.status, list(left.curves["epoch"])) == (status, [1, 2, 3])
+    assert left.load_checkpoint()[0] == {"step": 9}
+
+
+def test_a_holder_that_was_silent_for_too_long_does_not_make_its_lease_again(
+    run: Run, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LID_LEASE", "0.1")
+    with run.lock():
+        late = itertools.count(lease._clock() + 3600, 3600)
+        monkeypatch.setattr(lease, "_clock", late.__next__)
+        (run.folder / ".lease").unlink()
+        wait_for(lambda: not beating())
+        assert lease.read(run.folder) is None
+        run.save_checkpoint({"step": 1})
+
+
+def beating() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if "_beat" in thread.name]
 
 
 def test_a_lease_that_a_full_disk_left_empty_is_no_one_else_s(run: Run) -> None:

@@ -6,13 +6,17 @@ import asyncio
 import os
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lidcli.cli.sweep_engine import ENGINES as NAMES
+from lidcli.cli.sweep_engine import choose_engine
 from lidcli.config.kinds import locate
+from lidcli.config.plan import plan_grid
+from lidcli.config.read import load_files
 from lidcli.errors import ConfigError, LidError
 from lidcli.store.run import Run
 from lidcli.sweep.engines import ENGINES, OWN_OPTIONS, Request, make_engine, parse_size
@@ -24,6 +28,35 @@ def test_the_command_line_offers_every_engine() -> None:
     assert tuple(ENGINES) == NAMES
     for code in ENGINES.values():
         assert {"facts", "text", "run"} <= set(dir(locate(code)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("{threads: 4}", "runtime.threads (1, 4)"),
+        ("{device: cpu}", "runtime.device (auto, cpu)"),
+        ("{threads: 1, batch: 7}", ""),
+    ],
+)
+def test_runs_that_want_other_threads_or_devices_are_no_one_sweep(
+    tmp_path: Path, settings: str, told: str
+) -> None:
+    (tmp_path / "e.yaml").write_text(
+        f"models: {{one: {{}}, other: {{runtime: {settings}}}}}\ndata: {{d: {{kind: points}}}}"
+    )
+    known = load_files([tmp_path / "e.yaml"])
+    grid: dict[str, Any] = {"models": ["one", "other"], "data": ["d"], "grid": {}, "seeds": [0]}
+    how = {"results": tmp_path, "memory": None}
+    if not told:
+        assert choose_engine("local", plan_grid(known, "demo", **grid), [], **how)
+        return
+    with pytest.raises(ConfigError) as caught:
+        choose_engine("local", plan_grid(known, "demo", **grid), [], **how)
+    assert told in str(caught.value)
+    same = [("runtime.threads", 2), ("runtime.device", "cpu")]
+    plan = plan_grid(known, "demo", **grid, overrides=same)
+    assert choose_engine("local", plan, [], **how)
+    assert choose_engine("local", replace(plan, runs=()), [], **how)
 
 
 @pytest.mark.parametrize("engine", NAMES)
@@ -105,6 +138,9 @@ def test_a_run_carried_to_another_folder_is_the_same_run(tmp_path: Path) -> None
     assert read_files(there) == read_files(run.folder)
     assert Run.open(there).load_checkpoint()[0] == {"step": 4}
     assert sorted(os.listdir(there)) == ["checkpoint.h5", "checkpoint.prev.h5", "run.h5"]
+    anew = {name: content for name, content in read_files(there).items() if "prev" not in name}
+    write_files(there, anew)
+    assert read_files(there) == anew
 
 
 class Box:

@@ -43,6 +43,8 @@ def work(job):
     with open(began, "w") as file:
         file.write(json.dumps([job["config"]["runtime"], job["restart"],
             {k: v for k, v in os.environ.items() if "THREADS" in k}]))
+    with open(os.path.join(place, f"told-{seed}"), "a") as file:
+        file.write(json.dumps([seed, job["restart"]]) + "\\n")
     with open(os.path.join(place, f"pid-{seed}"), "w") as pid:
         pid.write(str(os.getpid()))
     if what == "fail":
@@ -202,9 +204,15 @@ def test_a_failed_run_is_tried_again_after_the_others_and_keeps_its_checkpoint(
     assert outcomes[1].last_line == ""
     for path in tmp_path.glob("began-*"):
         path.unlink()
-    outcomes, _ = sweep("0:once", runs=1, retries=1, restart=True)
-    assert statuses(outcomes) == ["complete"]
-    assert json.loads((tmp_path / "began-0").read_text())[1] is False
+    words = set()
+    for _ in range(2):
+        (tmp_path / "began-0").unlink(missing_ok=True)
+        outcomes, _ = sweep("0:once", runs=1, retries=1, restart=True)
+        assert statuses(outcomes) == ["complete"]
+        told = [line[1] for line in map(json.loads, (tmp_path / "told-0").open())][-2:]
+        assert told[0] == told[1] != ""
+        words.add(told[0])
+    assert len(words) == 2
 
 
 def test_what_would_only_fail_again_is_not_tried_again(sweep: Sweep) -> None:

@@ -352,15 +352,26 @@ def test_finished_runs_are_not_submitted_again(cluster: Cluster, sweep: Sweep) -
     assert not cluster.calls("squeue")
 
 
-def test_restart_discards_before_it_submits_so_that_a_requeued_run_keeps_its_checkpoint(
+def test_restart_is_the_task_s_own_so_that_what_slurm_refuses_costs_nothing(
     cluster: Cluster, sweep: Sweep
 ) -> None:
     job = jobs_of(cluster.results, 1)[0]
     Run.create(job.folder, {}, {}).update(provenance={"status": "complete"})
+    cluster.answer("sbatch", "!sbatch: error: invalid partition specified: long")
+    with pytest.raises(LidError, match="refused the array"):
+        sweep(1, detach=True, restart=True)
+    assert Run.open(job.folder).status == "complete"
+    cluster.answer("sbatch", "12\n")
     outcomes, _ = sweep(1, detach=True, restart=True)
     assert statuses(outcomes) == ["submitted"]
-    assert not (job.folder / "run.h5").exists()
-    assert not json.loads((cluster.array() / "orders.json").read_text())[0][0]["restart"]
+    assert Run.open(job.folder).status == "complete"
+    orders = json.loads((cluster.array() / "orders.json").read_text())
+    assert orders[0][0]["restart"] == cluster.array().name
+    cluster.answer("squeue", f"{name(cluster)} 1 PENDING\n")
+    assert statuses(sweep(1, detach=True)[0]) == ["submitted"]
+    assert len(cluster.calls("sbatch")) == 2
+    Run.open(job.folder).update(provenance={"restarted": cluster.array().name})
+    assert statuses(sweep(1, detach=True)[0]) == ["complete"]
 
 
 def test_what_slurm_refuses_is_one_sentence_in_its_words(cluster: Cluster, sweep: Sweep) -> None:

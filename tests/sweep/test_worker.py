@@ -42,7 +42,7 @@ class Kept:
         pairs = [parse_override(text) for text in [*SMALL, *settings]]
         config = resolve(known, model=model, data="pinwheel", seed=seed, overrides=pairs)
         job = {"config": config.document(), "results": str(results), "experiment": "demo"}
-        job |= {"restart": False, "allowed": [], "argv": ["lid", "sweep"]}
+        job |= {"restart": "", "allowed": [], "argv": ["lid", "sweep"]}
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(job) + "\n")
         self.process.stdin.flush()
