@@ -15,7 +15,7 @@ from lidcli.cli import options
 from lidcli.cli.events import check_log
 from lidcli.cli.sweep_engine import ENGINES, choose_engine, describe, work
 from lidcli.cli.sweep_plan import make_plan, parse_grid
-from lidcli.cli.sweep_text import entry, other_code, plan_text, print_outcomes, print_plan
+from lidcli.cli.sweep_text import entry, plan_text, print_outcomes, print_plan, say_other_code
 from lidcli.config.read import Experiments
 from lidcli.config.resolve import resolve_loosely
 from lidcli.config.run import RunConfig
@@ -208,8 +208,7 @@ def sweep(
         verbose=verbose,
     )
     facts = describe(plan, jobs, results, chosen)
-    for sentence in other_code(jobs):
-        click.echo(sentence, err=True)
+    say_other_code(jobs)
     if dry_run:
         print_plan(facts, chosen.text(), jobs, as_json)
         return

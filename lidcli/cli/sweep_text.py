@@ -44,23 +44,22 @@ def plan_text(facts: dict[str, Any], where: str, jobs: Sequence[Job]) -> str:
     )
 
 
-def other_code(jobs: Sequence[Job]) -> list[str]:
-    """A sentence for each file of the user's that finished runs were made with another of."""
+def say_other_code(jobs: Sequence[Job]) -> None:
+    """Say to stderr which files of the user's are not those that finished runs were made with."""
     from lidcli.config.kinds import allowed
+    from lidcli.config.read import codes_in
     from lidcli.store.code import changed
     from lidcli.store.run import Run
 
-    if not allowed():
-        return []
-    done = [job for job in jobs if job.state in ("done", "published")]
-    found = Counter(
-        name for job in done for name in set(changed(Run.open(job.folder), job.config).values())
-    )
-    return [
-        f"{name} is not the one that {number} of the {len(done)} finished runs"
-        f" {'was' if number == 1 else 'were'} made with; --restart makes the runs anew"
-        for name, number in sorted(found.items())
-    ]
+    found: Counter[str] = Counter()
+    for job in jobs if allowed() else ():
+        if job.state in ("done", "published") and any(codes_in(job.config.document())):
+            found.update(set(changed(Run.open(job.folder), job.config).values()))
+    for name, number in sorted(found.items()):
+        runs = "a finished run was" if number == 1 else f"{number} finished runs were"
+        click.echo(
+            f"{name} is not the one that {runs} made with; --restart makes the runs anew", err=True
+        )
 
 
 def print_plan(facts: dict[str, Any], where: str, jobs: Sequence[Job], as_json: bool) -> None:
