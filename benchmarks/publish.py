@@ -25,7 +25,11 @@ def portable(told: Any) -> Any:
 def _command(argv: list[str]) -> list[str]:
     words = ["lid", *argv[1:]]
     kept = zip(words, ["", *words], strict=False)
-    return [word for word, before in kept if not {word, before} & {*FOLDERS}]
+    return [
+        Path(word).name if Path(word).is_absolute() else word
+        for word, before in kept
+        if not {word, before} & {*FOLDERS}
+    ]
 
 
 def publish(source: Path, into: Path, bare: bool) -> Path:
