@@ -159,15 +159,15 @@ def read(path: Path) -> NDArray[Any]:
         return _table(path)
     if path.suffix != ".npz":
         raise DataError(f"{path} is neither an .npz nor a .csv file.")
-    import zipfile
-
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if "x" not in arrays:
                 held = ", ".join(arrays) or "nothing"
                 raise DataError(f"{path} holds {held}, where an array x is expected.")
             x: NDArray[Any] = arrays["x"]
-    except (ValueError, zipfile.BadZipFile, EOFError) as error:
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
         raise DataError(f"{path} is no .npz file of plain numbers.") from error
     if x.dtype.kind not in "biuf":
         raise DataError(f"{path}: x holds {x.dtype}, where numbers are expected.")

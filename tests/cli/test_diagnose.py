@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
+
+from lidcli.cli.diagnose import read
+from lidcli.errors import DataError
 
 Lid = Callable[..., "CompletedProcess[str]"]
 
@@ -93,3 +98,12 @@ def test_what_is_wrong_is_told(
     assert done.returncode == code, done.stderr
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("header", ["{[]: 1}", "{'descr': '<f8', 'fortran_order': (", "{1}"])
+def test_an_array_whose_header_is_nonsense_is_bad_data(tmp_path: Path, header: str) -> None:
+    text = header.ljust(117).encode() + b"\n"
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text)
+    with pytest.raises(DataError, match=r"x\.npz is no \.npz file of plain numbers"):
+        read(tmp_path / "x.npz")
