@@ -46,7 +46,7 @@ def category_table(block: Block) -> Table | None:
         Row(f"of those that do, {own} has the highest MI", _informed(block, pair)),
     ]
     near = (
-        f"a density lower by {SHARE} nats a coordinate"
+        f"{SHARE} nats a coordinate below it"
         if _density(block)
         else f"{SHARE:.0%} of its LL below it"
     )
