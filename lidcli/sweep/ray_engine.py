@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lidcli.errors import ConfigError, LidError
-from lidcli.store.lock import exclusive
+from lidcli.errors import ConfigError
 from lidcli.sweep import ray_task
 from lidcli.sweep.engines import Request
+from lidcli.sweep.lent import Lent
 from lidcli.sweep.local import Watcher
 from lidcli.sweep.orders import order
 from lidcli.sweep.queue import Job, Outcome, elsewhere, is_locked, note_failure, settled
@@ -123,7 +123,8 @@ class _Tasks:
         self.waiting = list(reversed(range(len(jobs))))
         self.refs: dict[Any, int] = {}
         self.slots: dict[int, int] = {}
-        self.held: dict[int, contextlib.ExitStack] = {}
+        self.lent = Lent()
+        self.unstored: dict[int, str] = {}
         self.tried: Counter[int] = Counter()
         self.ended: dict[int, Outcome] = {}
         self.passed_on, self.given_up = 0, False
@@ -153,7 +154,7 @@ class _Tasks:
             if len(self.refs) >= most or self.ending:
                 break
             index = self.waiting.pop()
-            if self.tried[index] and index not in self.held and is_locked(self.jobs[index]):
+            if self.tried[index] and not self._is_lent(index) and is_locked(self.jobs[index]):
                 self.waiting.insert(0, index)
                 continue
             outcome = None if self.tried[index] else self._prepared(self.jobs[index])
@@ -188,7 +189,7 @@ class _Tasks:
             if event["event"] == "begun":
                 self._begin(index)
             elif event["event"] == "ask":
-                self.mailbox.answer.remote(index, self._lend(index))
+                self.mailbox.answer.remote(index, self.lent.lend(self._folder(index)))
             elif event["event"] == "files":
                 self._store(index, event["files"])
             else:
@@ -205,22 +206,17 @@ class _Tasks:
     def _folder(self, index: int) -> Path:
         return self.request.results / self.request.experiment / self.jobs[index].config.run_id
 
-    def _lend(self, index: int) -> ray_task.Files | str:
-        """Take a run's lock for a node that does not see its folder, and what it needs of it."""
-        folder = self._folder(index)
-        try:
-            if index not in self.held:
-                folder.mkdir(parents=True, exist_ok=True)
-                with contextlib.ExitStack() as lock:
-                    lock.enter_context(exclusive(folder))
-                    self.held[index] = lock.pop_all()
-            return ray_task.read_files(folder)
-        except (LidError, OSError) as error:
-            return str(error)
+    def _is_lent(self, index: int) -> bool:
+        return self._folder(index) in self.lent
 
     def _store(self, index: int, files: ray_task.Files) -> None:
-        if index in self.held:
-            ray_task.write_files(self._folder(index), files)
+        """Keep the files of a run that is lent; where that fails, the run is stopped."""
+        error = self.lent.store(self._folder(index), files)
+        if error is None or index in self.unstored:
+            return
+        self.unstored[index] = error
+        for ref in [ref for ref, other in self.refs.items() if other == index]:
+            self.ray.cancel(ref)
 
     def collect(self) -> None:
         """Take leave of the tasks that ended."""
@@ -263,7 +259,7 @@ class _Tasks:
 
     def _repeat(self, index: int, outcome: Outcome) -> bool:
         """Put a run back among those that wait, to go on from its checkpoint, if it may be."""
-        if self.ending or self.tried[index] >= self.request.retries:
+        if self.ending or index in self.unstored or self.tried[index] >= self.request.retries:
             return False
         self.tried[index] += 1
         self.waiting.insert(0, index)
@@ -277,7 +273,7 @@ class _Tasks:
         message = f"{reason}; the same sweep takes the run up again."
         outcome = Outcome(job, "interrupted" if self.ending else "failed", message)
         if not self._repeat(index, outcome):
-            if outcome.failed and index not in self.held:
+            if outcome.failed and not self._is_lent(index):
                 note_failure(self._folder(index), message)
             self._finish(index, outcome)
 
@@ -301,8 +297,7 @@ class _Tasks:
 
     def close(self) -> None:
         """Give back the locks that an error in the sweep itself left."""
-        for lock in self.held.values():
-            lock.close()
+        self.lent.close()
 
     def outcomes(self) -> list[Outcome]:
         """Of every job, in order."""
@@ -311,11 +306,12 @@ class _Tasks:
         ]
 
     def _finish(self, index: int, outcome: Outcome) -> None:
-        if outcome.status == "interrupted" and index not in self.slots:
+        if index in self.unstored:
+            outcome = Outcome(outcome.job, "failed", self.unstored[index])
+        elif outcome.status == "interrupted" and index not in self.slots:
             outcome = Outcome(outcome.job, "waiting")
         self.ended[index] = outcome
-        if index in self.held:
-            self.held.pop(index).close()
+        self.lent.take_back(self._folder(index))
         self.watcher.finished(outcome, self.slots.pop(index, None))
         if outcome.failed and self.request.fail_fast and not self.given_up:
             self.given_up = True
