@@ -18,11 +18,11 @@ FEW = 5
 ANCHORS = {"data", "graph"}
 """Of `model.means`."""
 BUDGET = (
-    *("train.", "data.", "evaluate.", "likelihood", "model.likelihood", "model.categories"),
+    *("train.", "data.", "evaluate.", "likelihood", "model."),
     *("decoder.", "encoder.", "inference."),
 )
 """Settings in which methods are to be alike, or the difference is said."""
-OF_METHOD = ("decoder.kind", "encoder.kind", "inference.kind")
+OF_METHOD = ("decoder.kind", "encoder.kind", "inference.kind", "model.family")
 """Of these, those that make a method what it is."""
 EFFORT = ("steps", "amortized_epochs", "inner", "aggressive_epochs")
 """Of `inference`, what a posterior costs that is more than an encoder's."""

@@ -219,6 +219,17 @@ def test_budgets_that_differ_between_methods_are_said(tmp_path: Path) -> None:
     assert "The methods differ in train.epochs: vae 10; lidvae 99." in remarks
 
 
+def test_components_that_are_free_for_one_method_and_fixed_for_another_are_said(
+    tmp_path: Path,
+) -> None:
+    add(tmp_path, "vae", settings=(("model.means", "free"), ("model.scale", 0.5)))
+    add(tmp_path, "lidvae", settings=(("model.means", "fixed"), ("model.scale", 0.3)))
+    remarks = tables(tmp_path)[0].remarks
+    assert "The methods differ in model.means: vae free; lidvae fixed." in remarks
+    assert "The methods differ in model.scale: vae 0.5; lidvae 0.3." in remarks
+    assert not [text for text in remarks if "model.family" in text]
+
+
 def test_settings_of_decoder_and_inference_that_two_methods_share_are_said(tmp_path: Path) -> None:
     own = {
         "vae": (("decoder.hidden", 16),),
