@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, cast
 
 import torch
@@ -171,7 +172,8 @@ class Lagging(Joint):
     def _inner(self, x: Batch, step: int, more: Callable[[], Batch]) -> None:
         before, loss, terms = math.inf, 0.0, 0
         for done in range(1, self.settings.inner + 1):
-            result = self._descend(x, step, self.encoder)
+            with _constant(self.rest):
+                result = self._descend(x, step, self.encoder)
             loss, terms = loss + result.loss.item() * len(x), terms + x.terms()
             if done % self.settings.block == 0:
                 if loss / terms >= before:
@@ -199,3 +201,15 @@ class Lagging(Joint):
         super().restore(state)
         phase = state["phase"]
         self.aggressive, self.best = phase["aggressive"], phase["best"]
+
+
+@contextlib.contextmanager
+def _constant(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Parameters whose gradients nobody computes meanwhile."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

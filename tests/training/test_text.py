@@ -207,6 +207,22 @@ def test_the_encoder_is_trained_alone_and_then_the_decoder_alone() -> None:
     assert not same(inner[-1][1], last[1])
 
 
+def test_no_gradient_of_the_decoder_is_computed_in_inner_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, update, train = lagging(inner=3)
+    asked, descend = [], update._descend
+
+    def spied(*args: Any) -> Any:
+        asked.append({p.requires_grad for p in update.rest})
+        return descend(*args)
+
+    monkeypatch.setattr(update, "_descend", spied)
+    update.step(epoch(train)[0], 0, lambda: train.draw(torch.Generator().manual_seed(1)))
+    assert asked == [{False}, {False}, {False}, {True}]
+    assert all(p.requires_grad for p in model.parameters())
+
+
 def test_inner_steps_end_when_a_block_is_no_better_than_the_one_before() -> None:
     model, update, train = lagging(inner=100, block=2)
     calls = []
