@@ -410,3 +410,25 @@ def test_a_metric_that_was_edited_is_measured_anew(
     run(lid, ["evaluate", folder.name, *with_code])
     assert Run.open(folder).evaluation["test"]["seven"] == 8.0
     assert "metrics.py" not in run(lid, ["train", *lines]).stderr
+
+
+WRONG_DECODERS = {
+    "wide": ("nn.Linear(latent, outputs + 1)", "makes (2, 3) of latents (2, 2); the data need"),
+    "no module": ("lambda z: z", "builds a function, and no torch.nn.Module."),
+    "other input": ("nn.Linear(latent + 1, outputs)", "fails on latents (2, 2): RuntimeError: "),
+}
+
+
+@pytest.mark.parametrize(("made", "sentence"), WRONG_DECODERS.values(), ids=WRONG_DECODERS)
+def test_a_decoder_that_does_not_fit_is_told_before_any_training(
+    lid: Lid, tmp_path: Path, made: str, sentence: str
+) -> None:
+    (tmp_path / "wrong.py").write_text(
+        "from torch import nn\nfrom lidcli.extend import Decoder\n\n\nclass Wrong(Decoder):\n"
+        f"    def build(self, latent, outputs):\n        return {made}\n"
+    )
+    (tmp_path / "wrong.yaml").write_text("models: {w: {decoder: {use: 'wrong:Wrong'}}}")
+    done = lid("train", "-m", "w", "-d", "pinwheel", "-c", "wrong.yaml", "-n")
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert sentence in line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -136,7 +137,8 @@ def _imported(script: Path) -> ModuleType:
     sys.modules[script.stem] = module
     sys.path.insert(0, str(script.resolve().parent))
     try:
-        spec.loader.exec_module(module)
+        with contextlib.redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         if before is not None:
             sys.modules[script.stem] = before

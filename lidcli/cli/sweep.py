@@ -15,7 +15,14 @@ from lidcli.cli import options
 from lidcli.cli.events import check_log
 from lidcli.cli.sweep_engine import ENGINES, choose_engine, describe, work
 from lidcli.cli.sweep_plan import make_plan, parse_grid
-from lidcli.cli.sweep_text import entry, plan_text, print_outcomes, print_plan, say_other_code
+from lidcli.cli.sweep_text import (
+    entry,
+    list_commands,
+    plan_text,
+    print_outcomes,
+    print_plan,
+    say_other_code,
+)
 from lidcli.config.read import Experiments
 from lidcli.config.resolve import resolve_loosely
 from lidcli.config.run import RunConfig
@@ -185,8 +192,7 @@ def sweep(
         return queue.train_command(run, base, experiment, shared, settings)
 
     if print_commands:
-        for run in plan.runs:
-            click.echo(command(run) + " --restart" * restart)
+        list_commands([command(run) + " --restart" * restart for run in plan.runs], as_json)
         return
     jobs = queue.survey(plan, results, keys, restart=restart, again=again)
     chosen = choose_engine(

@@ -21,7 +21,7 @@ def parse_grid(texts: Sequence[str]) -> Grid:
     """The keys and values of `--grid key=value,value`, values read as YAML.
 
     Raises:
-        ConfigError: no `=`, no value, or values that are not YAML.
+        ConfigError: no `=`, no value, values that are not YAML, or a key twice.
 
     Example:
         >>> parse_grid(["decoder.layers=5,9", "decoder.kind=mlp"])
@@ -36,7 +36,9 @@ def parse_grid(texts: Sequence[str]) -> Grid:
             found = None
         if not isinstance(found, list) or not found:
             raise ConfigError(f"--grid takes key=value,value, not {text[:60]!r}.")
-        grid[key.strip()] = found
+        if (key := key.strip()) in grid:
+            raise ConfigError(f"--grid {key} stands twice; its values go into one, as {key}=1,2.")
+        grid[key] = found
     allow(code for _, code in codes_in(grid))
     return grid
 

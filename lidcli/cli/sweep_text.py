@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lidcli.config.run import RunConfig
     from lidcli.sweep.queue import Job, Outcome
 
-__all__ = ["entry", "plan_text", "print_outcomes", "print_plan"]
+__all__ = ["entry", "list_commands", "plan_text", "print_outcomes", "print_plan"]
 
 STATES = ("new", "partial", "done", "published", "diverged")
 STATUSES = (
@@ -71,6 +71,15 @@ def print_plan(facts: dict[str, Any], where: str, jobs: Sequence[Job], as_json: 
     click.echo(plan_text(facts, where, jobs))
     for job in jobs:
         click.echo(f"  {job.state:<9}  {job.folder.name}  {job.label}")
+
+
+def list_commands(commands: Sequence[str], as_json: bool) -> None:
+    """Print what does each run by itself."""
+    if as_json:
+        options.print_json("sweep", {"commands": list(commands)})
+        return
+    for command in commands:
+        click.echo(command)
 
 
 def repeat(outcome: Outcome, command: Callable[[RunConfig], str]) -> str:

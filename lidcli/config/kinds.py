@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from lidcli.errors import ConfigError
+from lidcli.errors import ConfigError, LidError
 
 __all__ = [
     "Count",
@@ -31,6 +33,8 @@ Depth = Annotated[int, Field(le=1000)]
 """Layers or maps."""
 Count = Annotated[int, Field(le=10**8)]
 """Data."""
+LARGEST_INTEGER, LARGEST_NUMBER = 2**63 - 1, 1e30
+"""What files and single precision hold."""
 
 _allowed: set[str] = set()
 
@@ -42,6 +46,16 @@ class Section(BaseModel):
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
 
+    @field_validator("*")
+    @classmethod
+    def _representable(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse numbers that a file or single precision does not hold."""
+        if isinstance(value, int | float):
+            most = LARGEST_NUMBER if isinstance(value, float) else LARGEST_INTEGER
+            if abs(value) > most:
+                raise ValueError(f"{info.field_name} is {value}, and at most {most:.0e} in size")
+        return value
+
 
 class Part(Section):
     """The settings of one kind of a section, and the code that they are handed to.
@@ -51,6 +65,11 @@ class Part(Section):
 
     code: ClassVar[str] = ""
     """`module:function`, called with these settings and what `build` is given."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **named: Any) -> None:
+        if "build" in cls.__dict__:
+            cls.build = _guarded(cls.build)  # type: ignore[method-assign]
 
     def build(self, *args: Any, **named: Any) -> Any:
         """What these settings describe; the section's page says from what and to what."""
@@ -80,6 +99,27 @@ class Part(Section):
         return {}
 
 
+def _guarded(build: Callable[..., Any]) -> Callable[..., Any]:
+    """A `build` of the user's that says so where it fails."""
+
+    @functools.wraps(build)
+    def guarded(self: Part, *args: Any, **named: Any) -> Any:
+        try:
+            return build(self, *args, **named)
+        except LidError:
+            raise
+        except Exception as error:
+            code = f"{build.__module__}:{build.__qualname__}"
+            raise ConfigError(f"{code} failed: {_reason(error)}.") from error
+
+    return guarded
+
+
+def _reason(error: BaseException) -> str:
+    """What an error is, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
 def locate(code: str) -> Any:
     """The object that `module:name` names.
 
@@ -104,6 +144,8 @@ def allowed() -> list[str]:
 def imported(code: str) -> Any:
     """The object of the user's that `module:name` names, from the working folder too.
 
+    What its module prints goes to stderr: a document on stdout stays one.
+
     Raises:
         ConfigError: nothing allows it to be imported, or it cannot be.
     """
@@ -116,12 +158,10 @@ def imported(code: str) -> Any:
     if here not in sys.path:
         sys.path.append(here)
     try:
-        return locate(code)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(
-            f"{code} cannot be imported: {type(error).__name__}: {reason}."
-        ) from error
+        with contextlib.redirect_stdout(sys.stderr):
+            return locate(code)
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{code} cannot be imported: {_reason(error)}.") from error
 
 
 def _import(code: str, base: type[Part]) -> type[Part]:

@@ -222,10 +222,12 @@ def _plan(
         raise ConfigError(f"{name} has {number:,} runs; the limit is {LIMIT:,} for one sweep.")
     runs: dict[str, RunConfig] = {}
     used: set[str] = set()
+    hidden: set[str] = set()
     idle: dict[str, str] = {}
     for grid in grids:
         for model, data, values in grid.points():
             settings = [*overrides, *values]
+            gridded = {key for key, _ in overrides} & set(grid.settings)
             for seed in grid.seeds:
                 config, unused = resolve_loosely(
                     experiments,
@@ -237,11 +239,14 @@ def _plan(
                     seed=seed,
                 )
                 runs.setdefault(config.run_id, config)
-            used |= {key for key, _ in settings} - set(unused)
+            used |= {key for key, _ in settings} - set(unused) - gridded
             idle = unused | idle
+            hidden |= gridded
     if not runs:
         raise ConfigError(f"{name} names no run: give it models, data and seeds.")
     for key, reason in idle.items():
         if key not in used:
             raise ConfigError(reason)
+    for key in sorted(hidden - used):
+        raise ConfigError(f"{key} is set to one value, and the grid of {name} goes over others.")
     return Plan(name, tuple(runs.values()))

@@ -202,8 +202,16 @@ def _split(dotted: str, value: Any) -> tuple[str, str, Any]:
     section, dot, key = dotted.partition(".")
     if section not in SECTIONS or not dot:
         valid = [f"{known}.{name}" for known in SECTIONS for name in section_keys(known)]
-        raise ConfigError(f"Unknown setting {dotted!r}; {nearest(dotted, valid)}")
+        raise ConfigError(f"Unknown setting {dotted!r}; {_meant(dotted, valid)}")
     return section, KINDS[section].tag if key == "use" and section in KINDS else key, value
+
+
+def _meant(name: str, valid: Iterable[str]) -> str:
+    """A half sentence that names the settings which end like this, or the closest."""
+    if name == "seed":
+        return "--seed gives it, and --seeds of a sweep"
+    alike = [key for key in valid if key.endswith(f".{name}")]
+    return f"did you mean {' or '.join(alike)}?" if alike else nearest(name, valid)
 
 
 def _check_keys(levels: Iterable[Tree], chosen: Choice, codes: Iterable[tuple[str, str]]) -> None:

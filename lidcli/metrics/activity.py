@@ -106,5 +106,5 @@ def _spread(values: Tensor, covariance: Tensor, threshold: float) -> float:
     noise = torch.randn(REPLICATES, len(values), generator=generator, dtype=values.dtype)
     variances, axes = torch.linalg.eigh(covariance)
     moved = values + noise * variances.clamp(min=0).sqrt() @ axes.T
-    spread: float = (moved >= threshold).double().mean(1).std().item()
-    return spread
+    active: float = (moved >= threshold).sum(1).double().std().item()
+    return active / len(values)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lidcli.metrics.quantities import QUANTITIES
 from lidcli.metrics.quantity import NATS
+from lidcli.names import short_keys
 from lidcli.report.cells import NEAR, Cell, Row, Table, number
 from lidcli.report.gaps import Said, in_all, kept, paired
 from lidcli.report.groups import Block, Group, Statistic
@@ -36,9 +37,9 @@ class Pair:
     def words(self) -> str:
         """The point of the grid in words, empty without a grid."""
         grid = self.classical.grid
+        names = short_keys(key for key, _ in grid)
         return ", ".join(
-            f"{value} layers" if key == DEPTH else f"{key.rpartition('.')[2]} {value}"
-            for key, value in grid
+            f"{value} layers" if key == DEPTH else f"{names[key]} {value}" for key, value in grid
         )
 
 

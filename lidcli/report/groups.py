@@ -10,11 +10,12 @@ from typing import Any
 
 from lidcli.metrics.quantities import QUANTITIES
 from lidcli.metrics.quantity import Quantity
+from lidcli.names import short_keys
 from lidcli.report.collect import Record, finite, varying
 from lidcli.report.facts import StoredFacts
 from lidcli.report.paper import method_order
 
-__all__ = ["Block", "Group", "Limit", "Statistic", "blocks", "grid_text"]
+__all__ = ["Block", "Group", "Limit", "Statistic", "blocks"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class Group:
     @property
     def label(self) -> str:
         """Method and grid point in words."""
-        return ", ".join([self.method, *(grid_text(key, value) for key, value in self.grid)])
+        names = short_keys(key for key, _ in self.grid)
+        return ", ".join([self.method, *(f"{names[key]} {value}" for key, value in self.grid)])
 
     def statistic(self, quantity: Quantity, latent: str = "") -> Statistic | None:
         """Pool a quantity over the complete runs.
@@ -215,16 +217,6 @@ GENERATOR = {"entropy", "entropy_se", "information", "information_se"}
 
 def _made(record: Record) -> str:
     return str(record.provenance.get("finished") or record.provenance.get("started") or "")
-
-
-def grid_text(key: str, value: Any) -> str:
-    """A grid point in few characters.
-
-    Example:
-        >>> grid_text("decoder.layers", 9)
-        'layers 9'
-    """
-    return f"{key.rpartition('.')[2]} {value}"
 
 
 def blocks(records: Iterable[Record]) -> list[Block]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from lidcli.metrics.quantities import QUANTITIES
 from lidcli.metrics.quantity import NATS
+from lidcli.names import short_keys
 from lidcli.report.category import category_table
 from lidcli.report.cells import (
     BOLD,
@@ -25,7 +26,7 @@ from lidcli.report.cells import (
     shared_decimals,
 )
 from lidcli.report.claims import answers, claims_table
-from lidcli.report.groups import Block, Group, Statistic, grid_text
+from lidcli.report.groups import Block, Group, Statistic
 from lidcli.report.notes import Notes, block_notes, mark_group
 from lidcli.report.paper import PaperTable, alias, paper_table
 
@@ -115,7 +116,7 @@ def _columns_table(
     notes = Notes()
     block_notes(block, notes)
     shown, cells = _filled_columns(block, columns)
-    grid = tuple(key.rpartition(".")[2] for key in block.keys)
+    grid = tuple(short_keys(block.keys).values())
     rows = [_row(group, own, notes, main) for group, own in zip(block.groups, cells, strict=True)]
     head = ("method", *grid, "n", *(column.head for column in shown))
     units = [_units(shown)]
@@ -285,7 +286,7 @@ def headline(blocks: Iterable[Block]) -> list[str]:
     for block in blocks:
         said = (_verdicts_of(block, method) for method in block.methods)
         parts = [text for text in said if text]
-        grid = ", ".join(grid_text(key, "") for key in block.keys).replace(" ,", ",").strip()
+        grid = ", ".join(short_keys(block.keys).values())
         over = f" (over seeds and {grid})" if grid else ""
         sentences.append(f"{block.data}{over} — {'; '.join(parts)}.")
     return sentences

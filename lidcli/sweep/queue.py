@@ -20,6 +20,7 @@ from lidcli.config.plan import Plan
 from lidcli.config.run import RunConfig
 from lidcli.config.sections import KINDS
 from lidcli.errors import ConfigError, LidError, StoreError
+from lidcli.names import short_keys
 from lidcli.store import lease
 from lidcli.store.find import Standing, standing, state
 from lidcli.store.index import Index
@@ -116,7 +117,7 @@ def survey(
         restart: whether everything there is will be discarded.
         again: whether runs that are published, or a related experiment has, are done here too.
     """
-    jobs, index = [], Index.of(len(plan.runs))
+    jobs, index, names = [], Index.of(len(plan.runs)), short_keys(grid)
     for config in plan.runs:
         found = standing(
             results,
@@ -129,7 +130,7 @@ def survey(
         if restart:
             found = Standing("new", results / plan.experiment / config.run_id)
         keys = [key for key in grid if has(config, key)]
-        values = [f"{key.rpartition('.')[2]}={setting(config, key)}" for key in keys]
+        values = [f"{names[key]}={setting(config, key)}" for key in keys]
         label = " ".join([config.method, config.data.name, *values, f"seed {config.seed}"])
         jobs.append(Job(config, found.folder, found.state, label))
     return jobs

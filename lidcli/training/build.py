@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -110,8 +111,36 @@ def dense_observation(
             "directions": torch.from_numpy(found.vectors),
             "offset": torch.from_numpy(offset),
         }
-    decoder: nn.Module = settings.build(latent, data.train.x.shape[1], **along)
+    outputs = data.train.x.shape[1]
+    decoder: nn.Module = settings.build(latent, outputs, **along)
+    if ":" in settings.kind:
+        _check_decoder(settings.kind, decoder, latent, outputs)
     return DenseObservation(decoder, config.likelihood.build())
+
+
+def _check_decoder(name: str, decoder: Any, latent: int, outputs: int) -> None:
+    """Try a decoder of the user's on two latents of zeros; random numbers are as before.
+
+    Raises:
+        ConfigError: it is no module, fails, or gives something else than (2, outputs).
+    """
+    if not isinstance(decoder, nn.Module):
+        raise ConfigError(f"{name} builds a {type(decoder).__name__}, and no torch.nn.Module.")
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            found = tuple(decoder.eval()(torch.zeros(2, latent)).shape)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"The decoder of {name} fails on latents (2, {latent}): {type(error).__name__}:"
+            f" {reason}."
+        ) from error
+    if found != (2, outputs):
+        raise ConfigError(
+            f"The decoder of {name} makes {found} of latents (2, {latent}); the data need"
+            f" (2, {outputs})."
+        )
+    decoder.train()
 
 
 def mlp(settings: sections.MLPDecoder, latent: int, outputs: int) -> nn.Module:

@@ -206,6 +206,8 @@ def test_the_plan_and_the_printed_commands_name_the_same_runs(lid: Lid) -> None:
     runs = json.loads(plan.stdout)["runs"]
     assert len(runs) == 3
     commands = lid(*words, "--print-commands").stdout.splitlines()
+    document = json.loads(lid(*words, "--print-commands", "--json").stdout)
+    assert document["commands"] == commands
     assert len(commands) == 3
     assert commands[0].startswith("lid train --model gmvae --data pinwheel --seed 0 --experiment")
     shown = lid(*shlex.split(commands[-1])[1:], "-n", "--json")
@@ -229,6 +231,24 @@ def test_printed_commands_do_again_what_the_sweep_would(lid: Lid) -> None:
         (["demo", "--shard", "3/2"], "--shard is written i/n, from 1/n to n/n, not '3/2'."),
         (["demo", "--seeds", "a"], "Seeds are written like 0-4 or 0,3,7, not 'a'."),
         (["-m", "vae", "-d", "digits", "--grid", "decoder.layers"], "--grid takes key=value,value"),
+        (
+            ["-m", "vae", "-d", "digits", *["--grid", "decoder.layers=5"] * 2],
+            "--grid decoder.layers stands twice",
+        ),
+        (
+            [
+                "-m",
+                "vae",
+                "-d",
+                "digits",
+                "--grid",
+                "decoder.layers=5",
+                "--set",
+                "decoder.layers=9",
+            ],
+            "decoder.layers is set to one value, and the grid of train goes over others.",
+        ),
+        (["digits-depth", "--set", "decoder.layers=9"], "the grid of digits-depth goes over"),
         (["-m", "vae", "-d", "digits", "--grid", "decoder.layer=5"], "did you mean decoder.layers"),
         (["-m", "lidvae", "-d", "digits", "--grid", "decoder.layers=6"], "use 5 or 7"),
         (["demo", "--max-time", "2"], "A time is written like 2h, 90m, 1h30m or 45s, not '2'."),

@@ -206,3 +206,69 @@ def test_names_are_found_wherever_a_kind_is_named() -> None:
         ("model", "a:E"),
         ("train", "a:A"),
     ]
+
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = load_files([ROOT / "experiments.yaml"])
+FAILING = """
+import sys
+import torch
+from lidcli.extend import Decoder
+
+print("hello")
+
+class Fails(Decoder):
+    def build(self, latent, outputs):
+        raise RuntimeError("oops")
+
+class Short(Decoder):
+    def build(self, latent):
+        return torch.nn.Linear(latent, 2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("Fails", "RuntimeError: oops"), ("Short", "TypeError: Short.build() takes 2 positional")],
+)
+def test_a_build_of_ones_own_that_fails_is_named(here: Path, name: str, reason: str) -> None:
+    (here / "mine_code.py").write_text(FAILING)
+    kinds.allow([f"mine_code:{name}"])
+    decoder = kinds.imported(f"mine_code:{name}")(kind=f"mine_code:{name}")
+    with pytest.raises(ConfigError) as caught:
+        decoder.build(2, 4)
+    assert str(caught.value).startswith(f"mine_code:{name}.build failed: {reason}")
+
+
+def test_what_a_module_prints_does_not_reach_stdout(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "mine_code.py").write_text(FAILING)
+    kinds.allow(["mine_code:Fails"])
+    kinds.imported("mine_code:Fails")
+    assert capsys.readouterr() == ("", "hello\n")
+
+
+@pytest.mark.parametrize("status", ["0", "3"])
+def test_a_module_that_exits_is_said(here: Path, status: str) -> None:
+    (here / "mine_code.py").write_text(f"import sys\nsys.exit({status})\n")
+    kinds.allow(["mine_code:Fails"])
+    with pytest.raises(ConfigError, match=f"cannot be imported: SystemExit: {status}"):
+        kinds.imported("mine_code:Fails")
+
+
+@pytest.mark.parametrize("seed", [2**63, 2**64])
+def test_an_integer_that_no_file_holds_is_refused(seed: int) -> None:
+    with pytest.raises(ConfigError, match=r"seed is .*, and at most 9e\+18"):
+        resolve(SHIPPED, model="vae", data="pinwheel", seed=seed)
+
+
+@pytest.mark.parametrize("key", ["train.learning_rate", "inference.free_bits"])
+def test_a_number_beyond_single_precision_is_refused(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key.rpartition('.')[2]} is 1e\\+300, and at most"):
+        resolve(SHIPPED, model="vae", data="pinwheel", overrides=[(key, 1e300)])
+
+
+def test_more_threads_than_any_machine_has_are_refused() -> None:
+    with pytest.raises(ConfigError, match="threads = 100000"):
+        resolve(SHIPPED, model="vae", data="pinwheel", overrides=[("runtime.threads", 100000)])

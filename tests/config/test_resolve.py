@@ -508,3 +508,17 @@ def test_a_grid_key_does_something_for_one_value_of_another_at_least() -> None:
     grid["inference.annealing"] = ["none"]
     with pytest.raises(ConfigError, match=r"inference\.annealing_epochs does nothing"):
         plan_grid(SHIPPED, "mine", grid=grid, **common)
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("seed", "--seed gives it, and --seeds of a sweep"),
+        ("samples", "did you mean inference.samples or evaluate.samples?"),
+        ("layers", "did you mean decoder.layers or encoder.layers?"),
+    ],
+)
+def test_a_setting_without_its_section_is_told_where_it_is(key: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(SHIPPED, model="vae", data="pinwheel", overrides=[(key, 3)])
+    assert str(caught.value) == f"Unknown setting {key!r}; {hint}"

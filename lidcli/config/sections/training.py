@@ -91,6 +91,6 @@ class Runtime(Section):
     """Where and how a run is executed; none of it changes the run's identity."""
 
     device: str = "auto"
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1, le=1024)
     checkpoint_seconds: float = Field(30.0, ge=0)
     batch: int = Field(10_000, ge=1, description="decodings at a time in an evaluation")
