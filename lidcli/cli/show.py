@@ -108,7 +108,9 @@ def show(
         known = options.experiments(config)
         _show_config(known, model, data, seed, experiment, profile, settings, as_json)
         return
-    if model or data or experiment or profile or settings:
+    given = click.get_current_context().get_parameter_source("seed")
+    seeded = given is click.core.ParameterSource.COMMANDLINE
+    if model or data or experiment or profile or settings or seeded:
         raise ConfigError("--model, --data, --set and the like go with: lid show config.")
     from lidcli.report.collect import read_record
     from lidcli.store.run import find_run

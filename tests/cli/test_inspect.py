@@ -147,6 +147,7 @@ def test_show_config_resolves_a_run(lid: Lid) -> None:
         (("config", "-m", "lidvea", "-d", "pinwheel"), "did you mean lidvae?"),
         (("config", "-m", "lidvae", "-d", "pinwheel", "--set", "decoder.layer=9"), "layers"),
         (("abc", "-m", "lidvae"), "lid show config"),
+        (("abc", "--seed", "3"), "lid show config"),
     ],
 )
 def test_show_refuses_what_makes_no_sense(lid: Lid, arguments: tuple[str, ...], hint: str) -> None:
