@@ -13,6 +13,7 @@ __all__ = [
     "StoreError",
     "SweepError",
     "TimeUp",
+    "cause",
     "same_command",
 ]
 
@@ -82,3 +83,13 @@ def same_command(restart: bool) -> str:
         'the same command without --restart'
     """
     return "the same command" + " without --restart" * restart
+
+
+def cause(error: BaseException) -> str:
+    """What an error of other code is, in one line.
+
+    Example:
+        >>> cause(ValueError("no"))
+        'ValueError: no'
+    """
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

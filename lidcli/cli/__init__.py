@@ -14,7 +14,7 @@ import click
 
 from lidcli import __version__
 from lidcli.cli import streams
-from lidcli.errors import LidError, StoreError
+from lidcli.errors import LidError, StoreError, cause
 
 __all__ = ["cli", "main"]
 
@@ -116,8 +116,7 @@ def _unforeseen(error: Exception) -> str:
     if isinstance(error, MemoryError) or "memory" in str(error).lower():
         hint = "smaller nets, or smaller train.batch_size and runtime.batch (--set), need less."
         return f"Out of memory; {hint}"
-    reason = " ".join(str(error).split())[:200]
-    return f"This is a defect of lid; -v shows where. {type(error).__name__}: {reason}"
+    return f"This is a defect of lid; -v shows where. {cause(error)}"
 
 
 def _require_locks(command: str) -> None:

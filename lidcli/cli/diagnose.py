@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lidcli.cli import options
-from lidcli.errors import ConfigError, DataError
+from lidcli.errors import ConfigError, DataError, cause
 from lidcli.names import nearest
 
 if TYPE_CHECKING:
@@ -142,10 +142,7 @@ def _imported(script: Path) -> ModuleType:
     except (Exception, SystemExit) as error:
         if before is not None:
             sys.modules[script.stem] = before
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(
-            f"{script} cannot be imported: {type(error).__name__}: {reason}"
-        ) from error
+        raise ConfigError(f"{script} cannot be imported: {cause(error)}") from error
     return module
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from lidcli.errors import ConfigError, LidError
+from lidcli.errors import ConfigError, LidError, cause
 
 __all__ = [
     "Count",
@@ -110,14 +110,9 @@ def _guarded(build: Callable[..., Any]) -> Callable[..., Any]:
             raise
         except Exception as error:
             code = f"{build.__module__}:{build.__qualname__}"
-            raise ConfigError(f"{code} failed: {_reason(error)}.") from error
+            raise ConfigError(f"{code} failed: {cause(error)}.") from error
 
     return guarded
-
-
-def _reason(error: BaseException) -> str:
-    """What an error is, in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def locate(code: str) -> Any:
@@ -161,7 +156,7 @@ def imported(code: str) -> Any:
         with contextlib.redirect_stdout(sys.stderr):
             return locate(code)
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"{code} cannot be imported: {_reason(error)}.") from error
+        raise ConfigError(f"{code} cannot be imported: {cause(error)}.") from error
 
 
 def _import(code: str, base: type[Part]) -> type[Part]:

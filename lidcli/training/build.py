@@ -12,7 +12,7 @@ from lidcli.config import sections
 from lidcli.config.run import RunConfig
 from lidcli.data.dataset import Dataset
 from lidcli.data.directions import natural_mean, principal_directions
-from lidcli.errors import ConfigError
+from lidcli.errors import ConfigError, cause
 from lidcli.inference.flow import CategoryPosterior, FlowPosterior
 from lidcli.inference.refined import Refined
 from lidcli.models import likelihoods
@@ -130,10 +130,8 @@ def _check_decoder(name: str, decoder: Any, latent: int, outputs: int) -> None:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             found = tuple(decoder.eval()(torch.zeros(2, latent)).shape)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
         raise ConfigError(
-            f"The decoder of {name} fails on latents (2, {latent}): {type(error).__name__}:"
-            f" {reason}."
+            f"The decoder of {name} fails on latents (2, {latent}): {cause(error)}."
         ) from error
     if found != (2, outputs):
         raise ConfigError(
