@@ -106,7 +106,7 @@ def _guarded(build: Callable[..., Any]) -> Callable[..., Any]:
     def guarded(self: Part, *args: Any, **named: Any) -> Any:
         try:
             return build(self, *args, **named)
-        except LidError:
+        except (LidError, MemoryError):
             raise
         except Exception as error:
             code = f"{build.__module__}:{build.__qualname__}"

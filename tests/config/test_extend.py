@@ -221,6 +221,10 @@ class Fails(Decoder):
     def build(self, latent, outputs):
         raise RuntimeError("oops")
 
+class Huge(Decoder):
+    def build(self, latent, outputs):
+        raise MemoryError
+
 class Short(Decoder):
     def build(self, latent):
         return torch.nn.Linear(latent, 2)
@@ -238,6 +242,13 @@ def test_a_build_of_ones_own_that_fails_is_named(here: Path, name: str, reason: 
     with pytest.raises(ConfigError) as caught:
         decoder.build(2, 4)
     assert str(caught.value).startswith(f"mine_code:{name}.build failed: {reason}")
+
+
+def test_a_build_that_needs_too_much_memory_is_no_wrong_setting(here: Path) -> None:
+    (here / "mine_code.py").write_text(FAILING)
+    kinds.allow(["mine_code:Huge"])
+    with pytest.raises(MemoryError):
+        kinds.imported("mine_code:Huge")(kind="mine_code:Huge").build(2, 4)
 
 
 def test_what_a_module_prints_does_not_reach_stdout(
