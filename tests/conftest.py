@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from forked import Server
 
 if TYPE_CHECKING:
     import torch
@@ -48,9 +48,17 @@ def cuda() -> torch.device:
 Lid = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """What runs the commands of `lid`."""
+    server = Server()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
-def lid(tmp_path: Path) -> Lid:
-    """Run the real command line in a folder of its own: lid("train", "--model", "vae", ...)."""
+def lid(tmp_path: Path, server: Server) -> Lid:
+    """Run the command line, in a process and a folder of its own: lid("list", "models")."""
 
     def call(
         *arguments: str,
@@ -59,15 +67,8 @@ def lid(tmp_path: Path) -> Lid:
         env: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("LID_")}
-        return subprocess.run(
-            [sys.executable, "-m", "lidcli.cli", *arguments],
-            cwd=cwd,
-            env=clean | {"OMP_NUM_THREADS": "1", "COLUMNS": "80"} | (env or {}),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        variables = clean | {"OMP_NUM_THREADS": "1", "COLUMNS": "80"} | (env or {})
+        return server.run(arguments, cwd, variables, timeout)
 
     return call
 
