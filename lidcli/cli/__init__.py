@@ -114,8 +114,8 @@ def main() -> None:
 def _unforeseen(error: Exception) -> str:
     """One sentence on an error that no part of the program expected."""
     if isinstance(error, MemoryError) or "memory" in str(error).lower():
-        hint = "smaller nets, or smaller train.batch_size and runtime.batch (--set), need less."
-        return f"Out of memory; {hint}"
+        sizes = "train.batch_size, inference.samples or runtime.batch"
+        return f"Out of memory; smaller nets, or a smaller {sizes} (--set), need less."
     return f"This is a defect of lid; -v shows where. {cause(error)}"
 
 

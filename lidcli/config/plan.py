@@ -53,6 +53,11 @@ class _Grid:
     settings: Mapping[str, Sequence[Any]]
     seeds: Sequence[int]
 
+    def __post_init__(self) -> None:
+        for key in self.settings:
+            if key.startswith("runtime.") or key == "data.root":
+                raise ConfigError(f"{key} makes no other run: give it one value, with --set.")
+
     @property
     def number(self) -> int:
         """How many combinations there are."""

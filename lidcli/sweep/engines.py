@@ -104,12 +104,14 @@ class Local:
     """This machine, a process a worker.
 
     Raises:
-        ConfigError: there is no such device here.
+        ConfigError: there is no such device here, or it is a CPU and divided as a GPU is.
     """
 
     def __init__(self, request: Request) -> None:
         self.request = request
         self.device, gpus = find_device(request.device)
+        if self.device == "cpu" and request.per_gpu > 1:
+            raise ConfigError("--per-gpu does nothing on a CPU; -w says how many runs at a time.")
         places = slots(
             self.device,
             gpus,

@@ -7,7 +7,10 @@ from pathlib import Path
 
 __all__ = ["ADVICE", "kills"]
 
-ADVICE = "fewer workers (-w), or smaller nets, train.batch_size or runtime.batch (--set), need less"
+ADVICE = (
+    "fewer workers (-w), or smaller nets, train.batch_size, inference.samples or runtime.batch"
+    " (--set), need less"
+)
 COUNTS = Path("/proc/vmstat")
 
 

@@ -49,7 +49,7 @@ class Guard:
             tensor = _first_bad(model)
             raise DivergedError(
                 f"Step {step}, or one of the {CUDA_INTERVAL} before it: a value is not finite"
-                f"{tensor}. The last good checkpoint is kept; try a smaller learning rate."
+                f"{tensor}. What was saved before is kept; try a smaller learning rate."
             )
 
 
@@ -63,7 +63,7 @@ def _explain(step: int, result: Objective, model: nn.Module) -> str:
     verb = "are" if len(names) > 1 else "is"
     return (
         f"Step {step}: {what} {verb} not finite{_first_bad(model)}."
-        " The last good checkpoint is kept; try a smaller learning rate."
+        " What was saved before is kept; try a smaller learning rate."
     )
 
 

@@ -286,6 +286,12 @@ def test_a_grid_of_ones_own_repeats_no_run() -> None:
     assert [run.seed for run in plan.runs] == [0, 1]
 
 
+@pytest.mark.parametrize("key", ["runtime.threads", "data.root"])
+def test_a_grid_over_what_makes_no_other_run_is_refused(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key} makes no other run"):
+        plan_grid(SHIPPED, "mine", models=["vae"], data=["mnist"], grid={key: [1, 2]}, seeds=[0])
+
+
 def test_a_grid_key_applies_to_the_models_that_have_it_and_to_one_at_least() -> None:
     common: dict[str, Any] = {"data": ["pinwheel"], "seeds": [0]}
     grid = {"decoder.maps": [1, 2]}

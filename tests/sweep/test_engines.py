@@ -67,6 +67,11 @@ def test_an_option_that_does_nothing_for_an_engine_is_refused(engine: str, optio
             make_engine(engine, Request("demo", Path("results"), 1), [option])
 
 
+def test_a_cpu_is_not_divided_as_a_gpu_is() -> None:
+    with pytest.raises(ConfigError, match="--per-gpu does nothing on a CPU"):
+        make_engine("local", Request("demo", Path("results"), 1, device="cpu", per_gpu=2))
+
+
 @pytest.mark.parametrize(
     ("text", "size"), [("4GiB", 4 * 2**30), ("500M", 500 * 2**20), ("2 gb", 2**31), ("7", 7)]
 )
