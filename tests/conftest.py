@@ -66,9 +66,9 @@ def lid(tmp_path: Path, server: Server) -> Lid:
         timeout: float = PATIENCE,
         env: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("LID_")}
-        variables = clean | {"OMP_NUM_THREADS": "1", "COLUMNS": "80"} | (env or {})
-        return server.run(arguments, cwd, variables, timeout)
+        command = server.start(arguments, cwd, **(env or {}))
+        said = command.communicate(timeout)
+        return subprocess.CompletedProcess(arguments, command.wait(0), *said)
 
     return call
 

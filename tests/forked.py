@@ -1,7 +1,8 @@
 """A server that has imported what `lid` needs, and forks a process for each command.
 
-A command here is a process of its own, with its own folder, environment, streams, modules of a user
-and exit code, as if it had been started anew; only the seconds of importing torch are shared.
+A command here is a process of its own, with its own folder, environment, streams, signals, modules
+of a user and exit code, as if it had been started anew; only the seconds of importing torch are
+shared.
 """
 
 from __future__ import annotations
@@ -12,20 +13,21 @@ import importlib
 import json
 import os
 import pkgutil
-import select
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from lidcli.cli import main
 
 APART = ("__main__", "ray_cluster", "worker")
 """Modules that run when they are imported, or that need what may not be installed."""
-
 LATE = (
     *("h5py", "matplotlib.backends.backend_agg", "pandas", "rich.console", "rich.table"),
     *("scipy.optimize", "scipy.stats", "sklearn.metrics", "torch._dynamo", "torch.func", "zuko"),
@@ -33,10 +35,50 @@ LATE = (
 """What functions of lid and of torch import when they are called."""
 
 
+class Command:
+    """A command that was started, to be used as `subprocess.Popen` is."""
+
+    def __init__(self, server: Server, words: Sequence[str], order: Mapping[str, Any]) -> None:
+        self.server, self.words = server, words
+        self.streams = tempfile.mkdtemp(dir=server.folder.name)
+        self.returncode: int | None = None
+        self.pid: int = server.ask({**order, "words": words, "streams": self.streams})
+
+    def poll(self) -> int | None:
+        """The exit code, once it has ended."""
+        if self.returncode is None:
+            self.returncode = self.server.ask({"ended": self.pid})
+        return self.returncode
+
+    def wait(self, timeout: float) -> int:
+        """The exit code, when it has ended."""
+        end = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired(self.words, timeout)
+            time.sleep(0.005)
+        return code
+
+    def communicate(self, timeout: float = 600) -> tuple[str, str]:
+        """What it wrote on each stream, when it has ended."""
+        self.wait(timeout)
+        output, errors = (Path(self.streams, name) for name in ("stdout", "stderr"))
+        return output.read_text(), errors.read_text()
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to it."""
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
+
+
 class Server:
-    """The other end: call it with the words after `lid`."""
+    """The tests' end."""
 
     def __init__(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
         self.process = subprocess.Popen(
             [sys.executable, "-P", __file__],
             env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -44,27 +86,25 @@ class Server:
             stdout=subprocess.PIPE,
         )
 
-    def run(
-        self, words: tuple[str, ...], folder: Path, variables: dict[str, str], timeout: float
-    ) -> subprocess.CompletedProcess[str]:
-        """`lid WORDS` in a folder, with these variables and no others."""
+    def ask(self, order: Mapping[str, Any]) -> Any:
+        """Its answer."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        with tempfile.TemporaryDirectory() as streams:
-            order = {"words": words, "folder": str(folder), "variables": variables}
-            self.process.stdin.write(json.dumps(order | {"streams": streams}).encode() + b"\n")
-            self.process.stdin.flush()
-            if not select.select([self.process.stdout], [], [], timeout)[0]:
-                self.stop()
-                raise subprocess.TimeoutExpired(words, timeout)
-            code = int(self.process.stdout.readline())
-            said = [(Path(streams) / name).read_text() for name in ("stdout", "stderr")]
-        return subprocess.CompletedProcess(words, code, *said)
+        self.process.stdin.write(json.dumps(order).encode() + b"\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def start(self, words: Sequence[str], folder: Path, **variables: str) -> Command:
+        """`lid WORDS` in a folder, without variables of lid's but these."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("LID_")}
+        clean |= {"OMP_NUM_THREADS": "1", "COLUMNS": "80"} | variables
+        return Command(self, words, {"folder": str(folder), "variables": clean})
 
     def stop(self) -> None:
-        """End the server; a command that still runs is orphaned."""
+        """End the server."""
         self.process.kill()
         self.process.communicate()
+        self.folder.cleanup()
 
 
 def _prepare() -> None:
@@ -75,23 +115,23 @@ def _prepare() -> None:
     for module in pkgutil.walk_packages(lidcli.__path__, "lidcli."):
         if not module.name.endswith(APART):
             importlib.import_module(module.name)
+    gc.collect()
+    gc.freeze()
 
 
-def _become(order: dict[str, object]) -> None:
-    """Take the place of a process that was started with this order."""
-    os.chdir(str(order["folder"]))
+def _become(order: Mapping[str, Any]) -> None:
+    """Take the place of a process that was started with this order, in a session of its own."""
+    os.setsid()
+    os.chdir(order["folder"])
     os.environ.clear()
-    os.environ.update(order["variables"])  # type: ignore[arg-type, call-overload]
-    for number, name in enumerate(("stdout", "stderr"), start=1):
-        stream = os.open(
-            Path(str(order["streams"])) / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
-        )
+    os.environ.update(order["variables"])
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        place = Path(order["streams"], name) if number else os.devnull
+        stream = os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(stream, number)
         os.close(stream)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    sys.argv = ["lid", *order["words"]]  # type: ignore[misc]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = ["lid", *order["words"]]
     more = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = [os.getcwd(), *filter(None, more)]
 
@@ -114,18 +154,24 @@ def _run() -> NoReturn:
         os._exit(code if isinstance(code, int) else 1)
 
 
+def _ended(child: int) -> int | None:
+    found, status = os.waitpid(child, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if found else None
+
+
 def serve() -> None:
-    """Fork for each line of orders, and answer with the exit code."""
+    """Answer each order: a process to start with its number, one that was started with its end."""
     _prepare()
-    gc.collect()
-    gc.freeze()
     for line in sys.stdin:
-        child = os.fork()
-        if not child:
-            _become(json.loads(line))
-            _run()
-        _, status = os.waitpid(child, 0)
-        os.write(1, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        order = json.loads(line)
+        if "ended" in order:
+            answer = _ended(order["ended"])
+        else:
+            answer = os.fork()
+            if not answer:
+                _become(order)
+                _run()
+        os.write(1, f"{json.dumps(answer)}\n".encode())
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Command
 
 from lidcli.store.run import Run
 
@@ -255,19 +255,6 @@ LONG = [
 ]
 
 
-def begin(folder: Path, results: str) -> subprocess.Popen[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("LID_")}
-    return subprocess.Popen(
-        [sys.executable, "-m", "lidcli.cli", *LONG, "-o", results],
-        cwd=folder,
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
 def kept(results: Path) -> dict[str, Any]:
     """Everything a run determined, without clocks."""
     (record,) = results.rglob("run.h5")
@@ -289,13 +276,16 @@ def saved(results: Path) -> int:
 
 
 def test_a_training_killed_again_and_again_ends_in_the_bits_of_one_that_was_not(
-    wait_for, patience, tmp_path
+    server, wait_for, patience, tmp_path
 ) -> None:
-    whole = begin(tmp_path, "whole")
+    def begin(results: str) -> Command:
+        return server.start([*LONG, "-o", results], tmp_path)
+
+    whole = begin("whole")
     chance, kills = random.Random(0), 0
     while kills < 3:
         before = saved(tmp_path / "killed")
-        child = begin(tmp_path, "killed")
+        child = begin("killed")
         wait_for(lambda c=child, b=before: c.poll() is not None or saved(tmp_path / "killed") != b)
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(chance.uniform(0, 0.2))
@@ -305,7 +295,7 @@ def test_a_training_killed_again_and_again_ends_in_the_bits_of_one_that_was_not(
         child.communicate(timeout=patience)
         kills += 1
     assert kills
-    last = begin(tmp_path, "killed")
+    last = begin("killed")
     for process in (whole, last):
         _, said = process.communicate(timeout=patience)
         assert process.returncode == 0, said

@@ -11,11 +11,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from forked import Command, Server
 
 from lidcli.store.lease import Lease
 from lidcli.store.run import Run
@@ -110,22 +112,22 @@ def test_evaluate_measures_again_from_the_weights(lid, tmp_path) -> None:
     assert lid("evaluate", "zzzz").returncode in (1, 2)
 
 
-def start(tmp_path: Path, results: str, *more: str) -> subprocess.Popen[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("LID_")}
-    command = [
-        *(sys.executable, "-m", "lidcli.cli", "train", "-m", "lidvae", "-d", "pinwheel", *QUICK),
-        *("--set", "train.epochs=12", "--set", "runtime.threads=1", "-o", results),
-        *("--set", "runtime.checkpoint_seconds=0.05", *more),
-    ]
-    return subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+Start = Callable[..., Command]
+
+
+@pytest.fixture
+def start(server: Server, tmp_path: Path) -> Start:
+    """Start a run of some epochs with a checkpoint at every step: start("results")."""
+
+    def begin(results: str, *more: str) -> Command:
+        words = [
+            *("train", "-m", "lidvae", "-d", "pinwheel", *QUICK, "-o", results),
+            *("--set", "train.epochs=12", "--set", "runtime.threads=1"),
+            *("--set", "runtime.checkpoint_seconds=0.05", *more),
+        ]
+        return server.start(words, tmp_path)
+
+    return begin
 
 
 def contents(folder: Path) -> dict[str, object]:
@@ -157,17 +159,17 @@ def saved(results: Path) -> int:
 
 
 def test_twenty_kills_at_random_moments_end_in_the_bits_of_a_run_never_killed(
-    wait_for, patience, tmp_path
+    start, wait_for, patience, tmp_path
 ) -> None:
     """A kill comes up to 50 ms after the run has begun, or after a checkpoint of its own."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    child = start(tmp_path, "whole")
+    child = start("whole")
     _, said = child.communicate(timeout=patience)
     assert child.returncode == 0, said
     chance, kills = random.Random(0), 0
     while kills < 20:
         before = saved(killed)
-        child = start(tmp_path, "killed")
+        child = start("killed")
         if kills:
             wait_for(lambda c=child, b=before: c.poll() is not None or saved(killed) not in (0, b))
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -184,7 +186,7 @@ def test_twenty_kills_at_random_moments_end_in_the_bits_of_a_run_never_killed(
         for file in killed.rglob("*.h5"):
             with h5py.File(file, "r", locking=False):
                 pass
-    last = start(tmp_path, "killed")
+    last = start("killed")
     _, said = last.communicate(timeout=patience)
     assert last.returncode == 0, said
     assert contents(only_run(killed)) == contents(only_run(whole))
@@ -196,9 +198,9 @@ def test_twenty_kills_at_random_moments_end_in_the_bits_of_a_run_never_killed(
     ids=["Ctrl-C", "SIGTERM", "SIGTERM as Slurm sends it, twice"],
 )
 def test_a_signal_saves_exits_with_its_code_and_the_next_call_goes_on(
-    lid, wait_for, patience, tmp_path, signals: list[int], code: int
+    lid, start, wait_for, patience, tmp_path, signals: list[int], code: int
 ) -> None:
-    child = start(tmp_path, "results", "--set", "train.epochs=100000")
+    child = start("results", "--set", "train.epochs=100000")
     wait_for(lambda: list((tmp_path / "results").rglob("checkpoint.h5")), child)
     folder = only_run(tmp_path / "results")
     for signum in signals:
@@ -218,10 +220,10 @@ def test_a_signal_saves_exits_with_its_code_and_the_next_call_goes_on(
     assert "partial" in shown.stdout
 
 
-def test_two_processes_on_one_run_do_not_race(wait_for, patience, tmp_path) -> None:
-    first = start(tmp_path, "results", "--set", "train.epochs=100000")
+def test_two_processes_on_one_run_do_not_race(start, wait_for, patience, tmp_path) -> None:
+    first = start("results", "--set", "train.epochs=100000")
     wait_for(lambda: list((tmp_path / "results").rglob("checkpoint.h5")), first)
-    second = start(tmp_path, "results", "--set", "train.epochs=100000")
+    second = start("results", "--set", "train.epochs=100000")
     _, said = second.communicate(timeout=patience)
     first.kill()
     first.communicate()
@@ -249,8 +251,8 @@ def damage(path: Path, at: float) -> None:
     path.write_bytes(bytes(raw))
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(lid, wait_for, tmp_path) -> None:
-    child = start(tmp_path, "results", "--set", "train.epochs=100000")
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(lid, start, wait_for, tmp_path) -> None:
+    child = start("results", "--set", "train.epochs=100000")
     wait_for(lambda: list((tmp_path / "results").rglob("checkpoint.prev.h5")), child)
     child.send_signal(signal.SIGTERM)
     child.communicate()
