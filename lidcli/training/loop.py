@@ -30,6 +30,8 @@ __all__ = ["Course", "Done", "Observer", "Progress", "Trainer", "advance"]
 
 VALIDATION_DRAWS = 4
 AU_DRAWS = 64
+AU_DATA = 200
+"""Of how many data a curve tells the AU where each encoding is a search of its own."""
 VALIDATION_SEED = 20211
 MI_OUTER = 200
 """Data in the outer mean of the MI of a continuous latent."""
@@ -301,10 +303,11 @@ class Trainer:
     def _mean_halves(self) -> Tensor:
         """Two estimates (2, N, K) of the posterior means, from draws that are not decoded."""
         batch = self.config.runtime.batch
-        conditional = information.encode(self.model, self.valid, batch)
         if self.model.posterior.random:
-            both = conditional, information.encode(self.model, self.valid, batch)
+            few = self.valid.rows(slice(None, None, -(-len(self.valid) // AU_DATA)))
+            both = [information.encode(self.model, few, batch) for _ in range(2)]
             return torch.stack([one.draw(AU_DRAWS // 2).mean().mean(0) for one in both])
+        conditional = information.encode(self.model, self.valid, batch)
         latent: Tensor = conditional.draw(AU_DRAWS).latent
         return latent.view(2, AU_DRAWS // 2, *latent.shape[1:]).mean(1)
 
