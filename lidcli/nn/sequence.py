@@ -79,7 +79,7 @@ class SequenceDecoder(nn.Module):
             lengths: (N,), how many of them count, in [1, T].
             z: (*L, N, M), or None where nothing reads it.
             refining: leave the first gradient of the output's weights out, as a step that refines
-                z does; to train through that step is exact all the same.
+                z does; to train through that step, in training mode, is exact all the same.
 
         Returns:
             (*L, N, T).
@@ -88,7 +88,7 @@ class SequenceDecoder(nn.Module):
         mask = self._mask(tokens, lengths).expand(features.shape[:-1])
         rows, targets = features[mask], tokens.expand(mask.shape)[mask]
         anticipated = None
-        if self.fused and self.training and torch.is_grad_enabled() and not refining:
+        if self.fused and torch.is_grad_enabled() and self.training != refining:
             anticipated = torch.ones(len(rows), device=rows.device)
         found = self.output.log_prob(
             rows, targets, chunk=self.chunk, anticipated=anticipated, features_only=refining

@@ -126,6 +126,19 @@ def test_a_refined_latent_gives_the_same_gradients_to_everything(kind: str) -> N
             torch.testing.assert_close(mine, known, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_evaluation_refines_by_the_same_gradient_computed_with_the_value(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tokens, lengths), net = sentences(), decoder(kind).eval()
+    z = latents().requires_grad_()
+    (known,) = torch.autograd.grad(net.log_prob(tokens, lengths, z).sum(), z)
+    value = net.log_prob(tokens, lengths, z, refining=True).sum()
+    monkeypatch.setattr("lidcli.nn.cross_entropy.gradients", None)
+    (found,) = torch.autograd.grad(value, z)
+    torch.testing.assert_close(found, known, rtol=1e-10, atol=1e-12)
+
+
 def processor_has_lstms_in_half() -> bool:
     """Whether torch's LSTMs run in bfloat16 here: on older processors they refuse."""
     try:
