@@ -34,6 +34,7 @@ from lidcli.training.together import Member, step_seconds, train_together
 KNOWN = load_files([Path(__file__).resolve().parents[2] / "experiments.yaml"])
 SMALL = ("decoder.hidden=8", "encoder.hidden=8", "inference.hidden=8", "data.train=200")
 RARELY = ("decoder.layers=9", "runtime.checkpoint_seconds=1000")
+FEW = ("data.test=200", "evaluate.samples=4", "evaluate.outer=20")
 SLOW = ("decoder.layers=5", "train.learning_rate=0.001", "runtime.checkpoint_seconds=0")
 
 
@@ -250,7 +251,7 @@ def test_steps_are_shared_by_themselves_only_where_that_is_measured_to_be_faster
 ) -> None:
     seconds = {"alone": 1.0, "together": 0.5 if shared else 0.9}
     monkeypatch.setattr("lidcli.training.several.step_seconds", lambda trainers: seconds)
-    configs = seeds(2, "train.epochs=2", "runtime.threads=1")
+    configs = seeds(2, "train.epochs=2", "runtime.threads=1", *FEW)
     ends = execute_together(configs, tmp_path, "x", [Silent(), Silent()], measured=True)
     for config, run in zip(configs, ends, strict=True):
         other = execute(config, tmp_path / "alone", "x", Silent())
@@ -271,7 +272,7 @@ def test_steps_that_diverge_are_left_to_each_run(
         raise DivergedError("the loss is not finite")
 
     monkeypatch.setattr("lidcli.training.several.step_seconds", diverge)
-    configs = seeds(2, "train.epochs=1")
+    configs = seeds(2, "train.epochs=1", *FEW)
     for run in execute_together(configs, tmp_path, "x", [Silent(), Silent()], measured=True):
         assert isinstance(run, Run)
         assert (run.status, run.provenance["stacked"]) == ("complete", 1)
