@@ -67,7 +67,11 @@ def lid(tmp_path: Path, server: Server) -> Lid:
         env: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         command = server.start(arguments, cwd, **(env or {}))
-        said = command.communicate(timeout)
+        try:
+            said = command.communicate(timeout)
+        finally:
+            if command.poll() is None:
+                command.kill()
         return subprocess.CompletedProcess(arguments, command.wait(0), *said)
 
     return call

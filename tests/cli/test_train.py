@@ -117,7 +117,7 @@ Start = Callable[..., Command]
 
 @pytest.fixture
 def start(server: Server, tmp_path: Path) -> Start:
-    """Start a run of some epochs with a checkpoint at every step: start("results")."""
+    """Start a run of some epochs with a checkpoint every 50 ms: start("results")."""
 
     def begin(results: str, *more: str) -> Command:
         words = [
