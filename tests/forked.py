@@ -2,7 +2,7 @@
 
 A command here is a process of its own, with its own folder, environment, streams, signals, modules
 of a user and exit code, as if it had been started anew; only the seconds of importing torch are
-shared.
+shared. So it is with the workers of a sweep that was started so.
 """
 
 from __future__ import annotations
@@ -20,19 +20,22 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from lidcli.cli import main
+from lidcli.sweep.pool import THREAD_VARIABLES, WORKER
 
 APART = ("__main__", "ray_cluster", "worker")
 """Modules that run when they are imported, or that need what may not be installed."""
 LATE = (
     *("h5py", "matplotlib.backends.backend_agg", "pandas", "rich.console", "rich.table"),
     *("scipy.optimize", "scipy.stats", "sklearn.metrics", "torch._dynamo", "torch.func", "zuko"),
+    "torch._decomp.decompositions_for_jvp",
 )
 """What functions of lid and of torch import when they are called."""
+START = subprocess.Popen
 
 
 class Command:
@@ -50,7 +53,7 @@ class Command:
             self.returncode = self.server.ask({"ended": self.pid})
         return self.returncode
 
-    def wait(self, timeout: float) -> int:
+    def wait(self, timeout: float = 600) -> int:
         """The exit code, when it has ended."""
         end = time.monotonic() + timeout
         while (code := self.poll()) is None:
@@ -131,12 +134,38 @@ def _become(order: Mapping[str, Any]) -> None:
         os.dup2(stream, number)
         os.close(stream)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    subprocess.Popen = _spawn  # type: ignore[assignment,misc]
     sys.argv = ["lid", *order["words"]]
     more = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = [os.getcwd(), *filter(None, more)]
 
 
-def _run() -> NoReturn:
+def _spawn(words: Sequence[str], **how: Any) -> subprocess.Popen[Any]:
+    """A process; where it is a worker of one thread, one that goes on from this one."""
+    environment = how.get("env") or os.environ
+    alike = {environment.get(name) for name in THREAD_VARIABLES} == {"1"}
+    if [*words[1:]] == ["-m", WORKER] and alike:
+        how["preexec_fn"] = lambda: _work(environment)
+    return START(words, **how)
+
+
+def _work(environment: Mapping[str, str]) -> NoReturn:
+    """Take the place of a worker, whose folder, streams and session are there already."""
+    from lidcli.sweep.worker import main as work
+
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _run(work)
+
+
+def _run(main: Callable[[], None]) -> NoReturn:
     """The command, and an end without the seconds that taking all modules apart would last."""
     code: object = 1
     try:
@@ -170,7 +199,7 @@ def serve() -> None:
             answer = os.fork()
             if not answer:
                 _become(order)
-                _run()
+                _run(main)
         os.write(1, f"{json.dumps(answer)}\n".encode())
 
 

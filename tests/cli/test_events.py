@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_sweep import SETTINGS, start, sweep_words
+from forked import Server
+from small_sweep import SETTINGS, sweep_words
 
 from lidcli.cli.events import Events, check_log
 from lidcli.errors import ConfigError
@@ -112,14 +113,14 @@ def test_events_that_cannot_be_written_are_said_and_stop_nothing(
 
 
 def test_a_run_killed_and_taken_up_has_every_epoch_once(
-    read: Read, wait_for: Wait, patience: float, tmp_path: Path
+    read: Read, server: Server, wait_for: Wait, patience: float, tmp_path: Path
 ) -> None:
     words = ["train", "-m", "vae", "-d", "pinwheel", *SETTINGS, "--set", "train.epochs=60"]
-    process = start(tmp_path, *words, "--log", "tensorboard")
+    process = server.start([*words, "--log", "tensorboard"], tmp_path)
     wait_for(lambda: list(tmp_path.glob("results/train/*/checkpoint.h5")), process)
     process.kill()
     process.communicate()
-    process = start(tmp_path, *words, "--log", "tensorboard")
+    process = server.start([*words, "--log", "tensorboard"], tmp_path)
     _, errors = process.communicate(timeout=patience)
     assert process.returncode == 0, errors
     (folder,) = find_runs(tmp_path / "results")
@@ -129,12 +130,12 @@ def test_a_run_killed_and_taken_up_has_every_epoch_once(
 
 
 def test_a_sweep_logs_each_run_and_those_that_were_done_before(
-    read: Read, wait_for: Wait, patience: float, tmp_path: Path
+    read: Read, server: Server, wait_for: Wait, patience: float, tmp_path: Path
 ) -> None:
-    process = start(tmp_path, *sweep_words(2, "0"))
+    process = server.start(sweep_words(2, "0"), tmp_path)
     _, errors = process.communicate(timeout=patience)
     assert process.returncode == 0, errors
-    process = start(tmp_path, *sweep_words(100_000, "1"), "--log", "tensorboard")
+    process = server.start([*sweep_words(100_000, "1"), "--log", "tensorboard"], tmp_path)
     log = tmp_path / "results/.tensorboard/train"
     wait_for(lambda: [p for p in log.glob("*/*tfevents*") if p.stat().st_size > 4000], process)
     process.send_signal(signal.SIGTERM)
@@ -143,7 +144,7 @@ def test_a_sweep_logs_each_run_and_those_that_were_done_before(
     run = Run.open(find_run(tmp_path / "results", folder.name))
     assert read(folder)["valid/elbo"] == curve(run, "valid/elbo")
 
-    process = start(tmp_path, *sweep_words(2, "0,2"), "--log", "tensorboard")
+    process = server.start([*sweep_words(2, "0,2"), "--log", "tensorboard"], tmp_path)
     _, errors = process.communicate(timeout=patience)
     assert process.returncode == 0, errors
     for path in find_runs(tmp_path / "results"):

@@ -7,12 +7,12 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forked import Server
 
 from lidcli.store.run import Run, find_runs
 
@@ -33,18 +33,6 @@ SMALL = [
 ENDLESS = ["--set", "train.epochs=100000", "--set", "runtime.checkpoint_seconds=0.2"]
 Lid = Callable[..., "subprocess.CompletedProcess[str]"]
 Wait = Callable[..., None]
-
-
-def start(folder: Path, *words: str) -> subprocess.Popen[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("LID_")}
-    return subprocess.Popen(
-        [sys.executable, "-m", "lidcli.cli", *words],
-        cwd=folder,
-        env=clean | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def lock_is_held(folder: Path) -> bool:
@@ -98,10 +86,10 @@ def test_a_run_that_fails_is_listed_and_the_others_are_done(lid: Lid) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_after_checkpoints_and_the_same_command_goes_on(
-    lid: Lid, wait_for: Wait, patience: float, tmp_path: Path, signum: int
+    lid: Lid, server: Server, wait_for: Wait, patience: float, tmp_path: Path, signum: int
 ) -> None:
     words = ["sweep", "-m", "vae", "-d", "pinwheel", "--seeds", "0-2", "-w", "2", *SMALL, *ENDLESS]
-    process = start(tmp_path, *words)
+    process = server.start(words, tmp_path)
     results = tmp_path / "results" / "train"
     wait_for(lambda: len(list(results.glob("*/checkpoint.h5"))) == 2, process)
     process.send_signal(signum)
@@ -117,8 +105,11 @@ def test_a_signal_stops_after_checkpoints_and_the_same_command_goes_on(
     assert plan.stdout.startswith("sweep train: 3 runs (1 new, 2 partial)\n")
 
 
-def test_workers_of_a_killed_sweep_stop_after_a_checkpoint(wait_for: Wait, tmp_path: Path) -> None:
-    process = start(tmp_path, "sweep", "-m", "vae", "-d", "pinwheel", "-w", "1", *SMALL, *ENDLESS)
+def test_workers_of_a_killed_sweep_stop_after_a_checkpoint(
+    server: Server, wait_for: Wait, tmp_path: Path
+) -> None:
+    words = ["sweep", "-m", "vae", "-d", "pinwheel", "-w", "1", *SMALL, *ENDLESS]
+    process = server.start(words, tmp_path)
     results = tmp_path / "results" / "train"
     wait_for(lambda: list(results.glob("*/checkpoint.h5")), process)
     folder = next(results.iterdir())
@@ -130,11 +121,11 @@ def test_workers_of_a_killed_sweep_stop_after_a_checkpoint(wait_for: Wait, tmp_p
 
 
 def test_a_killed_worker_is_a_failed_run_and_goes_on_exactly(
-    lid: Lid, wait_for: Wait, patience: float, tmp_path: Path
+    lid: Lid, server: Server, wait_for: Wait, patience: float, tmp_path: Path
 ) -> None:
     words = ["sweep", "-m", "vae", "-d", "pinwheel", "-w", "1", "-q", "--retries", "0", *SMALL,
-             "--set", "train.epochs=200"]  # fmt: skip
-    process = start(tmp_path, *words, "--set", "runtime.checkpoint_seconds=0")
+             "--set", "train.epochs=80"]  # fmt: skip
+    process = server.start([*words, "--set", "runtime.checkpoint_seconds=0"], tmp_path)
     results = tmp_path / "results" / "train"
     wait_for(lambda: list(results.glob("*/checkpoint.h5")), process)
     folder = next(results.iterdir())
@@ -165,9 +156,10 @@ def test_when_the_time_is_up_the_same_command_goes_on(lid: Lid, tmp_path: Path) 
 
 @pytest.mark.parametrize("command", ["train", "sweep"])
 def test_with_restart_the_command_that_goes_on_is_the_one_without(
-    lid: Lid, wait_for: Wait, patience: float, tmp_path: Path, command: str
+    lid: Lid, server: Server, wait_for: Wait, patience: float, tmp_path: Path, command: str
 ) -> None:
-    process = start(tmp_path, command, "-m", "vae", "-d", "pinwheel", "--restart", *SMALL, *ENDLESS)
+    words = [command, "-m", "vae", "-d", "pinwheel", "--restart", *SMALL, *ENDLESS]
+    process = server.start(words, tmp_path)
     wait_for(lambda: list((tmp_path / "results").rglob("checkpoint.h5")), process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=patience)
@@ -176,13 +168,13 @@ def test_with_restart_the_command_that_goes_on_is_the_one_without(
 
 
 def test_a_run_in_other_hands_is_skipped_and_said(
-    lid: Lid, wait_for: Wait, patience: float, tmp_path: Path
+    lid: Lid, server: Server, wait_for: Wait, patience: float, tmp_path: Path
 ) -> None:
     words = ["sweep", "-m", "vae", "-d", "pinwheel", "-w", "1", *SMALL, *ENDLESS]
-    first = start(tmp_path, *words)
+    first = server.start(words, tmp_path)
     wait_for(lambda: list((tmp_path / "results").rglob("checkpoint.h5")), first)
     second = lid(*words)
-    waiting = start(tmp_path, *words, "--wait")
+    waiting = server.start([*words, "--wait"], tmp_path)
     time.sleep(2)
     assert waiting.poll() is None
     first.send_signal(signal.SIGTERM)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_sweep import start, statuses, sweep_words
+from forked import Server
+from small_sweep import statuses, sweep_words
 
 from lidcli.config.plan import plan_grid
 from lidcli.config.read import load_files
@@ -101,8 +102,10 @@ def test_a_sweep_that_measures_says_so_and_keeps_what_it_measured(lid: Lid, tmp_
         assert run.provenance["stacked"] == (2 if faster else 1)
 
 
-def test_a_sigterm_saves_every_run_of_a_stack(tmp_path: Path, wait_for: Wait) -> None:
-    sweep = start(tmp_path, *sweep_words(100_000), *STACK, "-w", "1", "-o", "results")
+def test_a_sigterm_saves_every_run_of_a_stack(
+    server: Server, wait_for: Wait, tmp_path: Path
+) -> None:
+    sweep = server.start([*sweep_words(100_000), *STACK, "-w", "1", "-o", "results"], tmp_path)
     wait_for(lambda: len(list(tmp_path.rglob("checkpoint.prev.h5"))) == 3, sweep)
     sweep.send_signal(signal.SIGTERM)
     assert sweep.wait() == 143
