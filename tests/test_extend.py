@@ -214,7 +214,13 @@ LINES = {
     "train": 'toy-training: {train: {use: "toys:ToyTraining"}}',
 }
 """One line of YAML for a toy of each section."""
-DATA = 'toy-data: {use: "toys:ToyData", model: {latent: 2, categories: 3}}'
+DATA = """toy-data:
+    use: "toys:ToyData"
+    model: {latent: 2, categories: 3}
+    decoder: {hidden: 16}
+    encoder: {hidden: 16}
+    inference: {hidden: 16}
+"""
 METRIC = 'set: {evaluate: {metrics: ["toys:toy_metric"]}}'
 
 
