@@ -126,7 +126,6 @@ class Fuzz:
         self.packed = [Summary.of(Run.open(folder)).pack() for folder in self.runs]
         self.index = folder / "index.sqlite"
         self.check_index()
-        (self.run.folder / ".lease").write_bytes(FAR.bytes())
         self.arrays = [np.arange(500.0).reshape(50, 10), np.array(["<unk>", "</s>", "word"])]
         keep(folder, KEY, self.arrays)
         (self.cache,) = (folder / ".cache").iterdir()
@@ -198,6 +197,8 @@ class Fuzz:
     def go(self, name: str, seed: int, count: int) -> dict[str, Any]:
         """Damage a file so many times."""
         draw, said, wrong = random.Random(seed), Counter[str](), []
+        if name == ".lease":
+            (self.run.folder / name).write_bytes(FAR.bytes())
         path = self.path_of(name)
         other = self.other.folder / name
         checks: dict[str, Callable[[], None]] = {
