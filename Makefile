@@ -17,8 +17,8 @@ help:  ## this list
 
 $(STAMP): pyproject.toml constraints.txt Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt "setuptools>=77" torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -e ".[$(EXTRAS)]"
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt "setuptools>=77" torch==2.13.0
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --no-build-isolation -c constraints.txt -e ".[$(EXTRAS)]"
 	@touch $@
 
 demo: $(STAMP)  ## set up, show a collapse by depth and its absence, report
