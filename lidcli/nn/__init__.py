@@ -9,6 +9,7 @@ from lidcli.nn.isometry import Isometry
 from lidcli.nn.mlp import MLP, SkipMLP, count_parameters
 from lidcli.nn.modulus import Modulus, descended_modulus, measured_modulus
 from lidcli.nn.orthogonal import Rotation
+from lidcli.nn.sheared import ShearedMLP
 
 __all__ = [
     "ICNN",
@@ -23,6 +24,7 @@ __all__ = [
     "MapCertificate",
     "Modulus",
     "Rotation",
+    "ShearedMLP",
     "SkipMLP",
     "brenier_depth",
     "certify",

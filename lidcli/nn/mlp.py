@@ -95,7 +95,60 @@ class Trunk(nn.Module):
         return out
 
 
-class SkipMLP(nn.Module):
+class SkipNet(nn.Module):
+    """A perceptron that is given its input at every affine stage, beside the layer below.
+
+    Args:
+        inputs: K, size of the input, >= 1.
+        outputs: size of the output, >= 1.
+        hidden: H, units of each hidden layer, >= 1.
+        layers: affine stages, >= 1.
+        activation: "leaky-relu" (slope 0.2) or "gelu".
+
+    Raises:
+        ValueError: when a size is out of range or the activation unknown.
+
+    References:
+        Dieng et al., "Avoiding latent variable collapse with generative skip models" (AISTATS
+        2019).
+
+    Example:
+        >>> import torch
+        >>> SkipNet(2, 5, hidden=16, layers=3)(torch.randn(7, 2)).shape
+        torch.Size([7, 5])
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        hidden: int,
+        layers: int,
+        *,
+        activation: Bend = "leaky-relu",
+    ) -> None:
+        super().__init__()
+        _check(inputs, outputs, hidden, layers, activation)
+        self.inputs, self.outputs = inputs, outputs
+        fans = [inputs, *[hidden + inputs] * (layers - 1)]
+        self.stages = nn.ModuleList(
+            affine(fan_in, hidden if stage < layers - 1 else outputs,
+                    activation if stage < layers - 1 else None)
+            for stage, fan_in in enumerate(fans)
+        )  # fmt: skip
+        self.bend = _bend(activation)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Map (..., K) to (..., outputs)."""
+        _check_input(z, self.inputs)
+        first, *others = self.stages
+        out: Tensor = first(z)
+        for stage in others:
+            out = stage(torch.cat([self.bend(out), z], dim=-1))
+        return out
+
+
+class SkipMLP(SkipNet):
     """A perceptron that meets its input at every stage and has a linear path to the output.
 
     f(z) = t + U (γ * z) + net(z), where every affine stage of net is given z beside the layer
@@ -140,18 +193,9 @@ class SkipMLP(nn.Module):
         offset: Tensor | None = None,
         activation: Bend = "leaky-relu",
     ) -> None:
-        super().__init__()
-        _check(inputs, outputs, hidden, layers, activation)
+        super().__init__(inputs, outputs, hidden, layers, activation=activation)
         check_directions(directions, outputs, inputs)
         check_offset(offset, outputs)
-        self.inputs, self.outputs = inputs, outputs
-        fans = [inputs, *[hidden + inputs] * (layers - 1)]
-        self.stages = nn.ModuleList(
-            affine(fan_in, hidden if stage < layers - 1 else outputs,
-                    activation if stage < layers - 1 else None)
-            for stage, fan_in in enumerate(fans)
-        )  # fmt: skip
-        self.bend = _bend(activation)
         self.gain = nn.Parameter(torch.ones(inputs))
         dtype = self.gain.dtype
         self.register_buffer("directions", directions.detach().to(dtype, copy=True))
@@ -161,12 +205,7 @@ class SkipMLP(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Map (..., K) to (..., D)."""
-        _check_input(z, self.inputs)
-        first, *others = self.stages
-        out: Tensor = first(z)
-        for stage in others:
-            out = stage(torch.cat([self.bend(out), z], dim=-1))
-        out = out + F.linear(self.gain * z, self.directions)
+        out = super().forward(z) + F.linear(self.gain * z, self.directions)
         return out if self.offset is None else out + self.offset
 
     def certificate(self) -> Certificate | None:

@@ -22,6 +22,7 @@ from lidcli.models.observations import DenseObservation, Observation
 from lidcli.models.priors import GaussianMixture, Prior, StandardNormal, separated_means
 from lidcli.nn.injective import InjectiveDecoder
 from lidcli.nn.mlp import MLP, SkipMLP, Trunk, count_parameters
+from lidcli.nn.sheared import ShearedMLP
 from lidcli.training.anchored import anchored_components
 from lidcli.training.sources import split_of
 
@@ -152,6 +153,27 @@ def skip(
     """The uncertified decoder with a linear path."""
     return SkipMLP(
         latent, outputs, settings.hidden, settings.layers, directions=directions, offset=offset
+    )
+
+
+def sheared(
+    settings: sections.ShearedDecoder,
+    latent: int,
+    outputs: int,
+    *,
+    directions: Tensor,
+    offset: Tensor,
+) -> ShearedMLP:
+    """The decoder whose network is unconstrained off β and sheared along it."""
+    return ShearedMLP(
+        latent,
+        outputs,
+        settings.hidden,
+        settings.layers,
+        directions=directions,
+        offset=offset,
+        inverse_lipschitz=settings.inverse_lipschitz,
+        shear=settings.shear,
     )
 
 

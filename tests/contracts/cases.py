@@ -109,6 +109,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case("brenier", {"layers": 5, "hidden": 6, "activation": "leaky"}, label="leaky"),
         Case("brenier", {"layers": 5, "hidden": 6, "beta": "zeros"}, label="zeros"),
         Case("skip", {"layers": 3, "hidden": 6}),
+        Case("sheared", {"layers": 3, "hidden": 6}, {"model": {"latent": 1}}),
         Case("lstm", LSTM, TEXT),
         Case("skip-lstm", LSTM, TEXT),
         Case("brenier-lstm", {**LSTM, "convex_hidden": 4}, TEXT, label="conditional"),

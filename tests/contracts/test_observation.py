@@ -31,7 +31,8 @@ def pairs() -> Iterator[Any]:
         for noise in CASES["likelihood"]:
             fits: Any = KINDS["likelihood"][noise.kind]
             form = next(form for form in fits.forms if form in kind.forms)
-            case = replace(decoder, beside={"likelihood": {"kind": noise.kind, **noise.settings}})
+            likelihood = {"kind": noise.kind, **noise.settings}
+            case = replace(decoder, beside={**decoder.beside, "likelihood": likelihood})
             yield pytest.param(("decoder", case, form), id=f"{name_of(decoder)}-{name_of(noise)}")
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "Decoder",
     "LSTMDecoder",
     "MLPDecoder",
+    "ShearedDecoder",
     "SkipDecoder",
     "SkipLSTMDecoder",
     "brenier_hidden_layers",
@@ -91,6 +92,26 @@ class SkipDecoder(Decoder):
     kind: str = "skip"
     layers: Depth = Field(9, ge=1, description="affine stages from latent to parameters")
     hidden: Size = Field(512, ge=1, description="units of each hidden layer")
+
+    def uses_directions(self) -> bool:
+        """Always."""
+        return True
+
+
+class ShearedDecoder(Decoder):
+    """The injective decoder of images whose network is unconstrained.
+
+    A perceptron that meets the latent at every layer moves what is off the data's β freely, and
+    along it by a bounded shear, beside a linear path of a least slope.
+    """
+
+    injective = True
+    code = "lidcli.training.build:sheared"
+    kind: str = "sheared"
+    layers: Depth = Field(9, ge=1, description="affine stages from latent to parameters")
+    hidden: Size = Field(512, ge=1, description="units of each hidden layer")
+    inverse_lipschitz: float = Field(4.0, gt=0, description="epsilon, least slope along beta")
+    shear: float = Field(1.0, ge=0, description="L, greatest norm of the shear")
 
     def uses_directions(self) -> bool:
         """Always."""
@@ -197,6 +218,7 @@ DECODERS = Kinds(
     MLPDecoder,
     BrenierDecoder,
     SkipDecoder,
+    ShearedDecoder,
     LSTMDecoder,
     SkipLSTMDecoder,
     BrenierLSTMDecoder,
