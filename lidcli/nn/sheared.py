@@ -68,7 +68,8 @@ class ShearedMLP(nn.Module):
         super().__init__()
         if not 1 <= latent < out:
             raise ValueError(
-                f"a sheared decoder needs 1 <= latent < out, not latent={latent}, out={out}"
+                "a sheared decoder needs more outputs than latents, 1 <= latent < out, not"
+                f" latent={latent}, out={out}"
             )
         if not inverse_lipschitz > 0 or not shear >= 0:
             raise ValueError(
