@@ -20,6 +20,8 @@ SEED = 0
 STARTS = 10
 LEAST_SD = 0.2
 """Of a component, in sds of all data along its direction."""
+WITHIN = 0.5
+"""Of the variance around the nearest centre, which a posterior starts with."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,31 @@ class Coordinates:
         y, centres = self.of(x) * self.sd, means * self.sd
         gap = np.square(centres).sum(1) - 2 * (y @ centres.T)
         return np.asarray(gap.argmin(1), np.int64)
+
+    def posterior(
+        self, x: NDArray[np.floating], means: NDArray[np.floating]
+    ) -> tuple[Floats, Floats]:
+        """Logits of the cluster of a datum x, as weight (C, D) and bias (C,): weight x + bias.
+
+        They are those of a mixture of equal spherical Gaussians at the clusters, whose variance is
+        half of what data have around their nearest one.
+
+        Args:
+            x: (N, D), the training part.
+            means: (C, M), of the clusters in sds.
+
+        Example:
+            >>> x = np.array([[-3.0], [-2.0], [2.0], [3.0]])
+            >>> found = anchor(x, 1, 2)
+            >>> weight, bias = found.coordinates.posterior(x, found.means)
+            >>> np.abs(weight).round(1).tolist(), bias.round(1).tolist()
+            ([[20.0], [20.0]], [-25.0, -25.0])
+        """
+        centres = means * self.sd
+        around = (x - self.mean) @ self.vectors - centres[self.nearest(x, means)]
+        variance = WITHIN * np.square(around).mean()
+        weight = centres @ self.vectors.T / variance
+        return weight, -weight @ self.mean - np.square(centres).sum(1) / (2 * variance)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from lidcli.inference.category import CategoryNetwork
 from lidcli.models.batch import Batch
 from lidcli.models.latent import (
     CATEGORY_DRAWS,
@@ -297,6 +298,8 @@ class CategoryPosterior(_BasesPosterior):
         encoder, features, latent, hidden, transforms: as of `FlowPosterior`.
         likeliest: K >= 1, categories drawn in training beside a random one where that is less
             than all; None: all are. Evaluation always sums all.
+        path: D, dimensions of dense data that reach the logits of q(c | x) by a linear map beside
+            the network; None: no such map.
     """
 
     def __init__(
@@ -309,6 +312,7 @@ class CategoryPosterior(_BasesPosterior):
         hidden: int,
         transforms: int,
         likeliest: int | None = None,
+        path: int | None = None,
     ) -> None:
         super().__init__()
         self.latent, self.decodings = latent, categories
@@ -316,10 +320,11 @@ class CategoryPosterior(_BasesPosterior):
         self.likeliest = likeliest if some else None
         self.category, self.category_head = encoder(), affine(features, categories)
         self._make_bases(encoder, features, hidden, transforms)
+        self.category_path = None if path is None else affine(path, categories)
 
-    def category_network(self) -> nn.Module:
-        """Encoder and head of q(c | x)."""
-        return nn.Sequential(self.category, self.category_head)
+    def category_network(self) -> CategoryNetwork:
+        """What gives the logits of q(c | x)."""
+        return CategoryNetwork(self.category, self.category_head, self.category_path)
 
     def noise(self, n: int, samples: int) -> Tensor:
         """What `draw` would draw of n data, all categories: standard normal (S, n, C, M)."""
@@ -328,7 +333,7 @@ class CategoryPosterior(_BasesPosterior):
 
     def forward(self, x: Batch) -> CategoryFlow:
         """q(c | x) q(w | x, c) of data x."""
-        logits = self.category_head(self.category(x))
+        logits = self.category_network()(x)
         loc, log_scale, context = self._bases(x)
         likeliest = self.likeliest if self.training else None
         return CategoryFlow(loc, log_scale, context, self.flow, logits, likeliest)

@@ -7,8 +7,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from lidcli.data.anchor import anchor, clusters_of
+from lidcli.data.anchor import anchor, clusters_of, coordinates
 from lidcli.data.dataset import Dataset
+from lidcli.inference.category import CategoryNetwork
 from lidcli.metrics import clustering
 from lidcli.metrics.estimate import Estimate
 from lidcli.models.batch import Batch, DenseBatch
@@ -46,10 +47,12 @@ def anchored_components(
 
 
 def start_categories(model: LatentModel, data: Dataset, seed: int, *, graph: bool) -> None:
-    """Teach q(c | x) the clusters that the components stand for, where it has a network.
+    """Start q(c | x) at the clusters that the components stand for, where it has a network.
 
-    15 C steps of Adam on the cross-entropy, on batches of 100; no class label is used, and torch's
-    own generator is left as it is.
+    Where the network has a linear path beside it, that starts as the posterior of Gaussians at the
+    clusters, and the rest at 0. Else the network learns their labels: 15 C steps of Adam on the
+    cross-entropy, on batches of 100. No class label is used, and torch's own generator is left as
+    it is.
 
     Args:
         model: with its posterior attached; its prior has the clusters' means.
@@ -59,6 +62,11 @@ def start_categories(model: LatentModel, data: Dataset, seed: int, *, graph: boo
     """
     network = model.posterior.category_network()
     if network is None:
+        return
+    if isinstance(network, CategoryNetwork) and network.path is not None:
+        frame = coordinates(data.train.x, model.latent)
+        weight, bias = frame.posterior(data.train.x, _means(model))
+        network.start_at(torch.from_numpy(weight), torch.from_numpy(bias))
         return
     x = torch.from_numpy(data.train.x)
     labels = torch.from_numpy(_clusters(model, data, data.train.x, graph))
@@ -99,6 +107,11 @@ def anchor_purity(
 def _clusters(
     model: LatentModel, data: Dataset, x: npt.NDArray[np.float32], graph: bool
 ) -> npt.NDArray[np.int64]:
+    return clusters_of(x, data.train.x, _means(model), graph=graph)
+
+
+def _means(model: LatentModel) -> npt.NDArray[np.float64]:
+    """Of the components, (C, M)."""
     means = model.prior.component_means()
     assert means is not None
-    return clusters_of(x, data.train.x, means.detach().cpu().double().numpy(), graph=graph)
+    return means.detach().cpu().double().numpy()

@@ -249,6 +249,7 @@ def flow_posterior(
         features,
         latent=model.latent,
         likeliest=settings.likeliest if settings.categorical == "sampled" else None,
+        path=data.train.x.shape[1] if settings.category_start == "centres" else None,
         **sizes,
     )
     means, log_scales = prior.component_means(), prior.component_log_scales()

@@ -141,6 +141,53 @@ def test_categories_start_at_the_clusters_whatever_torchs_generator(data: str) -
     assert not torch.equal(next(network.parameters()), next(other.parameters()))
 
 
+CENTRES = "inference.category_start=centres"
+
+
+@pytest.mark.parametrize("method", ["lidvae", "vae", "sa-vae"])
+def test_categories_may_start_as_the_posterior_of_gaussians_at_the_centres(method: str) -> None:
+    config = configuration(DATA, CENTRES, model=method)
+    model, data = built(config)
+    config.model.begin(model, data, config.seed)
+    assert agreement(model, data) == 1.0
+    found = anchor(data.train.x, 2, 5)
+    y = found.coordinates.of(data.test.x) * found.coordinates.sd
+    centres = found.means * found.coordinates.sd
+    own = found.coordinates.of(data.train.x) * found.coordinates.sd
+    clusters = found.coordinates.nearest(data.train.x, found.means)
+    half = np.square(own - centres[clusters]).mean() / 2
+    log_q = -np.square(y[:, None] - centres).sum(-1) / (2 * half)
+    log_q -= np.logaddexp.reduce(log_q, axis=1, keepdims=True)
+    logits = model.posterior.category_network()(DenseBatch(torch.from_numpy(data.test.x)))
+    np.testing.assert_allclose(logits.log_softmax(1).detach().numpy(), log_q, rtol=1e-3, atol=1e-3)
+
+
+def test_a_path_to_the_category_learns_at_the_category_s_rate_and_resumes(tmp_path: Path) -> None:
+    settings = ("train.epochs=2", "evaluate.samples=4", "evaluate.outer=20")
+    config = configuration(DATA, CENTRES, *settings)
+    model, _ = built(config)
+    _, _, category = groups(model, 2.0, 0.1)
+    path = model.posterior.category_path
+    assert {id(p) for p in path.parameters()} <= {id(p) for p in category["params"]}
+    assert execute(config, tmp_path, "train", Silent()).status == "complete"
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (("model.means=graph", CENTRES), "model.means = 'graph'; data has"),
+        ((CENTRES,), "model.means = 'fixed'; data has"),
+        ((DATA, CENTRES, "inference.categorical=collapsed"), "the others have"),
+        (("model.family=continuous", CENTRES), "model.family = 'continuous'; mixture has"),
+    ],
+)
+def test_a_start_at_centres_is_refused_where_there_are_none(
+    settings: tuple[str, ...], reason: str
+) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        configuration(*settings)
+
+
 def test_with_the_graph_s_clusters_components_and_categories_are_theirs(tmp_path: Path) -> None:
     settings = ("model.means=graph", "encoder.hidden=64", "train.epochs=1", "evaluate.samples=4")
     config = configuration(*settings, "evaluate.outer=20", data="pinwheel")

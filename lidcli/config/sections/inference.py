@@ -74,6 +74,11 @@ class Amortized(Inference):
         " training the likeliest categories and a random one, unbiased",
     )
     likeliest: int = Field(3, ge=1, description="categories that sampled always sums")
+    category_start: Literal["labels", "centres"] = Field(
+        "labels",
+        description="of q(c|x) where model.means = data: its network learns the clusters' labels,"
+        " or a linear path beside it starts as the posterior of Gaussians at their centres",
+    )
     hidden: Size = Field(512, ge=1, description="units of the couplings' networks")
     transforms: Depth = Field(2, ge=0, description="affine couplings of q(w|x,c); 0: Gaussian")
     beta: float = Field(1.0, ge=0, description="weight of the KL in the training objective")
@@ -98,7 +103,11 @@ class Amortized(Inference):
             found["likeliest"] = f"inference.categorical = {self.categorical!r}; sampled has"
         if not config.model.categorical:
             why = f"model.family = {config.model.family!r}; mixture has"
-            found |= dict.fromkeys(("categorical", "likeliest"), why)
+            found |= dict.fromkeys(("categorical", "likeliest", "category_start"), why)
+        elif (means := getattr(config.model, "means", None)) != "data":
+            found["category_start"] = f"model.means = {means!r}; data has"
+        elif self.categorical == "collapsed":
+            found["category_start"] = "inference.categorical = 'collapsed'; the others have"
         if self.transforms == 0:
             found["hidden"] = "inference.transforms = 0; 1 and more have"
         if config.model.latent == 1:
