@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"`([\w.-]+\.ya?ml)`")
-RUN_ID = re.compile(r"[0-9a-f]{4,}(-s\d+)?")
+RUN_ID = re.compile(r"(?:[a-z0-9.-]+/)?[0-9a-f]{4,}(-s\d+)?")
 QUICK = [
     *("--profile", "smoke", "--set", "decoder.hidden=16"),
     *("--set", "data.train=400", "--set", "data.test=200", "--set", "evaluate.samples=4"),
@@ -133,7 +133,7 @@ def test_every_run_it_names_is_published() -> None:
     named = {word for words in commands("lid") for word in words if RUN_ID.fullmatch(word)}
     assert len(named) > 1
     for text in named:
-        assert find_run(ROOT / "results" / "published", text).name.startswith(text)
+        assert find_run(ROOT / "results" / "published", text).name.startswith(text.rpartition("/")[2])
 
 
 def test_every_make_target_it_names_exists() -> None:
