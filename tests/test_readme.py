@@ -133,7 +133,8 @@ def test_every_run_it_names_is_published() -> None:
     named = {word for words in commands("lid") for word in words if RUN_ID.fullmatch(word)}
     assert len(named) > 1
     for text in named:
-        assert find_run(ROOT / "results" / "published", text).name.startswith(text.rpartition("/")[2])
+        found = find_run(ROOT / "results" / "published", text)
+        assert found.name.startswith(text.rpartition("/")[2])
 
 
 def test_every_make_target_it_names_exists() -> None:
