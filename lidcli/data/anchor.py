@@ -65,6 +65,9 @@ class Coordinates:
             x: (N, D), the training part.
             means: (C, M), of the clusters in sds.
 
+        Raises:
+            DataError: every datum is the centre of its cluster, so that there is no variance.
+
         Example:
             >>> x = np.array([[-3.0], [-2.0], [2.0], [3.0]])
             >>> found = anchor(x, 1, 2)
@@ -75,6 +78,12 @@ class Coordinates:
         centres = means * self.sd
         around = (x - self.mean) @ self.vectors - centres[self.nearest(x, means)]
         variance = WITHIN * np.square(around).mean()
+        if variance <= np.finfo(np.float32).eps * np.square(centres).mean():
+            raise DataError(
+                f"The {len(x)} training data are the centres of the {len(means)} clusters"
+                " themselves, which leaves q(c|x) no variance to start with: lower"
+                " model.categories, or inference.category_start=labels."
+            )
         weight = centres @ self.vectors.T / variance
         return weight, -weight @ self.mean - np.square(centres).sum(1) / (2 * variance)
 

@@ -169,7 +169,17 @@ def test_a_path_to_the_category_learns_at_the_category_s_rate_and_resumes(tmp_pa
     _, _, category = groups(model, 2.0, 0.1)
     path = model.posterior.category_path
     assert {id(p) for p in path.parameters()} <= {id(p) for p in category["params"]}
-    assert execute(config, tmp_path, "train", Silent()).status == "complete"
+    run = execute(config, tmp_path, "train", Silent())
+    first = dict(run.evaluation["test"])
+    run.update(provenance={"status": "interrupted"})
+    assert execute(config, tmp_path, "train", Silent()).evaluation["test"] == first
+
+
+def test_data_that_are_their_clusters_centres_give_a_posterior_no_variance() -> None:
+    x = np.array([[-3.0, 0.0], [2.0, 1.0], [0.0, 5.0]])
+    found = anchor(x, 2, 3)
+    with pytest.raises(DataError, match="no variance to start with"):
+        found.coordinates.posterior(x, found.means)
 
 
 @pytest.mark.parametrize(
