@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lidcli.config.plan import parts
 from lidcli.report.aside import aside
 from lidcli.report.cells import Table
 from lidcli.report.claims import answers
@@ -121,7 +122,8 @@ def write(
         folder: takes the files; made if absent.
         kinds: of `FORMATS`.
         figures: whether to draw, into `figures/<experiment>` below the folder.
-        known: models and data, from which the page tells the command of a single run.
+        known: models and data, from which the page tells the command of a single run, and
+            experiments, whose parts may share a figure.
 
     Returns:
         The files, figures last.
@@ -130,7 +132,7 @@ def write(
         OSError: the folder cannot be written.
     """
     if figures:
-        _plan(report, folder / "figures")
+        _plan(report, folder / "figures", known)
     with aside([picture.draw for picture in report.pictures()]) as results:
         texts = {kind: text_of(report, kind) for kind in kinds if kind in BESIDE}
         _settle(report, results())
@@ -147,14 +149,19 @@ def write(
     return files + [path for picture in report.pictures() for path in (picture.png, picture.pdf)]
 
 
-def _plan(report: Report, folder: Path) -> None:
+def _plan(report: Report, folder: Path, known: Experiments | None) -> None:
     """Give each section the figures that its runs have data for, those across all to the first."""
+    made = {
+        name: [record for section in sections for record in section.block.records]
+        for name, sections in report.experiments.items()
+    }
     for name, sections in report.experiments.items():
         place = folder / slug(name)
         for section in sections:
             section.pictures = pictures(section.block, place)
-        records = [record for section in sections for record in section.block.records]
-        sections[0].pictures[:0] = pictures_across(records, name, place)
+        taken = parts(known, name)[1:] if known and name in known.experiments else []
+        more = [record for part in taken for record in made.get(part, [])]
+        sections[0].pictures[:0] = pictures_across(made[name], name, place, more)
 
 
 def _settle(report: Report, failures: Sequence[str | None]) -> None:

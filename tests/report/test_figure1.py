@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lidcli.report.collect import collect
+from lidcli.config.read import load_files
+from lidcli.report.collect import collect, read_record
 from lidcli.report.figures.draw import experiment_sketches
 from lidcli.report.figures.latents import images
 from lidcli.report.groups import blocks
 from lidcli.report.tables import block_tables
+from lidcli.report.write import build, write
 
 SYNTHETIC = runpy.run_path(str(Path(__file__).parent / "synthetic.py"))
 add: Callable[..., Any] = SYNTHETIC["add"]
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments.yaml"
 METHODS = ("vae", "sa-vae", "lagging-vae", "beta-vae", "lidvae", "skip-vae")
 
 
@@ -55,6 +58,16 @@ def test_figure_1_has_points_of_either_model_and_images_by_layers_beside_the_pap
     theirs = {part.get_label(): part.get_offsets()[0].tolist() for part in d.collections}
     assert theirs["vae, the paper's"] == [9.0, -258.8]
     assert theirs["lidvae, the paper's"] == [9.0, -242.3]
+
+
+def test_its_points_may_be_those_of_a_part_of_the_experiment(tmp_path: Path) -> None:
+    fill(tmp_path)
+    for folder in (tmp_path / "figure1").iterdir():
+        if read_record(folder).data == "pinwheel":
+            (tmp_path / "figure1-pinwheel").mkdir(exist_ok=True)
+            folder.rename(tmp_path / "figure1-pinwheel" / folder.name)
+    write(build(collect(tmp_path)), tmp_path / "report", ["html"], True, load_files([EXPERIMENTS]))
+    assert (tmp_path / "report" / "figures" / "figure1" / "figure1.png").exists()
 
 
 def test_figure_1_needs_points_and_several_depths(tmp_path: Path) -> None:

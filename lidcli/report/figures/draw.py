@@ -73,11 +73,13 @@ class Drawing:
         arrays: names of arrays.
         scalars: names of scalars of its evaluation.
         sketches: from the complete runs that hold both to the figures that they allow.
+        parts: whether the runs of the experiment's parts are in it too.
     """
 
     arrays: tuple[str, ...]
     scalars: tuple[str, ...]
     sketches: Callable[[Sequence[Record]], Iterator[Sketch]]
+    parts: bool = False
 
     def holds(self, record: Record) -> bool:
         """Whether a run is complete and holds what is needed."""
@@ -98,7 +100,7 @@ BLOCK_FIGURES: dict[str, Callable[[Block, latents.Shown], Iterator[Sketch]]] = {
 
 PLANE = ("shown_datum", "shown_mean", "weight", "eigenvalues")
 EXPERIMENT_FIGURES: dict[str, Drawing] = {
-    "figure1": Drawing((), ("mi/c",), figure1.figure1_sketches),
+    "figure1": Drawing((), ("mi/c",), figure1.figure1_sketches, parts=True),
     "figure2": Drawing(PLANE, ("sigma", "posterior_variance/z/2"), figures2to4.by_sigma_sketches),
     "figure3": Drawing(PLANE, ("sigma", "posterior_variance/z/2"), figures2to4.latents_sketches),
     "figure4": Drawing((), ("alpha/mean",), figures2to4.weight_sketches),
@@ -129,18 +131,22 @@ def block_sketches(block: Block) -> Iterator[Sketch]:
         yield from sketches(block, shown)
 
 
-def experiment_sketches(records: Sequence[Record]) -> Iterator[Sketch]:
+def experiment_sketches(
+    records: Sequence[Record], parts: Sequence[Record] = ()
+) -> Iterator[Sketch]:
     """Every figure across the runs of an experiment that they have data for.
 
     Args:
         records: of one experiment.
+        parts: of those that it takes in.
 
     Returns:
         `figure1`, `likelihood-by-sigma` (Figure 2), `latents` (Figure 3), `weight` (Figure 4),
         `theorem1` and `allowance`.
     """
     for drawing in EXPERIMENT_FIGURES.values():
-        held = [record for record in records if drawing.holds(record)]
+        taken = [*records, *parts] if drawing.parts else records
+        held = [record for record in taken if drawing.holds(record)]
         if held:
             yield from drawing.sketches(held)
 
@@ -156,15 +162,18 @@ def pictures(block: Block, folder: Path) -> list[Picture]:
     return _pictures(block_sketches(block), prefix, block.experiment, folder)
 
 
-def pictures_across(records: Sequence[Record], experiment: str, folder: Path) -> list[Picture]:
+def pictures_across(
+    records: Sequence[Record], experiment: str, folder: Path, parts: Sequence[Record] = ()
+) -> list[Picture]:
     """Whatever the runs of an experiment have data for together.
 
     Args:
         records: of one experiment.
         experiment: its name.
         folder: takes the files; made if absent.
+        parts: runs of the experiments that it takes in.
     """
-    return _pictures(experiment_sketches(records), "", experiment, folder)
+    return _pictures(experiment_sketches(records, parts), "", experiment, folder)
 
 
 def _pictures(
