@@ -288,7 +288,8 @@ def headline(blocks: Iterable[Block]) -> list[str]:
         parts = [text for text in said if text]
         grid = ", ".join(short_keys(block.keys).values())
         over = f" (over seeds and {grid})" if grid else ""
-        sentences.append(f"{block.data}{over} — {'; '.join(parts)}.")
+        if parts:
+            sentences.append(f"{block.data}{over} — {'; '.join(parts)}.")
     return sentences
 
 

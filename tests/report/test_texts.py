@@ -130,6 +130,11 @@ def test_a_language_model_has_dashes_and_no_word_of_it(tmp_path: Path) -> None:
     assert "not compared" not in said
 
 
+def test_of_language_models_alone_there_is_no_verdict_to_count(tmp_path: Path) -> None:
+    add(tmp_path, "lm")
+    assert headline(blocks(collect(tmp_path).records)) == []
+
+
 def test_the_generator_has_a_row_of_its_own(tmp_path: Path) -> None:
     add(tmp_path, "svae")
     fit = tables(tmp_path)[0]
