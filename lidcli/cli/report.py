@@ -16,6 +16,8 @@ from lidcli.errors import ConfigError
 from lidcli.names import nearest
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from lidcli.config.read import Experiments
     from lidcli.report.write import Report
 
@@ -150,12 +152,11 @@ def _print(made: Report, kind: str) -> None:
         return
     if kind == "html":
         return
-    from rich.console import Console
     from rich.text import Text
 
     from lidcli.report.render import terminal
 
-    console = Console(highlight=False) if sys.stdout.isatty() else Console(width=WIDTH)
+    console = _console()
     for name in made.experiments:
         console.rule(Text(name), align="left")
         for sentence in made.headlines(name):
@@ -165,10 +166,18 @@ def _print(made: Report, kind: str) -> None:
             console.print(terminal(table, console.width, stars=not console.is_terminal))
 
 
+def _console() -> Console:
+    """As wide as the terminal, or of 80 columns where there is none."""
+    from rich.console import Console
+
+    return Console(highlight=False) if sys.stdout.isatty() else Console(width=WIDTH)
+
+
 def _answer(made: Report) -> None:
     """The last words: what the runs say to the question, and the pictures that show it."""
+    width = min(WIDTH, _console().width)
     for text in made.answers():
-        click.echo(textwrap.fill(text, WIDTH, break_on_hyphens=False))
+        click.echo(textwrap.fill(text, width, break_on_hyphens=False))
     for path in made.glances():
         click.echo(f"  {path}")
 

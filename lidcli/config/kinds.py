@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from lidcli.errors import ConfigError, LidError, cause
 
@@ -48,12 +49,13 @@ class Section(BaseModel):
 
     @field_validator("*")
     @classmethod
-    def _representable(cls, value: Any, info: ValidationInfo) -> Any:
+    def _representable(cls, value: Any) -> Any:
         """Refuse numbers that a file or single precision does not hold."""
         if isinstance(value, int | float):
             most = LARGEST_NUMBER if isinstance(value, float) else LARGEST_INTEGER
             if abs(value) > most:
-                raise ValueError(f"{info.field_name} is {value}, and at most {most:.0e} in size")
+                limit = f"should be at most {most:.0e} in size"
+                raise PydanticCustomError("too_large", limit)
         return value
 
 

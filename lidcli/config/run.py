@@ -221,8 +221,11 @@ def _explain(
     error: ValidationError, kind: type[BaseModel], section: str = "", name: str = ""
 ) -> str:
     """The first problem of a validation, as one sentence."""
-    first = error.errors()[0]
-    place = ".".join([*([section] if section else []), *map(str, first["loc"])])
+    first, *others = error.errors()
+    located = first["loc"]
+    if any(e["loc"][:-1] == located[:-1] and e["input"] is first["input"] for e in others):
+        located = located[:-1]  # one of several types that a setting may have
+    place = ".".join([*([section] if section else []), *map(str, located)])
     if first["type"] == "extra_forbidden":
         return _foreign(section, str(first["loc"][-1]), name, kind)
     message = first["msg"].removeprefix("Value error, ")

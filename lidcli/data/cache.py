@@ -34,8 +34,9 @@ def recall(root: Path, key: str, kind: str = "text") -> list[NDArray[Any]] | Non
         key: 64 hexadecimal digits that stand for all the arrays depend on.
         kind: of data, a word in the file's name.
     """
+    path = _path(root, key, kind)
     try:
-        content = _path(root, key, kind).read_bytes()
+        content = path.read_bytes() if path.is_file() else b""
     except OSError:
         return None
     line, _, body = content.partition(b"\n")

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lidcli.data.files import LARGEST_FILE, check_plain
 from lidcli.data.vocabulary import END
 from lidcli.errors import DataError
 
@@ -39,8 +40,9 @@ def read_bytes(path: Path, setting: str = "data.path") -> bytes:
     """The whole file.
 
     Raises:
-        DataError: it is missing, or cannot be read.
+        DataError: it is missing, cannot be read, is no plain file, or has more than 1 GiB.
     """
+    check_plain(path, LARGEST_FILE)
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -138,10 +140,16 @@ def _decode(path: Path, number: int, row: bytes) -> str:
 
 
 def _where(path: Path, texts: list[str]) -> Labels:
-    """Labels if the first line has a tab; then every line must have one, and else none."""
-    has = ["\t" in text.rstrip() for text in texts]
-    if all(has) or not any(has):
-        return "tab" if has[0] else "none"
+    """Labels if the first line has a tab; then every line must have one, and else none.
+
+    A tab at the end of a line stands for a label without text only where another line has one
+    before its text.
+    """
+    if not any("\t" in text.rstrip() for text in texts):
+        return "none"
+    has = ["\t" in text for text in texts]
+    if all(has):
+        return "tab"
     odd = has.index(not has[0])
     if not texts[odd].strip():
         raise DataError(f"{path}, line {odd + 1} is empty; {EXPECTED}.")

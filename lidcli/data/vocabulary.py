@@ -75,23 +75,19 @@ class Vocabulary:
         return cls(ranked[: size - len(SPECIAL)])
 
     @classmethod
-    def read(cls, path: Path) -> Vocabulary:
-        """A vocabulary from a UTF-8 file of one token a line, in the file's order.
+    def parse(cls, content: bytes, path: Path) -> Vocabulary:
+        """A vocabulary from a file of one token a line, in the file's order.
 
         `<unk>` (or `_UNK`) must be among them; `</s>` (or `<eos>`) may be, `<pad>`, `<s>` and
         `<bos>` are left out.
 
         Args:
-            path: the file.
+            content: of the file, UTF-8.
+            path: for messages.
 
         Raises:
-            DataError: the file cannot be read, or a line is not one new token.
+            DataError: a line is not one new token.
         """
-        return cls.parse(_content(path), path)
-
-    @classmethod
-    def parse(cls, content: bytes, path: Path) -> Vocabulary:
-        """The same from the bytes of a file already read; `path` is for messages."""
         first: dict[str, int] = {}
         lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
         if lines[-1] == b"":
@@ -144,15 +140,6 @@ class Vocabulary:
             if not 0 <= i < len(self.tokens):
                 raise ValueError(f"Id {i} is not in 0 .. {len(self.tokens) - 1}.")
         return [self.tokens[i] for i in ids]
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist; data.vocabulary must name a file.") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def _token(path: Path, number: int, line: bytes) -> str:

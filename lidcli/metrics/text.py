@@ -26,6 +26,8 @@ CONTEXTS = 64
 """Documents in whose contexts the words of a latent are found."""
 STRIDE = 1.0
 """Prior sds that a latent is moved either way to see which words it raises."""
+CHARACTERS = 10_000
+"""Of a text that is stored; a longer one is cut."""
 SMALLEST_CLASS = 10
 
 
@@ -40,6 +42,8 @@ def text_figures(
 ) -> None:
     """Add NLL, perplexity, a probe of z for labels, and sentences that a person can read.
 
+    A perplexity beyond what a number holds, above 709 nats a token, is left out.
+
     Args:
         model: of sequences, in evaluation mode.
         x: N documents.
@@ -48,17 +52,23 @@ def text_figures(
         out: an evaluation of the same data, which takes the figures and the texts.
         batch: tokens at a time.
     """
+
+    def cut(ids: Sequence[int]) -> str:
+        text = decode(ids)
+        return text if len(text) <= CHARACTERS else f"{text[: CHARACTERS - 2]} …"
+
     assert out.ll is not None
     out.scalars["nll"] = -out.scalars["ll"]
     out.scalars["nll_se"] = out.scalars["ll_se"]
-    out.put("ppl", _perplexity(out.ll, x.lengths))
+    if (found := _perplexity(out.ll, x.lengths)) is not None:
+        out.put("ppl", found)
     out.scalars["tokens"] = float(x.terms())
     if model.latent:
         if labels is not None:
             _probes(encode(model, x, batch), labels, out)
         if isinstance(model.observation, SequenceObservation):
-            out.texts["words"] = words(model, x, decode)
-    out.texts |= sentences(model, x, decode)
+            out.texts["words"] = words(model, x, cut)
+    out.texts |= sentences(model, x, cut)
 
 
 def _probes(posteriors: Conditional, labels: npt.NDArray[np.int64], out: Evaluation) -> None:
@@ -70,7 +80,7 @@ def _probes(posteriors: Conditional, labels: npt.NDArray[np.int64], out: Evaluat
             out.put(name, found)
 
 
-def _perplexity(ll: Tensor, lengths: Tensor) -> Estimate:
+def _perplexity(ll: Tensor, lengths: Tensor) -> Estimate | None:
     """exp(-Σ ll / Σ lengths) of data (N,), and its standard error by the delta method.
 
     Long documents have more nats and more tokens, so that the error is that of what is left.
@@ -78,8 +88,8 @@ def _perplexity(ll: Tensor, lengths: Tensor) -> Estimate:
     ll, lengths = ll.double().cpu(), lengths.double().cpu()
     rate = -ll.sum() / lengths.sum()
     left = mean(ll + rate * lengths).se * len(ll) / lengths.sum()
-    value = math.exp(rate)
-    return Estimate(value, value * left.item())
+    value = rate.exp().item()
+    return Estimate(value, value * left.item()) if math.isfinite(value) else None
 
 
 def probe(means: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> Estimate | None:

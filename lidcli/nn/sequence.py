@@ -123,7 +123,7 @@ class SequenceDecoder(nn.Module):
             generator: of the draws.
 
         Returns:
-            Tokens (N, T) int64 and lengths (N,).
+            Tokens (N, T) int64, T that of the longest sentence, and lengths (N,).
         """
         latent = None if isinstance(z, int) else z
         count = z if isinstance(z, int) else len(z)
@@ -144,7 +144,7 @@ class SequenceDecoder(nn.Module):
             going = going & ~ending
             if not bool(going.any()):
                 break
-        return tokens, lengths
+        return tokens[:, : int(lengths.max())], lengths
 
     @torch.no_grad()
     def fisher(self, tokens: Tensor, lengths: Tensor, z: Tensor, rows: int = 8) -> Tensor:
@@ -165,7 +165,8 @@ class SequenceDecoder(nn.Module):
         for draw, some in enumerate(flat):
             for start in range(0, len(tokens), rows):
                 part = slice(start, start + rows)
-                out[draw, part] = self._fisher(tokens[part], mask[part], some[part])
+                wide = int(lengths[part].max())
+                out[draw, part] = self._fisher(tokens[part, :wide], mask[part, :wide], some[part])
         return out.reshape(*z.shape, z.shape[-1])
 
     def certificate(self) -> Certificate | None:

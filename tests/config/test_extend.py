@@ -270,13 +270,13 @@ def test_a_module_that_exits_is_said(here: Path, status: str) -> None:
 
 @pytest.mark.parametrize("seed", [2**63, 2**64])
 def test_an_integer_that_no_file_holds_is_refused(seed: int) -> None:
-    with pytest.raises(ConfigError, match=r"seed is .*, and at most 9e\+18"):
+    with pytest.raises(ConfigError, match=r"seed = .* is not usable: should be at most 9e\+18"):
         resolve(SHIPPED, model="vae", data="pinwheel", seed=seed)
 
 
 @pytest.mark.parametrize("key", ["train.learning_rate", "inference.free_bits"])
 def test_a_number_beyond_single_precision_is_refused(key: str) -> None:
-    with pytest.raises(ConfigError, match=f"{key.rpartition('.')[2]} is 1e\\+300, and at most"):
+    with pytest.raises(ConfigError, match=f"{key} = 1e\\+300 is not usable: should"):
         resolve(SHIPPED, model="vae", data="pinwheel", overrides=[(key, 1e300)])
 
 

@@ -52,6 +52,14 @@ def test_documents_that_are_read_have_a_vocabulary_and_a_length(setting: str) ->
     assert of("yahoo", setting).run_id != of("yahoo").run_id
 
 
+@pytest.mark.parametrize("value", ["1.5", "null", "[1]"])
+def test_a_vocabulary_of_no_type_that_fits_is_named_as_the_setting_is(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"^data\.vocabulary = .* is not usable: "):
+        of("short-yelp", f"vocabulary={value}")
+    with pytest.raises(ConfigError, match=r"^data\.vocabulary = 9+ is not usable: should be"):
+        of("short-yelp", f"vocabulary={'9' * 20}")
+
+
 @pytest.mark.parametrize("entries", [2, 0, -1])
 def test_a_vocabulary_holds_a_word_at_least(entries: int) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +124,8 @@ def test_labels_are_numbered_in_rising_order(tmp_path) -> None:
         (b"a b\nc </s> d\n", {}, "line 2 holds the token </s>, which is put behind every"),
         (b"yes\ta b\nc d\n", {}, "line 2 has no tab, and line 1 one; expected label, tab and"),
         (b"a b\nyes\tc d\n", {}, "line 2 has a tab, and line 1 none; expected label, tab and"),
+        (b"yes\ta b\nno\t\nno\tc\n", {}, "line 2 has a label and no text"),
+        (b"yes\t\nno\tc d\nno\tc\n", {}, "line 1 has a label and no text"),
         (b"a b\nc d\n", {"labels": "tab"}, "line 1 has no label; expected label, tab and text"),
         (b"y\ta\n\tb\n", {}, "line 2 has no label; expected label, tab and text"),
         (b"5\n", {"labels": "space"}, "line 1 has no label; expected label, blank and text"),
@@ -160,6 +164,25 @@ def test_a_vocabulary_of_another_language_is_refused(tmp_path) -> None:
 def test_more_than_there_is_is_refused(tmp_path, options, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         mine(tmp_path, **options)
+
+
+@pytest.mark.parametrize("setting", ["path", "vocabulary"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_has_no_end_is_refused_unread(tmp_path, setting: str, kind: str) -> None:
+    odd, plain = tmp_path / "odd.txt", tmp_path / "mine.txt"
+    plain.write_bytes(FORTY)
+    os.mkfifo(odd) if kind == "pipe" else odd.symlink_to("/dev/zero")
+    options = TextOptions("mine", plain, tmp_path)
+    with pytest.raises(DataError, match=r"odd\.txt is not a plain file"):
+        load_text(replace(options, **{setting: odd}))
+
+
+def test_a_pipe_where_the_cache_would_be_is_no_cache(tmp_path) -> None:
+    data = mine(tmp_path)
+    (kept,) = (tmp_path / "data/.cache").iterdir()
+    kept.unlink()
+    os.mkfifo(kept)
+    assert same(mine(tmp_path), data)
 
 
 def test_files_that_are_not_there_are_named(tmp_path) -> None:

@@ -90,6 +90,25 @@ def test_the_error_of_perplexity_is_that_over_samples_of_documents() -> None:
     assert found["ppl_se"] == pytest.approx(again.std().item(), rel=0.15)
 
 
+def test_a_perplexity_that_no_number_holds_is_left_out() -> None:
+    x, out = first(24), Evaluation()
+    out.ll = torch.full((24,), -1e6)
+    out.scalars |= {"ll": -1e6, "ll_se": 0.0}
+    text_figures(small_model("lm"), x, None, decode, out)
+    assert out.scalars["nll"] == 1e6
+    assert "ppl" not in out.scalars
+
+
+def test_a_text_is_stored_cut_where_it_is_too_long_to_be_read() -> None:
+    x, out = first(24), Evaluation()
+    out.ll, out.scalars = exact(small_model("lm"), x), {"ll": -3.0, "ll_se": 0.0}
+    text_figures(small_model("svae"), x, None, lambda ids: " ".join("a" * 20_000 for _ in ids), out)
+    texts = [*out.texts["samples"], *out.texts["interpolation"], *out.texts["words"][0]["raises"]]
+    texts += [text for pair in out.texts["reconstructions"] for text in pair]
+    assert max(map(len, texts)) == 10_000
+    assert all(text.endswith(" …") for text in texts if len(text) > 5_000)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_words_of_a_latent_are_those_it_moves_the_way_that_is_told(method: str) -> None:
     model, x = small_model(method, latent=2), first(24)

@@ -187,8 +187,25 @@ def test_samples_have_the_probabilities_of_the_model(kind: str) -> None:
 def test_a_language_model_draws_sentences_without_a_latent() -> None:
     net = decoder("lm")
     tokens, lengths = net.sample(4, end=1, longest=6, generator=torch.Generator().manual_seed(0))
-    assert tokens.shape == (4, 6)
+    assert tokens.shape == (4, int(lengths.max()))
     assert bool(((lengths >= 1) & (lengths <= 6)).all())
+
+
+def test_samples_are_as_wide_as_the_longest_of_them() -> None:
+    net = decoder("lm")
+    tokens, lengths = net.sample(2, 1, 100_000, torch.Generator().manual_seed(0))
+    assert tokens.shape == (2, int(lengths.max()))
+    assert int(lengths.max()) < 1000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fisher_information_does_not_read_what_stands_behind_every_end(kind: str) -> None:
+    net, (tokens, lengths), z, seen = decoder(kind), sentences(), latents(), []
+    wide = F.pad(tokens, (0, 50), value=1)
+    known = net.fisher(tokens, lengths, z)
+    net.history.register_forward_hook(lambda _, given, out: seen.append(given[0].shape[1]))
+    torch.testing.assert_close(net.fisher(wide, lengths, z), known, rtol=1e-11, atol=1e-11)
+    assert max(seen) == int(lengths.max())
 
 
 def dense_fisher(net: SequenceDecoder, tokens: Tensor, z: Tensor) -> Tensor:
