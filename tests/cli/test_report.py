@@ -7,11 +7,16 @@ import io
 import json
 import runpy
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from lidcli.cli.report import _answer
+from lidcli.report.collect import collect
+from lidcli.report.write import build
 
 Lid = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -45,6 +50,17 @@ def test_it_prints_the_tables_and_writes_every_format(lid: Lid, results: Path) -
     assert written == {"report.md", "report.tex", "runs.csv", "report.html", "figures"}
     assert list((results / "report" / "figures" / "demo").glob("*.png"))
     assert "report.html" in done.stderr
+
+
+def test_the_last_words_are_as_wide_as_the_terminal(
+    results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    _answer(build(collect(results)))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 3
+    assert max(map(len, lines)) <= 50
 
 
 def test_terminal_alone_writes_nothing(lid: Lid, results: Path) -> None:
