@@ -80,12 +80,9 @@ class GMM(nn.Module):
 
     def component_log_density(self, x: Tensor) -> Tensor:
         """log N(x; μ_c, Σ_c) in nats, (N, C), for data x (N, D)."""
-        centred = (x[:, None] - self.means)[..., None]
-        standard = torch.linalg.solve_triangular(self.factors, centred, upper=False)
         log_det = self.factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        quadratic = standard.square().sum((-2, -1)) + x.shape[-1] * LOG_2PI
-        log_density: Tensor = -quadratic / 2 - log_det
-        return log_density
+        quadratic = _squared_distance(x, self.means, self.factors) + x.shape[-1] * LOG_2PI
+        return -quadratic / 2 - log_det
 
     def log_marginal(self, x: Tensor) -> Tensor:
         """log p(x) in nats, (N,), for data x (N, D)."""
@@ -173,6 +170,13 @@ def fit_gmm(
     return GMM(found.weights[order], found.means[order], found.covariances[order])
 
 
+def _squared_distance(x: Tensor, means: Tensor, factors: Tensor) -> Tensor:
+    """‖L_c⁻¹ (x - μ_c)‖², (N, C), of data (N, D), means (C, D) and factors L (C, D, D)."""
+    centred = (x - means[:, None]).mT
+    standard: Tensor = torch.linalg.solve_triangular(factors, centred, upper=False)
+    return standard.square().sum(-2).T
+
+
 def _least(x: Tensor) -> float:
     """Data that a component must hold so as not to count as shrunk onto a few."""
     return max(x.shape[1] + 1, SMALLEST * len(x))
@@ -230,9 +234,8 @@ def _climb(model: GMM, x: Tensor) -> GMM:
         point = torch.tensor(vector, requires_grad=True)
         log_pi, means, diagonal, lower = torch.split(point, [c, c * d, c * d, c * d * d])
         factors = lower.view(c, d, d).tril(-1) + torch.diag_embed(diagonal.view(c, d).exp())
-        centred = (x[:, None] - means.view(c, d))[..., None]
-        standard = torch.linalg.solve_triangular(factors, centred, upper=False)
-        quadratic = -0.5 * standard.square().sum((-2, -1)) - diagonal.view(c, d).sum(1)
+        distance = _squared_distance(x, means.view(c, d), factors)
+        quadratic = -0.5 * distance - diagonal.view(c, d).sum(1)
         value = -torch.logsumexp(quadratic + torch.log_softmax(log_pi, 0), dim=1).mean()
         (slope,) = torch.autograd.grad(value, point)
         return value.item(), slope.numpy()
