@@ -223,7 +223,8 @@ def _explain(
     """The first problem of a validation, as one sentence."""
     first, *others = error.errors()
     located = first["loc"]
-    if any(e["loc"][:-1] == located[:-1] and e["input"] is first["input"] for e in others):
+    same = [e for e in others if e["loc"][:-1] == located[:-1] and e["input"] is first["input"]]
+    if len(located) > 1 and same:
         located = located[:-1]  # one of several types that a setting may have
     place = ".".join([*([section] if section else []), *map(str, located)])
     if first["type"] == "extra_forbidden":

@@ -60,6 +60,11 @@ def test_a_vocabulary_of_no_type_that_fits_is_named_as_the_setting_is(value: str
         of("short-yelp", f"vocabulary={'9' * 20}")
 
 
+def test_of_two_settings_with_the_same_wrong_value_the_first_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^data\.\w+ = -1 is not usable: "):
+        of("short-yelp", "train=-1", "test=-1")
+
+
 @pytest.mark.parametrize("entries", [2, 0, -1])
 def test_a_vocabulary_holds_a_word_at_least(entries: int) -> None:
     with pytest.raises(ConfigError) as caught:
