@@ -33,7 +33,7 @@ def floors(data: str, cs: list[float]) -> list[list[object]]:
     found = text.columns(config.decoder, config, documents)  # type: ignore[arg-type]
     rows: list[list[object]] = []
     for c in cs:
-        squared = text._beta(found, c)["strengths"].square()
+        squared = text.minimal_beta(found, c)["strengths"].square()
         told = [0.5 * torch.log1p(kappa * tokens * squared).sum().item() for kappa in KAPPAS]
         rows.append([data, c, *(round(value, 3) for value in told)])
     return rows

@@ -30,7 +30,15 @@ from lidcli.nn.recurrent import History, LSTMEncoder
 from lidcli.nn.sequence import SequenceDecoder
 from lidcli.nn.token_output import LinearOutput, SkipOutput, TokenOutput
 
-__all__ = ["brenier_lstm", "columns", "lstm", "lstm_encoder", "no_prior", "skip_lstm"]
+__all__ = [
+    "brenier_lstm",
+    "columns",
+    "lstm",
+    "lstm_encoder",
+    "minimal_beta",
+    "no_prior",
+    "skip_lstm",
+]
 
 SPECIAL = (END_ID, UNKNOWN_ID)
 REFERENCE = END_ID
@@ -109,8 +117,13 @@ def _directions(data: TextDataset, count: int) -> Directions:
         raise ConfigError(f"No directions from the documents of {data.name}: {error}.") from None
 
 
-def _beta(found: Directions, c: float) -> dict[str, Any]:
-    """Columns, probabilities and strengths of the V - 1 free logits."""
+def minimal_beta(found: Directions, c: float) -> dict[str, Any]:
+    """Columns, probabilities and strengths ε_k = c √λ_k of the V - 1 free logits.
+
+    Args:
+        found: directions of the training part, of all V words.
+        c: the dial, above 0.
+    """
     b, p = minimal(
         torch.from_numpy(found.columns), torch.from_numpy(found.unigram), reference=REFERENCE
     )
@@ -128,7 +141,7 @@ def skip_lstm(
 ) -> SequenceObservation:
     """The classical decoder with a linear path along β's columns."""
     latent = _latent(config)
-    beta = _beta(columns(settings, config, data), settings.c)
+    beta = minimal_beta(columns(settings, config, data), settings.c)
     output = SkipOutput(
         beta["columns"],
         beta["strengths"],
@@ -155,7 +168,7 @@ def brenier_lstm(
     }
 
     def conditional() -> TokenOutput:
-        beta = _beta(columns(settings, config, data), settings.c)
+        beta = minimal_beta(columns(settings, config, data), settings.c)
         return ConditionalOutput(
             beta["columns"],
             beta["unigram"],

@@ -74,8 +74,8 @@ def test_a_long_step_is_timed_once_with_each_number(monkeypatch: pytest.MonkeyPa
 
 
 def configuration(*settings: str, model: str = "vae") -> RunConfig:
-    small = ["decoder.hidden=96", "encoder.hidden=96", "inference.hidden=16", "data.train=400"]
-    small += ["data.test=300", "evaluate.samples=4", "evaluate.outer=20", "train.epochs=2"]
+    small = ["decoder.hidden=96", "encoder.hidden=96", "inference.hidden=16", "data.train=200"]
+    small += ["data.test=100", "evaluate.samples=4", "evaluate.outer=10", "train.epochs=2"]
     pairs = [parse_override(text) for text in [*small, *settings]]
     return resolve(
         load_files([ROOT / "experiments.yaml"]), model=model, data="pinwheel", overrides=pairs
