@@ -46,7 +46,7 @@ def documents(words: int) -> TextDataset:
     return TextDataset("zipf", *parts, vocabulary, None, fingerprint(vocabulary, *parts))
 
 
-def model_step(method: str, hidden: int, data: TextDataset) -> Step:
+def model_step(method: str, hidden: int, data: TextDataset, *settings: str) -> Step:
     """Posterior, draw, decoder, backward, clipping and Adam, as `lid train` does them."""
     latent = [] if method == "lm" else [f"model.latent={LATENT}"]
     nets = ["decoder"] if method == "lm" else ["decoder", "encoder"]
@@ -55,7 +55,7 @@ def model_step(method: str, hidden: int, data: TextDataset) -> Step:
         load_files([ROOT / "experiments.yaml"]),
         model=method,
         data="yahoo",
-        overrides=[parse_override(text) for text in (*latent, *sizes)],
+        overrides=[parse_override(text) for text in (*latent, *sizes, *settings)],
     )
     torch.manual_seed(0)
     model = build(config, data)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lidcli.models.batch import Batch
 from lidcli.models.latent import Conditional, LatentModel, Posterior
+from lidcli.nn.hessian import Hessian, slope
 from lidcli.nn.icnn import ICNN
 
 __all__ = ["Refined"]
@@ -33,6 +36,8 @@ class Refined(Posterior):
         rate: learning rate of a step, > 0.
         momentum: 0 <= momentum < 1.
         clip: norm at which a datum's gradient is clipped, > 0.
+        hessian: how training differentiates a step: "exact", or by "finite" differences of two
+            gradients, which suit what has no second derivatives or slow ones.
 
     References:
         Kim, Wiseman, Miller, Sontag and Rush, "Semi-amortized variational autoencoders"
@@ -60,15 +65,17 @@ class Refined(Posterior):
         rate: float,
         momentum: float,
         clip: float,
+        hessian: Hessian = "exact",
     ) -> None:
         super().__init__()
         self.base = base
         self.decodings = base.decodings
         self.steps, self.rate, self.momentum, self.clip = steps, rate, momentum, clip
+        self.hessian = hessian
         self._of = (model,)
         self._climbs = True
         for part in model.observation.modules():
-            if isinstance(part, ICNN):
+            if isinstance(part, ICNN) and hessian == "exact":
                 part.backward = "plain"
 
     @contextlib.contextmanager
@@ -100,20 +107,39 @@ class Refined(Posterior):
 
     @torch.enable_grad()
     def _climb(self, x: Batch, at: Conditional, *, create_graph: bool) -> list[Tensor]:
-        (model,) = self._of
         values = list(at.tensors())
         if not create_graph:
             values = [value.detach().requires_grad_() for value in values]
         velocities = [torch.zeros_like(value) for value in values]
         for _ in range(self.steps):
-            with model.observation.refining():
-                terms = model.terms(x, at.replace(*values).draw(1))
-                elbo = (terms.reconstruction - terms.kl).sum()
-                slopes = torch.autograd.grad(elbo, values, create_graph=create_graph)
+            slopes = self._slopes(x, at, values, create_graph)
             norm = torch.stack([s.flatten(1).square().sum(1) for s in slopes]).sum(0).sqrt()
             shrink = self.clip / norm.clamp(min=self.clip)
-            for i, slope in enumerate(slopes):
-                factor = shrink.view(-1, *[1] * (slope.ndim - 1))
-                velocities[i] = self.momentum * velocities[i] + factor * slope
+            for i, part in enumerate(slopes):
+                factor = shrink.view(-1, *[1] * (part.ndim - 1))
+                velocities[i] = self.momentum * velocities[i] + factor * part
                 values[i] = values[i] + self.rate * velocities[i]
         return values
+
+    def _slopes(
+        self, x: Batch, at: Conditional, values: list[Tensor], create_graph: bool
+    ) -> tuple[Tensor, ...]:
+        (model,) = self._of
+        count, known = len(values), {id(value) for value in at.tensors()}
+        held = {
+            name: value
+            for name, value in vars(at).items()
+            if isinstance(value, Tensor) and value.requires_grad and id(value) not in known
+        }
+
+        def elbo(*parts: Tensor) -> Tensor:
+            here: Any = at.replace(*parts[:count])
+            if parts[count:]:
+                here = replace(here, **dict(zip(held, parts[count:], strict=True)))
+            terms = model.terms(x, here.draw(1))
+            return (terms.reconstruction - terms.kl).sum()
+
+        if create_graph and self.hessian == "finite":
+            return slope(elbo, [*values, *held.values()], [*model.parameters()])[:count]
+        with model.observation.refining():
+            return torch.autograd.grad(elbo(*values), values, create_graph=create_graph)

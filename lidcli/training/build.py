@@ -267,4 +267,5 @@ def refined(settings: sections.SemiAmortized, base: Posterior, model: LatentMode
         rate=settings.rate,
         momentum=settings.momentum,
         clip=settings.refinement_clip,
+        hessian=settings.hessian,
     )

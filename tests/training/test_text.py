@@ -307,6 +307,7 @@ def trainer(config: RunConfig) -> tuple[Trainer, list[Any]]:
         ("skip-svae",),
         ("lidsvae", "inference.free_bits=0.1", "decoder.dropout=0.2"),
         ("sa-vae", "inference.steps=2"),
+        ("sa-vae", "inference.steps=2", "inference.hessian=finite", "decoder.dropout=0.2"),
         ("lagging-vae", "inference.inner=3", "inference.block=2"),
         ("lagging-vae", "inference.inner=2", "inference.aggressive_epochs=1"),
     ],

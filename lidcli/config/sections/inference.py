@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lidcli.config.kinds import Depth, Kinds, Part, Size, locate
 
@@ -128,6 +128,18 @@ class SemiAmortized(Amortized):
     momentum: float = Field(0.5, ge=0, lt=1, description="of the refinements")
     refinement_clip: float = Field(5.0, gt=0, description="norm of a datum's gradient")
     amortized_epochs: int = Field(0, ge=0, description="epochs of training before refinements")
+    hessian: Literal["exact", "finite"] = Field(
+        "exact", description="how a refinement is differentiated: twice, or by finite differences"
+    )
+
+    @model_validator(mode="after")
+    def _same_draws(self) -> SemiAmortized:
+        if self.hessian == "finite" and self.categorical == "sampled":
+            raise ValueError(
+                "inference.hessian = 'finite' needs inference.categorical = 'explicit' or"
+                " 'collapsed', not 'sampled', whose draws jump"
+            )
+        return self
 
     @property
     def alone(self) -> str | None:
