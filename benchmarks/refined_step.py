@@ -28,8 +28,8 @@ def main() -> None:
         rows.append([hidden, f"{words:,}", times.median("svae"), *ratios])
     text = f"""## A step of SA-VAE through the LSTM
 
-`python -m benchmarks.refined_step --rounds {options.rounds}`: as above, {REFINEMENTS} refinements,
-{SENTENCES * LENGTH} tokens; a refinement differentiated twice (`inference.hessian=exact`), or by
+`python -m benchmarks.refined_step --rounds {options.rounds}`: as a whole step above, {REFINEMENTS}
+refinements, {SENTENCES * LENGTH} tokens; a refinement differentiated twice (`inference.hessian=exact`), or by
 central differences of two gradients (`finite`). {machine()}.
 
 {table(["hidden", "V", "svae, s", *(f"{name} / svae" for name in HESSIANS)], rows)}
