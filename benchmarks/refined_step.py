@@ -29,8 +29,8 @@ def main() -> None:
     text = f"""## A step of SA-VAE through the LSTM
 
 `python -m benchmarks.refined_step --rounds {options.rounds}`: as a whole step above, {REFINEMENTS}
-refinements, {SENTENCES * LENGTH} tokens; a refinement differentiated twice (`inference.hessian=exact`), or by
-central differences of two gradients (`finite`). {machine()}.
+refinements, {SENTENCES * LENGTH} tokens; a refinement differentiated twice
+(`inference.hessian=exact`), or by central differences of two gradients (`finite`). {machine()}.
 
 {table(["hidden", "V", "svae, s", *(f"{name} / svae" for name in HESSIANS)], rows)}
 """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 __all__ = ["diagnose"]
+
+LARGEST_INTEGER = 2**63 - 1
 
 
 @click.command(no_args_is_help=True)
@@ -42,12 +43,18 @@ __all__ = ["diagnose"]
 )
 @click.option(
     "--batch",
-    type=click.IntRange(1),
+    type=click.IntRange(1, LARGEST_INTEGER),
     default=1000,
     show_default=True,
     help="Decodings held at a time.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draws.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, LARGEST_INTEGER),
+    default=0,
+    show_default=True,
+    help="Seed of the draws.",
+)
 @click.option(
     "--device", metavar="cpu|cuda[:i]", help="Where the model is (default: found by itself)."
 )
@@ -82,6 +89,8 @@ def diagnose(
     \b
       lid diagnose train_vae.py:model --data test.npz --likelihood bernoulli
     """
+    if plot is not None:
+        _check_plot(plot)
     x = read(data)
     made = load(model)
     from lidcli.diagnose import diagnose as measure
@@ -101,12 +110,12 @@ def diagnose(
     except ValueError as error:
         said = str(error)
         raise ConfigError(said if said.endswith((".", "?")) else f"{said}.") from error
-    if plot is not None:
-        _write(found.plot, plot)
     if as_json:
         options.print_json("diagnose", {"model": model, "data": data, **found.to_dict()})
     else:
         click.echo(str(found))
+    if plot is not None:
+        found.plot().savefig(plot)
 
 
 def load(text: str) -> Any:
@@ -155,7 +164,9 @@ def read(path: Path) -> NDArray[Any]:
     if not path.is_file():
         raise DataError(f"{path} does not exist; --data names an .npz or a .csv file.")
     if path.suffix == ".csv":
-        return _table(path)
+        from lidcli.data.points import read_numbers
+
+        return read_numbers(path)
     if path.suffix != ".npz":
         raise DataError(f"{path} is neither an .npz nor a .csv file.")
     try:
@@ -173,32 +184,12 @@ def read(path: Path) -> NDArray[Any]:
     return x
 
 
-def _table(path: Path) -> NDArray[Any]:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    rows: list[list[float]] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = [float(word) for word in line.split(",")]
-        except ValueError:
-            if number == 1:
-                continue
-            raise DataError(f"{path}, line {number}: not numbers with commas between.") from None
-        if rows and len(row) != len(rows[0]):
-            raise DataError(
-                f"{path}, line {number}: {len(row)} numbers, where {len(rows[0])} are expected."
-            )
-        rows.append(row)
-    if not rows:
-        raise DataError(f"{path} holds no data.")
-    return np.array(rows)
-
-
-def _write(plot: Callable[[], Any], path: Path) -> None:
+def _check_plot(path: Path) -> None:
+    """See, before anything is measured, that there is a place for a figure."""
     if path.suffix not in (".png", ".pdf", ".svg"):
         raise ConfigError(f"--plot {path}: expected a name ending in .png, .pdf or .svg.")
-    plot().savefig(path)
+    if not path.parent.is_dir():
+        raise ConfigError(f"--plot {path}: there is no folder {path.parent}.")
 
 
 def _show(done: int, total: int) -> None:

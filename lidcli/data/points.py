@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -20,7 +21,7 @@ from lidcli.data.splits import split
 from lidcli.errors import DataError
 from lidcli.names import nearest
 
-__all__ = ["CsvTable", "load_csv", "read_csv"]
+__all__ = ["CsvTable", "load_csv", "read_csv", "read_numbers"]
 
 SMALLEST_TABLE = 10
 LARGEST_VALUE = float(np.finfo(np.float32).max)
@@ -145,21 +146,48 @@ def read_csv(path: Path, label: str | None) -> CsvTable:
     kept = [i for i in range(len(columns)) if i != at]
     if not kept:
         raise DataError(f"{path} holds labels only; expected columns of numbers.")
-    values = np.empty((len(body), len(kept)))
-    names = []
-    for row, (line, cells) in enumerate(body):
-        if len(cells) != len(columns):
-            raise DataError(
-                f"{path}, line {line}: {_cells(len(cells))}; expected {len(columns)} as in line"
-                f" {lines[0][0]}."
-            )
-        values[row] = [_number(path, line, columns[i], cells[i]) for i in kept]
-        if at is not None:
-            names.append(_name(path, line, columns[at], cells[at]))
+    values = _values(path, lines[0][0], columns, body, kept)
+    names = [] if at is None else [_name(path, n, columns[at], cells[at]) for n, cells in body]
     chosen = tuple(columns[i] for i in kept)
     _refuse_constant(path, chosen, values)
     labels, classes = _classes(path, names, columns[at]) if at is not None else (None, None)
     return CsvTable(chosen, values, labels, classes)
+
+
+def read_numbers(path: Path) -> NDArray[np.float64]:
+    """The numbers (N, D) of a file of comma-separated ones, below a header or not.
+
+    Args:
+        path: the file, UTF-8.
+
+    Raises:
+        DataError: file, line and what was expected.
+    """
+    lines = _lines(path)
+    columns, header = _header(path, lines[0])
+    body = lines[1:] if header else lines
+    if not body:
+        raise DataError(f"{path} holds no data below its header.")
+    return _values(path, lines[0][0], columns, body, range(len(columns)))
+
+
+def _values(
+    path: Path,
+    first: int,
+    columns: tuple[str, ...],
+    body: Sequence[tuple[int, list[str]]],
+    kept: Sequence[int],
+) -> NDArray[np.float64]:
+    """The numbers of some columns, every line as long as the first."""
+    values = np.empty((len(body), len(kept)))
+    for row, (line, cells) in enumerate(body):
+        if len(cells) != len(columns):
+            raise DataError(
+                f"{path}, line {line}: {_cells(len(cells))}; expected {len(columns)} as in line"
+                f" {first}."
+            )
+        values[row] = [_number(path, line, columns[i], cells[i]) for i in kept]
+    return values
 
 
 def _refuse_constant(path: Path, columns: tuple[str, ...], values: NDArray[np.float64]) -> None:

@@ -27,7 +27,7 @@ def called(name: str, function: Callable[..., Any], *arguments: Tensor) -> Any:
     """
     try:
         return function(*arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         kinds = " and ".join(
             f"{tuple(a.shape)} {str(a.dtype).removeprefix('torch.')} on {a.device}"
             for a in arguments
@@ -35,7 +35,7 @@ def called(name: str, function: Callable[..., Any], *arguments: Tensor) -> Any:
         raise ValueError(f"{name} cannot be called with {kinds}: {reason(error)}") from error
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Its type and the first line of what it says.
 
     Example:
@@ -51,8 +51,10 @@ def finite(name: str, values: Tensor, data: str = "data") -> Tensor:
     """The same values.
 
     Raises:
-        ValueError: one of them is NaN or infinite; the sentence names the first row.
+        ValueError: they are complex, or one is NaN or infinite; the sentence names the first row.
     """
+    if values.is_complex():
+        raise ValueError(f"{name} holds {values.dtype}, where real numbers are expected")
     if bool(values.isfinite().all()):
         return values
     bad = ~values.isfinite().flatten(1).all(1)

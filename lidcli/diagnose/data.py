@@ -31,9 +31,10 @@ def data_of(x: ArrayLike | Tensor, wanted: Wanted, dtype: torch.dtype) -> tuple[
         torch.Size([2, 2])
     """
     data = _tensor(x)
-    if data.ndim < 2 or len(data) < 2:
+    if data.ndim < 2 or len(data) < 2 or not data.numel():
         raise ValueError(
-            f"x has the shape {tuple(data.shape)}, where (N, ...) with N >= 2 data is expected"
+            f"x has the shape {tuple(data.shape)}, where (N, ...) with N >= 2 data of at least"
+            " one number each is expected"
         )
     data = data.detach()
     if data.is_floating_point() or wanted.likelihood is not None:

@@ -105,12 +105,12 @@ def find_runs(results: Path, experiments: Sequence[str] = ()) -> list[Path]:
         >>> find_runs(Path("nowhere"))
         []
     """
-    patterns = [f"{_literal(name)}/*/run.h5" for name in experiments] or ["*/*/run.h5"]
     found: dict[tuple[str, str], Path] = {}
-    for root, pattern in itertools.product((results, results / "published"), patterns):
-        for path in sorted(root.glob(pattern)):
-            folder = path.parent
-            found.setdefault((folder.parent.name, folder.name), folder)
+    for root in (results, results / "published"):
+        places = [root / name for name in experiments] or _folders(root)
+        for folder in (folder for place in places for folder in _folders(place)):
+            if _has_record(folder):
+                found.setdefault((folder.parent.name, folder.name), folder)
     return list(found.values())
 
 
@@ -121,13 +121,29 @@ def with_runs(results: Path) -> set[str]:
         >>> with_runs(Path("nowhere"))
         set()
     """
-    folders = [place for root in (results, results / "published") for place in root.glob("*")]
-    return {folder.name for folder in folders if any(folder.glob("*/run.h5"))}
+    folders = [place for root in (results, results / "published") for place in _folders(root)]
+    return {folder.name for folder in folders if any(map(_has_record, _folders(folder)))}
 
 
-def _literal(name: str) -> str:
-    """A glob pattern that matches a name and nothing else."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+def _folders(place: Path) -> list[Path]:
+    """What is in a folder, in order; itself where nobody is told what is in it."""
+    try:
+        return sorted(place.iterdir())
+    except PermissionError:
+        return [place]
+    except OSError:
+        return []
+
+
+def _has_record(folder: Path) -> bool:
+    """Whether a folder has a record, or may have one that may not be read."""
+    try:
+        (folder / "run.h5").stat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _named(runs: Sequence[Path], text: str) -> list[Path]:

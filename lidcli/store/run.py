@@ -14,7 +14,7 @@ import numpy as np
 from lidcli.errors import LockedError, StoreError
 from lidcli.plain import sync_folder
 from lidcli.store import checkpoints
-from lidcli.store.files import unwritable
+from lidcli.store.files import reason, unwritable
 from lidcli.store.find import find_run, find_runs
 from lidcli.store.hdf5 import DamagedError, first_line, open_read, write_atomic
 from lidcli.store.lock import check_held, exclusive, held_here
@@ -103,8 +103,10 @@ class Run:
         path = folder / "run.h5"
         try:
             stamp = first_line(path)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             raise StoreError(f"{folder} is not a run: it has no run.h5.") from None
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {reason(error)}.") from error
         with open_read(path, most_bytes=RECORD_BYTES, most_items=RECORD_ITEMS) as file:
             record = Contents.read(file)
         check_owner(folder, owner_of(folder, record))

@@ -37,6 +37,8 @@ model = Model()
 functions = {"encode": model.encode, "decode": decoder, "likelihood": "gaussian", "sigma": 1.0}
 wrong = {"encode": lambda x: x}
 fails = {"encode": lambda x: {}["k"]}
+ends = {"encode": lambda x: exit(7)}
+complex_ = functions | {"decode": lambda z: decoder(z) + 0j}
 """
 GAUSSIAN = ("--likelihood", "gaussian", "--sigma", "1", "--samples", "4")
 
@@ -84,6 +86,12 @@ def test_a_dictionary_may_say_everything_and_json_is_one_document(lid: Lid, fold
         (("mine.py:model", "--data", "y.npz"), 4, "holds y, where an array x is expected"),
         (("mine.py:model", "--data", "mine.py"), 4, "neither an .npz nor a .csv"),
         (("mine.py:model", "--data", "bad.csv"), 4, "line 2"),
+        (("mine.py:model", "--data", "odd.csv"), 4, "line 1: 'O' stands among numbers"),
+        (("mine.py:model", "--data", "empty.npz"), 2, "x has the shape (3, 0)"),
+        (("mine.py:ends", "--data", "x.npz"), 2, "encode cannot be called"),
+        (("mine.py:complex_", "--data", "x.npz"), 2, "holds torch.complex64"),
+        (("none.py:model", "--data", "x.npz", "--plot", "u.jpg"), 2, "ending in .png"),
+        (("none.py:model", "--data", "x.npz", "--plot", "no/u.png"), 2, "there is no folder no"),
         (("mine.py:model", "--data", "bad.npz"), 4, "no .npz file"),
     ],
 )
@@ -93,11 +101,18 @@ def test_what_is_wrong_is_told(
     (folder / "fails.py").write_text("1 / 0\n")
     (folder / "bad.csv").write_text("1,2,3\n4,five,6\n")
     (folder / "bad.npz").write_text("text")
+    (folder / "odd.csv").write_text("1,O,1\n4,5,6\n7,8,9\n")
     np.savez(folder / "y.npz", y=np.zeros((3, 3)))
+    np.savez(folder / "empty.npz", x=np.zeros((3, 0)))
     done = lid("diagnose", *arguments)
     assert done.returncode == code, done.stderr
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_table_with_a_mark_of_its_encoding_loses_no_line(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(b"\xef\xbb\xbf1,2\n3,4\n5,6\n")
+    assert read(tmp_path / "x.csv").tolist() == [[1, 2], [3, 4], [5, 6]]
 
 
 @pytest.mark.parametrize("header", ["{[]: 1}", "{'descr': '<f8', 'fortran_order': (", "{1}"])

@@ -18,7 +18,7 @@ import torch
 
 from lidcli.errors import LockedError, StoreError
 from lidcli.store import hdf5
-from lidcli.store.find import find_run, find_runs
+from lidcli.store.find import find_run, find_runs, with_runs
 from lidcli.store.run import Run
 
 
@@ -350,6 +350,29 @@ def test_runs_are_found_the_published_ones_last_and_once(results: Path) -> None:
     assert names == ["demo/abc1-s0", "demo/abd2-s0", "depth/abc1-s0", "published/old/fff-s1"]
     assert [path.name for path in find_runs(results, ["demo"])] == ["abc1-s0", "abd2-s0"]
     assert find_runs(results, ["d*"]) == []
+
+
+@pytest.mark.parametrize("closed", ["demo/abc1-s0/run.h5", "demo/abc1-s0", "demo"])
+def test_a_run_that_may_not_be_read_is_found_and_its_reason_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    record = tmp_path / "demo" / "abc1-s0" / "run.h5"
+    record.parent.mkdir(parents=True)
+    record.write_bytes(b"")
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    user, mode = os.geteuid(), (tmp_path / closed).stat().st_mode
+    (tmp_path / closed).chmod(0)
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        (found,) = find_runs(Path())
+        assert with_runs(Path()) == {"demo"}
+        with pytest.raises(StoreError, match=r"run\.h5 cannot be read: permission is denied"):
+            Run.open(found)
+    finally:
+        os.seteuid(user)
+        (tmp_path / closed).chmod(mode)
 
 
 def test_a_run_is_named_by_path_or_by_the_beginning_of_its_id(results: Path) -> None:
