@@ -438,3 +438,85 @@ def test_a_decoder_that_does_not_fit_is_told_before_any_training(
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
     assert sentence in line
+
+
+LATE = """
+import sys
+
+from torch import nn
+
+from lidcli.extend import Amortized, Decoder, Quantity, metric
+
+
+class Net(nn.Linear):
+    calls = 0
+
+    def forward(self, z):
+        self.calls += 1
+        if self.calls > 6 and self.how == "raise":
+            raise KeyError("late")
+        if self.calls > 6 and self.how == "exit":
+            sys.exit(4)
+        print("seven" if self.calls == 7 else "")
+        return super().forward(z)
+
+
+class Late(Decoder):
+    how: str = ""
+
+    def build(self, latent, outputs):
+        if self.how == "early":
+            sys.exit(5)
+        print("built")
+        net = Net(latent, outputs)
+        net.how = self.how
+        return net
+
+
+class Nothing(Amortized):
+    def update(self, *made):
+        return None
+
+
+@metric(Quantity("late", "late", better="none"))
+def late(model, x, labels):
+    raise KeyError("metric")
+"""
+
+
+@pytest.fixture
+def late(tmp_path: Path) -> list[str]:
+    """The words of a run with a decoder that goes wrong when it is told to."""
+    (tmp_path / "late.py").write_text(LATE)
+    (tmp_path / "late.yaml").write_text(
+        "models:\n  late: {decoder: {use: 'late:Late'}}\n"
+        "  nothing: {inference: {use: 'late:Nothing'}}\n"
+        "  unmeasured: {evaluate: {metrics: ['late:late']}}\n"
+    )
+    return ["train", "-d", "pinwheel", "-c", "late.yaml", *QUICK]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["-m", "late", "--set", "decoder.how=early"], 2, "Late.build failed: SystemExit: 5"),
+        (["-m", "late", "--set", "decoder.how=raise"], 1, "late.py, line 15, in forward"),
+        (["-m", "late", "--set", "decoder.how=exit"], 1, "in forward): SystemExit: 4."),
+        (["-m", "nothing"], 1, "a defect of lid or of late:Late or of late:Nothing"),
+        (["-m", "unmeasured"], 2, "late:late failed: KeyError: 'metric'"),
+    ],
+)
+def test_code_of_ones_own_that_fails_late_is_named(
+    lid: Lid, late: list[str], words: list[str], code: int, told: str
+) -> None:
+    done = lid(*late, *words, "-q")
+    assert done.returncode == code, done.stderr
+    assert told in done.stderr.splitlines()[-1]
+
+
+def test_what_code_of_ones_own_prints_does_not_break_a_document(lid: Lid, late: list[str]) -> None:
+    done = lid(*late, "-m", "late", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["command"] == "train"
+    assert "built" in done.stderr
+    assert "seven" in done.stderr

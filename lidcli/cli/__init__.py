@@ -88,6 +88,8 @@ def main() -> None:
     verbose = bool({"-v", "--verbose"} & set(sys.argv[1:]))
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     streams.prepare()
+    if "--json" in sys.argv and not {"-h", "--help"} & set(sys.argv):
+        streams.reserve()
     try:
         cli.main(standalone_mode=False)
         sys.stdout.flush()
@@ -107,16 +109,35 @@ def main() -> None:
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         _fail(f"{error.strerror or error}{place}.", 1, verbose)
+    except SystemExit as stop:
+        streams.finish()
+        if told := _yours(stop):
+            _fail(told, 1, verbose)
+        raise
     except Exception as error:
         _fail(_unforeseen(error), 1, verbose)
 
 
 def _unforeseen(error: Exception) -> str:
     """One sentence on an error that no part of the program expected."""
-    if isinstance(error, MemoryError) or "memory" in str(error).lower():
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or "memory" in text or "storage size" in text:
         sizes = "train.batch_size, inference.samples or runtime.batch"
         return f"Out of memory; smaller nets, or a smaller {sizes} (--set), need less."
-    return f"This is a defect of lid; -v shows where. {cause(error)}"
+    if told := _yours(error):
+        return told
+    from lidcli.config.kinds import allowed
+
+    makers = " or of ".join(["lid", *allowed()])
+    return f"This is a defect of {makers}; -v shows where. {cause(error)}"
+
+
+def _yours(error: BaseException) -> str:
+    """One sentence on an error that came out of the user's code; empty where it did not."""
+    from lidcli.config.kinds import blamed
+
+    place = blamed(error)
+    return f"Code of yours failed ({place}): {cause(error)}." if place else ""
 
 
 def _require_locks(command: str) -> None:

@@ -7,13 +7,14 @@ import gc
 import itertools
 import json
 import math
-import sys
+import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from lidcli.cli import streams
 from lidcli.config.kinds import allow
 from lidcli.config.plan import parts
 from lidcli.config.read import Experiments, codes_in, load_files, parse_override
@@ -151,7 +152,9 @@ def experiments(config: tuple[Path, ...]) -> Experiments:
     here = Path("experiments.yaml")
     shipped = Path(__file__).parents[1] / "experiments.yaml"
     base = here if here.exists() else shipped
-    first = next((path for path in config if path.resolve() == base.resolve()), base)
+    first = next(
+        (path for path in config if os.path.realpath(path) == os.path.realpath(base)), base
+    )
     paths = [path for path in (first, *config) if path is not base or base.exists()]
     if not paths:
         raise ConfigError("There is no experiments.yaml here; name one with -c.")
@@ -243,8 +246,10 @@ def say_wait(folders: Sequence[Path]) -> None:
 def print_json(command: str, content: dict[str, Any]) -> None:
     """Print one versioned document to stdout."""
     document = {"schema_version": JSON_SCHEMA, "command": command, **content}
-    json.dump(_strict(document), sys.stdout, indent=2, default=str, allow_nan=False)
-    sys.stdout.write("\n")
+    stream = streams.document()
+    json.dump(_strict(document), stream, indent=2, default=str, allow_nan=False)
+    stream.write("\n")
+    stream.flush()
 
 
 def _strict(value: Any) -> Any:

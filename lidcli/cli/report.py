@@ -84,13 +84,14 @@ def report(
     kinds = [name for name in FORMATS if kind in (name, "all")]
     drawn = kind in ("all", "html") if figures is None else figures
     folder = output or results / "report"
-    files = _write(made, folder, kinds, drawn, options.known(config))
     for warning in made.warnings:
         click.echo(f"warning: {warning}", err=True)
+    if made.collection.records and not as_json:
+        _print(made, kind)
+    files = _write(made, folder, kinds, drawn, options.known(config))
     if as_json:
         options.print_json("report", _document(made, files))
     elif made.collection.records:
-        _print(made, kind)
         if files and not quiet:
             _name_files(files, folder, len(kinds))
         if kind in ("all", "terminal"):

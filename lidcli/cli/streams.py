@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TextIO
 
-__all__ = ["drop", "finish", "prepare"]
+__all__ = ["document", "drop", "finish", "prepare", "reserve"]
 
 PLAIN = {
     "±": "+-", "–": "-", "—": "-", "−": "-", "×": "x", "·": "*", "…": "...", "→": "->", "≥": ">=",
@@ -39,6 +39,22 @@ def prepare() -> None:
             stream.reconfigure(errors="lid")
 
 
+_reserved: list[TextIO] = []
+
+
+def reserve() -> None:
+    """Keep stdout for one document: whatever else is printed, a user's code too, goes to stderr."""
+    sys.stdout.flush()
+    kept = open(os.dup(1), "w", encoding=sys.stdout.encoding, errors="lid")  # noqa: SIM115
+    os.dup2(2, 1)
+    _reserved.append(kept)
+
+
+def document() -> TextIO:
+    """Where a document goes."""
+    return _reserved[-1] if _reserved else sys.stdout
+
+
 def _plain_letters(error: UnicodeError) -> tuple[str, int]:
     """ASCII for what an encoding lacks; a byte of a file name that is no text as `\\xff`."""
     if not isinstance(error, UnicodeEncodeError):
@@ -63,7 +79,7 @@ def drop(stream: TextIO) -> None:
 
 def finish() -> None:
     """Write what the streams still hold; what cannot be written is dropped, and no news."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr, *_reserved):
         try:
             stream.flush()
         except (OSError, ValueError):

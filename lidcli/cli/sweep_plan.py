@@ -71,7 +71,7 @@ def make_plan(
         models=_listed(models),
         data=_listed(data),
         grid=grid,
-        seeds=parse_seeds(seeds or "0"),
+        seeds=parse_seeds("0" if seeds is None else seeds),
         **common,
     )
     return plan, list(grid)

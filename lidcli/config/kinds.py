@@ -6,11 +6,12 @@ import contextlib
 import functools
 import importlib
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from lidcli.errors import ConfigError, LidError, cause
@@ -24,6 +25,7 @@ __all__ = [
     "Size",
     "allow",
     "allowed",
+    "blamed",
     "imported",
     "locate",
 ]
@@ -47,6 +49,14 @@ class Section(BaseModel):
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where a number is wanted, which they would be 1 and 0 for."""
+        if isinstance(value, bool) and not _takes_truth(cls, info.field_name):
+            raise PydanticCustomError("truth", "input should not be true or false")
+        return value
+
     @field_validator("*")
     @classmethod
     def _representable(cls, value: Any) -> Any:
@@ -57,6 +67,13 @@ class Section(BaseModel):
                 limit = f"should be at most {most:.0e} in size"
                 raise PydanticCustomError("too_large", limit)
         return value
+
+
+@functools.cache
+def _takes_truth(section: type[Section], field: str | None) -> bool:
+    """Whether a setting may be true or false, or of any type at all."""
+    wanted = section.model_fields[field or ""].annotation
+    return bool({bool, Any, object} & {wanted, *get_args(wanted)})
 
 
 class Part(Section):
@@ -110,7 +127,7 @@ def _guarded(build: Callable[..., Any]) -> Callable[..., Any]:
             return build(self, *args, **named)
         except (LidError, MemoryError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             code = f"{build.__module__}:{build.__qualname__}"
             raise ConfigError(f"{code} failed: {cause(error)}.") from error
 
@@ -136,6 +153,21 @@ def allow(names: Iterable[str]) -> None:
 def allowed() -> list[str]:
     """What may be imported, for a worker that is to be allowed the same."""
     return sorted(_allowed)
+
+
+def blamed(error: BaseException) -> str:
+    """The last line of the user's code that an error went through, in words; empty without one.
+
+    Args:
+        error: that was raised.
+    """
+    modules = {code.partition(":")[0] for code in _allowed}
+    found = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if frame.f_globals.get("__name__") in modules:
+            code = frame.f_code
+            found = f"{Path(code.co_filename).name}, line {line}, in {code.co_name}"
+    return found
 
 
 def imported(code: str) -> Any:

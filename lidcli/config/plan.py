@@ -248,7 +248,9 @@ def _plan(
             idle = unused | idle
             hidden |= gridded
     if not runs:
-        raise ConfigError(f"{name} names no run: give it models, data and seeds.")
+        raise ConfigError(
+            f"{name} names no run: give it models, data and seeds, and no empty list of values."
+        )
     for key, reason in idle.items():
         if key not in used:
             raise ConfigError(reason)

@@ -180,7 +180,8 @@ def _read(path: Path) -> Tree:
     except FileNotFoundError:
         raise ConfigError(f"There is no configuration file {path}.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}.") from error
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path} cannot be read: {why}.") from error
     try:
         content = parse(text)
     except UnreadableError as error:

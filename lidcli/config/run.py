@@ -232,6 +232,8 @@ def _explain(
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"{message}."
+    if first["type"] == "tuple_type":
+        message = "input should be a list"
     if first["type"] == "missing":
         return f"{place} is missing."
     message = message[0].lower() + message[1:]

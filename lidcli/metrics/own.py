@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lidcli.config.kinds import imported
-from lidcli.errors import ConfigError
+from lidcli.errors import ConfigError, LidError, cause
 from lidcli.metrics.invariants import broken_invariants
 from lidcli.metrics.quantities import QUANTITIES, declare
 from lidcli.metrics.quantity import Quantity
@@ -121,7 +121,8 @@ def measure_own(
         result: gets scalars, checks and the declarations.
 
     Raises:
-        ConfigError: a name that may not be imported or is no metric, or one that returns no number.
+        ConfigError: a name that may not be imported or is no metric, or one that fails or returns
+            no number.
     """
     import torch
 
@@ -129,8 +130,13 @@ def measure_own(
 
     for name in names:
         function, quantity = _found(name)
-        with torch.no_grad():
-            found = function(model, x, labels)
+        try:
+            with torch.no_grad():
+                found = function(model, x, labels)
+        except (LidError, MemoryError):
+            raise
+        except (Exception, SystemExit) as error:
+            raise ConfigError(f"{name} failed: {cause(error)}.") from error
         if isinstance(found, Estimate):
             result.put(quantity.key, found)
         else:

@@ -163,6 +163,14 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(lid: Lid, results: Path
     assert "Traceback" not in done.stderr
 
 
+def test_a_table_is_printed_before_it_cannot_be_written(lid: Lid, results: Path) -> None:
+    (results / "report").write_text("a file")
+    done = lid("report", "--format", "csv")
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 6
+    assert done.stderr.count("\n") == 1
+
+
 def test_reports_need_no_torch(lid: Lid, results: Path, tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('torch was imported')")
     done = lid("report", "demo")

@@ -222,6 +222,10 @@ def test_printed_commands_do_again_what_the_sweep_would(lid: Lid) -> None:
         (["-m", "veo", "-d", "pinwheel"], "Unknown model 'veo'; did you mean vae?"),
         (["demo", "--shard", "3/2"], "--shard is written i/n, from 1/n to n/n, not '3/2'."),
         (["demo", "--seeds", "a"], "Seeds are written like 0-4 or 0,3,7, not 'a'."),
+        (
+            ["-m", "vae", "-d", "digits", "--seeds", ""],
+            "Seeds are written like 0-4 or 0,3,7, not ''",
+        ),
         (["-m", "vae", "-d", "digits", "--grid", "decoder.layers"], "--grid takes key=value,value"),
         (
             ["-m", "vae", "-d", "digits", *["--grid", "decoder.layers=5"] * 2],
