@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -124,7 +125,7 @@ _OMNIGLOT = (
 
 def _omniglot(settings: Image) -> Dataset:
     """Drawings, or their resampled file, one of which has to be there."""
-    if not (settings.root / CHARDATA).exists():
+    if not os.path.exists(settings.root / CHARDATA):
         _check_there(settings, _OMNIGLOT[:2])
     return load_omniglot(settings)
 
@@ -132,7 +133,11 @@ def _omniglot(settings: Image) -> Dataset:
 def _check_there(settings: Image, files: tuple[RemoteFile, ...]) -> None:
     for file in files:
         path = settings.root / file.path
-        if not path.exists():
+        try:
+            there = path.exists()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+        if not there:
             raise DataError(f"{path} is missing; `lid fetch {settings.name}` gets it.")
 
 

@@ -226,8 +226,9 @@ def token_scores(data: TextDataset, count: int) -> Tensor:
     """What each token adds to a document's scores (V, R).
 
     A score is the sum along a direction in which documents of the training part differ, over the
-    square root of the length, with mean 0 and variance about 1: what the unigram model with a
-    linear path along the direction would infer the latent from.
+    square root of the length, with mean 0 and a variance of about 1 (a little less where documents
+    are short): what the unigram model with a linear path along the direction would infer the latent
+    from.
 
     Raises:
         ConfigError: the documents have fewer such directions.

@@ -255,6 +255,13 @@ def test_a_function_without_the_latent_has_no_derivative() -> None:
     assert torch.equal(directional_derivatives(lambda z: torch.ones(2, 4), z), torch.zeros(3, 2, 4))
 
 
+def test_derivatives_at_a_latent_that_stands_for_many_are_those_of_each() -> None:
+    one = torch.tensor([[0.5, -1.0]])
+    wide, whole = one.expand(4, 2), one.repeat(4, 1)
+    found, known = (directional_derivatives(torch.sin, z) for z in (wide, whole))
+    assert torch.equal(found, known)
+
+
 def test_only_injective_outputs_are_certified_and_none_takes_a_history_fed_with_z() -> None:
     assert decoder("svae").certificate() is decoder("skip").certificate() is None
     for kind in ("conditional", "joint"):
