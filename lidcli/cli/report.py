@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import click
 
 from lidcli.cli import options
 from lidcli.config.plan import relatives
-from lidcli.errors import ConfigError
+from lidcli.errors import ConfigError, StoreError
 from lidcli.names import nearest
 
 if TYPE_CHECKING:
@@ -84,11 +85,11 @@ def report(
     kinds = [name for name in FORMATS if kind in (name, "all")]
     drawn = kind in ("all", "html") if figures is None else figures
     folder = output or results / "report"
-    for warning in made.warnings:
-        click.echo(f"warning: {warning}", err=True)
+    told = _warn(made.warnings)
     if made.collection.records and not as_json:
         _print(made, kind)
     files = _write(made, folder, kinds, drawn, options.known(config))
+    _warn(made.warnings[told:])
     if as_json:
         options.print_json("report", _document(made, files))
     elif made.collection.records:
@@ -106,10 +107,23 @@ def _write(
 ) -> list[Path]:
     """The files of a report; none, and no folder, where there is nothing to write."""
     from lidcli.report.write import write
+    from lidcli.store.files import reason
 
     if not made.collection.records or not (kinds or drawn):
         return []
-    return write(made, folder, kinds, drawn, known)
+    try:
+        return write(made, folder, kinds, drawn, known)
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be written: {reason(error)}; --output names another folder."
+        ) from error
+
+
+def _warn(warnings: Sequence[str]) -> int:
+    """Say warnings on stderr; how many there were."""
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+    return len(warnings)
 
 
 def _name_files(files: list[Path], folder: Path, shown: int) -> None:

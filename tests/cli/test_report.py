@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lidcli.cli.report import _answer
@@ -169,6 +170,16 @@ def test_a_table_is_printed_before_it_cannot_be_written(lid: Lid, results: Path)
     assert done.returncode == 1
     assert len(done.stdout.splitlines()) == 6
     assert done.stderr.count("\n") == 1
+    assert "report cannot be written: " in done.stderr
+
+
+def test_a_figure_that_cannot_be_drawn_is_said(
+    lid: Lid, results: Path, synthetic: dict[str, Callable[..., Any]]
+) -> None:
+    synthetic["add"](results, "gmvae", experiment="odd").update(arrays={"category": np.zeros(7)})
+    done = lid("report", "odd", "--figures", "--format", "csv")
+    assert done.returncode == 0, done.stderr
+    assert "warning: odd: no figure pinwheel-c-categories" in done.stderr
 
 
 def test_reports_need_no_torch(lid: Lid, results: Path, tmp_path: Path) -> None:
