@@ -39,7 +39,7 @@ def pinwheel(config: Points) -> Dataset:
 
     Args:
         config: `train` and `test` say how many are drawn, 5,000 each by default;
-            `valid_fraction` of the former are held out by `split_seed`.
+            `valid_fraction` of the former are held out; another `split_seed` draws others.
 
     Raises:
         DataError: too few data to split.
@@ -50,7 +50,8 @@ def pinwheel(config: Points) -> Dataset:
         ((4500, 2), (500, 2), (5000, 2))
     """
     sizes = config.train or PINWHEEL_SIZE, config.test or PINWHEEL_SIZE
-    pool, test = _draw(sizes[0], Stream.TRAIN_DRAWS), _draw(sizes[1], Stream.TEST_DRAWS)
+    seed = PINWHEEL_SEED + config.split_seed
+    pool, test = _draw(sizes[0], seed, Stream.TRAIN_DRAWS), _draw(sizes[1], seed, Stream.TEST_DRAWS)
     rows = split(config, *sizes)
     parts = [
         Split(part.x[chosen], None if part.labels is None else part.labels[chosen])
@@ -70,8 +71,8 @@ def pinwheel(config: Points) -> Dataset:
     )
 
 
-def _draw(count: int, stream: Stream) -> Split:
-    features, arms = generator(PINWHEEL_SEED, stream).spawn(2)
+def _draw(count: int, seed: int, stream: Stream) -> Split:
+    features, arms = generator(seed, stream).spawn(2)
     f = features.standard_normal((count, 2)) * (RADIAL_SD, TANGENTIAL_SD) + (1, 0)
     labels = arms.integers(ARMS, size=count)
     angle = _angle(f[:, 0], labels)
