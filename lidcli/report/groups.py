@@ -181,13 +181,20 @@ class Block:
 
     @cached_property
     def generator(self) -> Mapping[str, float] | None:
-        """Entropy and information of the distribution that drew the data, and their errors."""
-        stored = [r.provenance.get("ceiling") for r in self.records]
+        """Entropy and information of the distribution that drew the data, and their errors.
+
+        Of a run that stored none, what another one stored of the same data.
+        """
+        told = [
+            (r.provenance.get("data_sha256"), r.provenance.get("ceiling")) for r in self.records
+        ]
+        known = {data: ceiling for data, ceiling in told if data and ceiling is not None}
+        stored = [known.get(data) if ceiling is None else ceiling for data, ceiling in told]
         first = stored[0]
         if not isinstance(first, Mapping) or any(other != first for other in stored):
             return None
-        known = {k: float(v) for k, v in first.items() if isinstance(v, int | float) and finite(v)}
-        return known if known.keys() >= GENERATOR else None
+        read = {k: float(v) for k, v in first.items() if isinstance(v, int | float) and finite(v)}
+        return read if read.keys() >= GENERATOR else None
 
     def ceiling(self, quantity: Quantity, latent: str = "") -> Limit | None:
         """What the data set a quantity, known of all runs: their entropy, log C, or their MI."""

@@ -15,6 +15,7 @@ from lidcli.config.run import RunConfig
 from lidcli.data.cooccurrence import (
     Directions,
     cooccurrence_directions,
+    padding_directions,
     random_directions,
     unigram_distribution,
 )
@@ -100,13 +101,16 @@ def columns(
     config: RunConfig,
     data: TextDataset,
 ) -> Directions:
-    """β's columns for a data set, orthonormal in Fisher's metric at the unigram distribution."""
+    """β's columns for a data set: zero padding, or orthonormal in the unigram Fisher metric."""
     latent = _latent(config)
     found = _directions(data, latent)
-    if settings.columns == "data":
-        return found
-    drawn = random_directions(found.unigram, latent, excluded=SPECIAL, seed=config.seed)
-    return replace(found, columns=drawn)
+    if settings.columns == "random":
+        drawn = random_directions(found.unigram, latent, excluded=SPECIAL, seed=config.seed)
+        return replace(found, columns=drawn)
+    if settings.columns == "zeros":
+        size = len(data.vocabulary)
+        return replace(found, columns=padding_directions(size, latent, excluded=SPECIAL))
+    return found
 
 
 def _directions(data: TextDataset, count: int) -> Directions:

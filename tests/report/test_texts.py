@@ -154,6 +154,12 @@ def test_a_generator_that_not_all_runs_share_has_none(tmp_path: Path, other: Any
     assert all(row.label != "generator" for row in tables(tmp_path)[0].rows)
 
 
+def test_a_run_that_stored_no_generator_has_that_of_the_same_data(tmp_path: Path) -> None:
+    add(tmp_path, "svae").update(provenance={"data_sha256": "a1", "ceiling": None})
+    add(tmp_path, "lidsvae").update(provenance={"data_sha256": "a1"})
+    assert tables(tmp_path)[0].rows[-1].label == "generator"
+
+
 def test_ours_stand_beside_the_papers_rows(tmp_path: Path) -> None:
     ours = ["svae", "lidsvae", "sa-vae", "lagging-vae", "beta-vae", "skip-svae", "lm"]
     for method in ours:

@@ -49,6 +49,9 @@ def test_random_columns_are_of_the_runs_seed_and_the_datas_of_no_seed(method: st
     assert torch.equal(columns(0, "random"), columns(0, "random"))
     assert not torch.equal(columns(0, "random"), columns(1, "random"))
     assert torch.equal(columns(0, "data"), columns(1, "data"))
+    padding = columns(0, "zeros")
+    assert torch.equal(padding.sum(0), torch.ones(padding.shape[1]))
+    assert int((padding != 0).sum()) == padding.shape[1]
 
 
 def epoch(of: TokenSource, seed: int = 5) -> list[TokenBatch]:

@@ -138,8 +138,10 @@ class SkipLSTMDecoder(LSTMDecoder):
     """The same with a linear path from z to the logits along β's columns."""
 
     kind: str = "skip-lstm"
-    columns: Literal["data", "random"] = Field(
-        "data", description="β: along which documents differ more than chance, or random signs"
+    columns: Literal["data", "random", "zeros"] = Field(
+        "data",
+        description="β: along which documents differ more than chance, random signs, or single"
+        " words",
     )
     c: float = Field(0.3, gt=0, description="β's strength: ε_k = c √λ_k")
 
@@ -158,10 +160,10 @@ class BrenierLSTMDecoder(LSTMDecoder):
         description="Brenier in z for every history, along β's columns; or the paper's map of"
         " [z, h], zero-padded",
     )
-    columns: Literal["data", "random"] = Field(
+    columns: Literal["data", "random", "zeros"] = Field(
         "data",
-        description="conditional: β, along which documents differ more than chance, or"
-        " random signs",
+        description="conditional: β, along which documents differ more than chance, random"
+        " signs, or the paper's zero padding: single words",
     )
     c: float = Field(0.3, gt=0, description="conditional: β's strength, ε_k = c √λ_k")
     rank: Size = Field(
