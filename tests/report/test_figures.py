@@ -70,7 +70,7 @@ def test_a_numeric_grid_key_is_drawn_against_the_metrics(tmp_path: Path) -> None
         for seed in (0, 1):
             add(tmp_path, "gmvae", seed=seed, settings=(("decoder.layers", layers),))
     pictures, _ = drawn(tmp_path)
-    assert size(pictures["pinwheel-c-by-decoder-layers"].png) == (1215, 390)
+    assert size(pictures["pinwheel-c-by-decoder-layers"].png) == (1620, 390)
 
 
 def test_curves_have_a_panel_for_what_was_recorded_and_no_other(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_quantity_of_a_user_is_drawn_against_the_grid(tmp_path: Path) -> None:
         titles = [axes.get_title() for axes in by_key(block, "decoder.layers").axes]
     finally:
         del QUANTITIES["fid"]
-    assert titles == ["LL (nats)", "MI of c (nats)", "accuracy (%)", "FID"]
+    assert titles == ["LL (nats)", "AU of c", "MI of c (nats)", "accuracy (%)", "FID"]
 
 
 def test_a_dial_over_decades_is_drawn_in_logarithms_with_what_is_allowed(tmp_path: Path) -> None:

@@ -26,6 +26,10 @@ Line = tuple[Array, Array]
 STYLES = ("-", "--", ":", "-.")
 THIN = 50
 """Of a group of more runs, so many have a line."""
+IN_USE = ("au", "active")
+"""What is drawn of the units though more of it is not better."""
+MOST = 4
+"""Panels beside each other."""
 
 
 class _Panel(NamedTuple):
@@ -161,7 +165,7 @@ def by_key_sketches(block: Block, shown: Any) -> Iterator[Sketch]:
     for key in block.keys:
         values = {str(dict(group.grid)[key]) for group in block.groups if group.used}
         numeric = all(_numeric(dict(group.grid)[key]) for group in block.groups)
-        if len(values) > 1 and numeric and _judged(block):
+        if len(values) > 1 and numeric and _drawn(block):
             yield Sketch(
                 f"by-{key}",
                 f"{block.data} by {key}: mean over seeds, bars of one standard deviation.",
@@ -173,26 +177,30 @@ def _numeric(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _judged(block: Block) -> list[Quantity]:
-    """Quantities of the first table of which one way is better and that some run has."""
+def _drawn(block: Block) -> list[Quantity]:
+    """Of the first table's what some run has: of which one way is better, and what is in use."""
     latent = block.facts.judged
     return [
         q
         for q in QUANTITIES.values()
         if q.table == "fit"
-        and q.better != "none"
+        and (q.better != "none" or q.key in IN_USE)
         and any(g.statistic(q, latent) for g in block.groups)
         and not block.redundant(q)
     ]
 
 
 def by_key(block: Block, key: str) -> Figure:
-    """What is better or worse against a grid key, as in the paper's figures 1c and 1d."""
-    quantities = _judged(block)
-    figure, grid = new(len(quantities), 1, 2.7, 2.6)
-    for axes, quantity in zip(grid[0], quantities, strict=True):
+    """What is better or worse, and in use, against a grid key, as in figures 1c and 1d."""
+    quantities = _drawn(block)
+    rows = -(-len(quantities) // MOST)
+    figure, grid = new(-(-len(quantities) // rows), rows, 2.7, 2.6)
+    places = [axes for row in grid for axes in row]
+    for axes, quantity in zip(places, quantities, strict=False):
         trends(axes, block, key, quantity)
-    legend(figure, grid[0])
+    for axes in places[len(quantities) :]:
+        figure.delaxes(axes)
+    legend(figure, places[: len(quantities)])
     return figure
 
 

@@ -23,13 +23,13 @@ __all__ = ["depth", "depth_sketches", "glance", "glance_sketches"]
 
 Curve: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 
-DRAWN = ("au", "active", "ll")
+DRAWN = ("au", "active", "mi", "ll")
 LINES = ("-", "--", ":", "-.")
 IMAGES = 10
 
 
 def depth_sketches(block: Block, shown: Shown) -> Iterator[Sketch]:
-    """AU, active dimensions and LL against layers, where several depths were measured."""
+    """AU, active dimensions, MI and LL against layers, where several depths were measured."""
     depths = {dict(group.grid)[DEPTH] for group in block.groups if group.used and _single(block)}
     if len(depths) > 1 and _drawn(block):
         yield Sketch(
