@@ -15,7 +15,7 @@ Hessian = Literal["exact", "finite"]
 def slope(
     f: Callable[..., Tensor], x: Sequence[Tensor], others: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    """∇_x f, whose own gradient is found by finite differences, as in `hvp`: f is differentiated once.
+    """∇_x f, whose own gradient is found by finite differences, as the products of `hvp` are.
 
     Args:
         f: a scalar function of the tensors x; what it draws at random is drawn once.
