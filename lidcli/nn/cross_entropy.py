@@ -95,45 +95,6 @@ def log_prob(
     return out
 
 
-def weighted_nll(
-    features: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    token_weights: Tensor,
-    *,
-    bias: Tensor | None = None,
-    reference: int | None = None,
-    chunk: int = CHUNK,
-) -> Tensor:
-    """-Σ token_weights log p(target), in nats, its gradient computed in the forward pass.
-
-    Args:
-        features: (N, H).
-        weight: (R, H).
-        targets: (N,) int64.
-        token_weights: (N,), of any sign.
-        bias: (R,), or None.
-        reference: token whose logit is 0, or None.
-        chunk: tokens whose logits are held at once, >= 1.
-
-    Example:
-        >>> features, weight = torch.zeros(2, 4), torch.randn(10, 4)
-        >>> found = weighted_nll(features, weight, torch.tensor([1, 2]), torch.tensor([1.0, 0.0]))
-        >>> round(found.item(), 3)
-        2.303
-    """
-    found = log_prob(
-        features,
-        weight,
-        targets,
-        bias=bias,
-        reference=reference,
-        chunk=chunk,
-        anticipated=token_weights,
-    )
-    return -(token_weights.to(found.dtype) * found).sum()
-
-
 class _Rows(NamedTuple):
     """Each target's row of the weight (N,), and whether it has one (N,) or None where all have."""
 

@@ -218,7 +218,7 @@ def components(shown: Shown, symbol: str) -> Figure:
             continue
         group, arrays = shown[i]
         means = arrays[f"{symbol}_mean"]
-        prior = _prior_means(group, arrays, means.shape[1])
+        prior = _prior_means(arrays, means.shape[1])
         name = symbol
         if means.shape[1] > 2:
             centre = means.mean(0)
@@ -241,14 +241,8 @@ def _labels(arrays: Mapping[str, Array], count: int) -> Array | None:
     return labels if labels is not None and len(labels) == count else None
 
 
-def _prior_means(group: Group, arrays: dict[str, Array], width: int) -> Array | None:
-    record = group.representative
+def _prior_means(arrays: Mapping[str, Array], width: int) -> Array | None:
     stored = arrays.get("prior_means")
-    if stored is None and record is not None and record.provenance.get("prior_means"):
-        try:
-            stored = np.asarray(record.provenance["prior_means"], dtype=float)
-        except (TypeError, ValueError):
-            return None
     return stored if stored is not None and stored.ndim == 2 and stored.shape[1] == width else None
 
 
