@@ -11,7 +11,17 @@ from lidcli.report.claims import OPEN, Pair, best, pairs
 from lidcli.report.gaps import Gap, Said, in_all, kept, paired
 from lidcli.report.groups import Block, Group, Statistic
 
-__all__ = ["SHARE", "category_table"]
+__all__ = [
+    "METHODS",
+    "SHARE",
+    "category_table",
+    "collapses",
+    "fits",
+    "informs",
+    "keeps",
+    "measured",
+    "near_best",
+]
 
 SHARE = 0.01
 """Of the best LL, or of the probability density a coordinate: so near to it is as good."""
@@ -39,11 +49,11 @@ def category_table(block: Block) -> Table | None:
     classical, own = pair.classical.method, pair.identifiable.method
     asked = _asked(block)
     rows = [
-        Row(f"{classical} collapses", _collapsed(block, pair.classical)),
-        Row(f"{own} keeps every category", _kept(pair.identifiable, asked)),
-        Row(f"{own} fits at least as well as {classical}", _fits(block, pair)),
-        Row(f"{own} fits as well as the best", _near(block, pair)),
-        Row(f"of those that do, {own} has the highest MI", _informed(block, pair)),
+        Row(f"{classical} collapses", collapses(block, pair.classical)),
+        Row(f"{own} keeps every category", keeps(block, pair.identifiable, asked)),
+        Row(f"{own} fits at least as well as {classical}", fits(block, pair)),
+        Row(f"{own} fits as well as the best", near_best(block, pair)),
+        Row(f"of those that do, {own} has the highest MI", informs(block, pair)),
     ]
     near = (
         f"{SHARE} nats a coordinate below it"
@@ -66,12 +76,13 @@ def category_table(block: Block) -> Table | None:
     return Table(name, title, ("claim", "measured", "answer"), tuple(rows), units, ())
 
 
-def _cells(words: str, value: float, error: float | None, said: Said) -> tuple[Cell, Cell]:
+def measured(words: str, value: float, error: float | None, said: Said) -> tuple[Cell, Cell]:
+    """A number with its name, and the answer that it gives."""
     text = f"{words} {number(value, 2)}"
     return Cell(text, "" if error is None else number(error, 2)), Cell(said)
 
 
-def _collapsed(block: Block, group: Group) -> tuple[Cell, Cell]:
+def collapses(block: Block, group: Group) -> tuple[Cell, Cell]:
     """In how many runs, by their verdict or their MI."""
     least = LOST * math.log(block.categories) if block.categories else 0.0
     found = [record.metrics.get("mi/c", math.inf) < least for record in group.used]
@@ -86,19 +97,21 @@ def _asked(block: Block) -> float:
     return 1.0 if (count - 1) / count**2 >= 2 * ACTIVE else MOST
 
 
-def _kept(group: Group, asked: float) -> tuple[Cell, Cell]:
-    found = group.statistic(QUANTITIES["au"], "c")
+def keeps(block: Block, group: Group, asked: float) -> tuple[Cell, Cell]:
+    """Whether the AU of the judged latent is in every run what is asked for."""
+    found = group.statistic(QUANTITIES["au"], block.facts.judged)
     if found is None:
         return Cell(DASH), Cell("open")
-    return _cells("AU", found.mean, found.sd, kept(found, asked))
+    return measured("AU", found.mean, found.sd, kept(found, asked))
 
 
-def _fits(block: Block, pair: Pair) -> tuple[Cell, Cell]:
+def fits(block: Block, pair: Pair) -> tuple[Cell, Cell]:
+    """Whether the identifiable model's LL is the classical one's at least."""
     own, other = block.likelihood(pair.identifiable), block.likelihood(pair.classical)
     if own is None or other is None:
         return Cell(DASH), Cell("open")
     gap = paired(own, other)
-    return _cells("LL", gap.mean, gap.se, gap.above(0.0))
+    return measured("LL", gap.mean, gap.se, gap.above(0.0))
 
 
 def _density(block: Block) -> bool:
@@ -115,32 +128,39 @@ def _as_good(block: Block, own: Statistic, top: Statistic) -> tuple[Gap, Said]:
     return gap, gap.above(-margin)
 
 
-def _near(block: Block, pair: Pair) -> tuple[Cell, Cell]:
+def near_best(block: Block, pair: Pair) -> tuple[Cell, Cell]:
+    """Whether the identifiable model fits as well as the best of all."""
     own, top = block.likelihood(pair.identifiable), best(block, pair.all)
     if own is None or top is None:
         return Cell(DASH), Cell("open")
     gap, said = _as_good(block, own, top)
-    return _cells("LL", gap.mean, gap.se, said)
+    return measured("LL", gap.mean, gap.se, said)
 
 
-def _informed(block: Block, pair: Pair) -> tuple[Cell, Cell]:
+def informs(block: Block, pair: Pair) -> tuple[Cell, Cell]:
     """The MI less the highest of the others that may fit as well as the best."""
     top, name = best(block, pair.all), pair.identifiable.method
-    mis = {group.method: group.statistic(QUANTITIES["mi"], "c") for group in pair.all}
+    judged = block.facts.judged
+    mis = {group.method: group.statistic(QUANTITIES["mi"], judged) for group in pair.all}
     own = mis.pop(name)
     if own is None or top is None:
         return Cell(DASH), Cell("open")
-    fits: dict[str, Said] = {
+    good: dict[str, Said] = {
         group.method: _as_good(block, ll, top)[1]
         for group in pair.all
         if (ll := block.likelihood(group)) is not None
     }
-    fit = fits.get(name, "open")
+    fit = good.get(name, "open")
     if fit == "no":
         return Cell("it does not"), Cell("no")
-    told = [s for method, s in mis.items() if s is not None and fits.get(method, "no") != "no"]
-    if not told:
+    rivals = {m: s for m, s in mis.items() if s is not None and good.get(m, "no") != "no"}
+    if not rivals:
         return Cell("no other does"), Cell(fit)
-    gap = paired(own, max(told, key=lambda s: s.mean))
-    said = gap.above(0.0)
-    return _cells("MI", gap.mean, gap.se, fit if said == "yes" else said)
+    gap = paired(own, max(rivals.values(), key=lambda s: s.mean))
+    told = {method: paired(own, s).above(0.0) for method, s in rivals.items()}
+    said: Said = "open"
+    if any(told[method] == "no" and good[method] == "yes" for method in rivals):
+        said = "no"
+    elif all(answer == "yes" for answer in told.values()):
+        said = fit
+    return measured("MI", gap.mean, gap.se, said)

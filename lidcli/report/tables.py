@@ -29,6 +29,7 @@ from lidcli.report.claims import answers, claims_table
 from lidcli.report.groups import Block, Group, Statistic
 from lidcli.report.notes import Notes, block_notes, mark_group
 from lidcli.report.paper import PaperTable, alias, paper_table
+from lidcli.report.sentences import sentences_table
 
 __all__ = ["block_tables", "headline"]
 
@@ -249,7 +250,7 @@ def block_tables(block: Block) -> list[Table]:
     Returns:
         The claims by depth, where they can be answered; the fit and the judged latent; the bound,
         any other latent and identifiability; where the paper has the data, ours beside the paper's;
-        and the claims about a category, where several methods were compared.
+        and the claims about a category or a latent of text, where several methods were compared.
     """
     stem = f"{block.experiment}-{block.data}"
     judged = block.facts.judged
@@ -273,9 +274,7 @@ def block_tables(block: Block) -> list[Table]:
     paper = paper_table(block.data, judged)
     if paper is not None:
         tables.append(_paper_table(block, paper))
-    category = category_table(block)
-    if category is not None:
-        tables.append(category)
+    tables += [made for made in (category_table(block), sentences_table(block)) if made is not None]
     return tables
 
 

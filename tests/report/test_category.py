@@ -84,6 +84,17 @@ def test_a_collapse_in_some_seeds_and_a_noisy_difference_are_open(tmp_path: Path
     assert [answer for *_, answer in said] == ["open", "yes", "open", "open", "open"]
 
 
+def test_who_may_or_may_not_fit_as_well_and_says_more_leaves_it_open(tmp_path: Path) -> None:
+    runs = {
+        "vae": ([-110.0, -111.0, -112.0], [0.1, 0.0, 0.2]),
+        "beta-vae": ([-101.0, -101.4, -101.3], [2.2, 2.2, 2.2]),
+        "lidvae": ([-100.0, -100.1, -100.2], [1.9, 1.8, 2.0]),
+    }
+    assert answers(tmp_path, runs)[4][::2] == ("MI −0.30", "open")
+    runs["beta-vae"] = ([-100.0, -100.1, -100.2], [2.2, 2.2, 2.2])
+    assert answers(tmp_path / "near", runs)[4][::2] == ("MI −0.30", "no")
+
+
 def test_where_no_other_fits_as_well_the_information_is_the_highest(tmp_path: Path) -> None:
     said = answers(
         tmp_path,

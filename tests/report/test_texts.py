@@ -225,3 +225,47 @@ def test_texts_are_read_as_far_as_they_are_whole(tmp_path: Path) -> None:
         run = add(tmp_path, "svae", seed=2, texts=nothing)
         run.update(provenance={"texts": nothing})
         assert texts_of(read_record(run.folder)) is None
+
+
+def claims(results: Path) -> dict[str, tuple[str, str]]:
+    """What is measured and answered of each claim about the latent."""
+    table = tables(results)[-1]
+    assert table.title == "synthetic: what is claimed of the latent"
+    return {row.label: (row.cells[0].text, row.cells[1].text) for row in table.rows}
+
+
+def test_the_claims_about_a_latent_of_text_are_answered(tmp_path: Path) -> None:
+    for seed in range(3):
+        for method, nll in (("lm", 60.2), ("svae", 60.0), ("skip-svae", 60.1), ("lidsvae", 59.0)):
+            run = add(tmp_path, method, seed=seed, nll=nll + 0.01 * seed)
+            if method == "lidsvae":
+                measured = {**run.evaluation["test"], "au/z": 1.0, "mi/z": 1.15, "probe": 0.8}
+                run.update(evaluation=("test", measured))
+            elif method == "svae":
+                told = {**run.evaluation["test"], "mi/z": 0.0, "probe": 0.65}
+                run.update(evaluation=("test", told), provenance={"verdict": "collapsed"})
+    assert claims(tmp_path) == {
+        "svae collapses": ("in 3 of 3 runs", "yes"),
+        "lidsvae keeps its units": ("AU 1.00", "yes"),
+        "lidsvae fits at least as well as svae": ("LL 1.00", "yes"),
+        "lidsvae fits as well as the best": ("LL 0.00", "yes"),
+        "of those that do, lidsvae has the highest MI": ("no other does", "yes"),
+        "its MI is at least 0.7 of its KL": ("0.96 at least", "yes"),
+        "lidsvae's probe is 10 points above svae's": ("probe 15.00", "yes"),
+    }
+
+
+def test_a_latent_whose_kl_misses_its_prior_is_answered_no(tmp_path: Path) -> None:
+    for seed in range(2):
+        for method in ("svae", "skip-svae", "lidsvae"):
+            run = add(tmp_path, method, seed=seed)
+            run.update(evaluation=("test", {**run.evaluation["test"], "mi/z": 0.6}))
+    said = claims(tmp_path)
+    assert said["its MI is at least 0.7 of its KL"] == ("0.50 at least", "no")
+    assert said["lidsvae keeps its units"] == ("AU 0.80", "no")
+
+
+def test_two_methods_of_text_have_no_table_of_claims(tmp_path: Path) -> None:
+    add(tmp_path, "svae")
+    add(tmp_path, "lidsvae")
+    assert not any("claimed" in table.title for table in tables(tmp_path))
