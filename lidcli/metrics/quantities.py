@@ -246,7 +246,8 @@ declare(
         lowest=True,
         log10=True,
         decimals=1,
-        footnote="cert.: log10 of the proven lower bound of the map's slope, the lowest over seeds",
+        footnote="cert.: log10 of the proven lower bound of the map's slope, the lowest over seeds;"
+        " of text in Fisher's metric at the unigram distribution, unless decoder.output = joint",
     ),
     Quantity(
         "allowed/mi",
@@ -255,7 +256,16 @@ declare(
         unit=NATS,
         low=0.0,
         footnote="MI max: what the decoder's Fisher information allows an exact posterior on data"
-        " from the model",
+        " from the model, whose KL is its MI",
+    ),
+    Quantity(
+        "allowed/au",
+        "AU max",
+        words="allowed AU",
+        low=0.0,
+        high=1.0,
+        decimals=2,
+        footnote="AU max: units whose posterior mean the same allows a variance of at least 0.01",
     ),
     Quantity("min_singular_value", "s_min", words="smallest slope of the map", low=0.0, table=""),
     Quantity("min_secant", "secant", low=0.0, table=""),

@@ -98,7 +98,7 @@ def test_the_columns_of_text(tmp_path: Path) -> None:
         add(tmp_path, method)
     fit, inside, *_ = tables(tmp_path)
     assert set(fit.head[2:-1]) == {"NLL", "PPL", "KL_z", "MI_z", "AU_z", "probe %"}
-    assert set(inside.head[2:]) == {"ELBO", "min F", "slope", "cert.", "MI max"}
+    assert set(inside.head[2:]) == {"ELBO", "min F", "slope", "cert.", "MI max", "AU max"}
     assert column(inside, "MI max") == {"svae": "2.50", "lidsvae": "2.50", "lm": "–"}
     assert column(inside, "cert.")["lidsvae"] == "−1.4"
 
