@@ -88,8 +88,7 @@ def main() -> None:
     verbose = bool({"-v", "--verbose"} & set(sys.argv[1:]))
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     streams.prepare()
-    if "--json" in sys.argv and not {"-h", "--help"} & set(sys.argv):
-        streams.reserve()
+    _reserve(set(sys.argv))
     try:
         cli.main(standalone_mode=False)
         sys.stdout.flush()
@@ -110,12 +109,23 @@ def main() -> None:
         place = f" ({error.filename})" if error.filename else ""
         _fail(f"{error.strerror or error}{place}.", 1, verbose)
     except SystemExit as stop:
-        streams.finish()
-        if told := _yours(stop):
-            _fail(told, 1, verbose)
-        raise
+        _leave(stop, verbose)
     except Exception as error:
         _fail(_unforeseen(error), 1, verbose)
+
+
+def _reserve(words: set[str]) -> None:
+    """Keep stdout for the document that is asked for, whatever else is printed."""
+    if "--json" in words and not {"-h", "--help"} & words:
+        streams.reserve()
+
+
+def _leave(stop: SystemExit, verbose: bool) -> NoReturn:
+    """End as is asked for, but say where it is the user's code that asks."""
+    streams.finish()
+    if told := _yours(stop):
+        _fail(told, 1, verbose)
+    raise stop
 
 
 def _unforeseen(error: Exception) -> str:

@@ -86,8 +86,7 @@ def report(
     drawn = kind in ("all", "html") if figures is None else figures
     folder = output or results / "report"
     told = _warn(made.warnings)
-    if made.collection.records and not as_json:
-        _print(made, kind)
+    _print(made, "html" if as_json else kind)
     files = _write(made, folder, kinds, drawn, options.known(config))
     _warn(made.warnings[told:])
     if as_json:
@@ -159,7 +158,9 @@ def _without_runs(name: str, there: set[str], results: Path, known: Experiments)
 
 
 def _print(made: Report, kind: str) -> None:
-    """The tables on stdout, in the format asked for."""
+    """The tables on stdout, in the format asked for; nothing of html, or where there are none."""
+    if not made.collection.records:
+        return
     if kind in ("markdown", "latex", "csv"):
         from lidcli.report.write import text_of
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from lidcli.metrics.quantities import QUANTITIES
 from lidcli.metrics.quantity import ACTIVE, NATS
@@ -145,11 +146,7 @@ def informs(block: Block, pair: Pair) -> tuple[Cell, Cell]:
     own = mis.pop(name)
     if own is None or top is None:
         return Cell(DASH), Cell("open")
-    good: dict[str, Said] = {
-        group.method: _as_good(block, ll, top)[1]
-        for group in pair.all
-        if (ll := block.likelihood(group)) is not None
-    }
+    good = _as_good_as(block, pair, top)
     fit = good.get(name, "open")
     if fit == "no":
         return Cell("it does not"), Cell("no")
@@ -157,10 +154,20 @@ def informs(block: Block, pair: Pair) -> tuple[Cell, Cell]:
     if not rivals:
         return Cell("no other does"), Cell(fit)
     gap = paired(own, max(rivals.values(), key=lambda s: s.mean))
+    return measured("MI", gap.mean, gap.se, _highest(own, rivals, good, fit))
+
+
+def _as_good_as(block: Block, pair: Pair, top: Statistic) -> dict[str, Said]:
+    """Of each method whether it fits as well as the best."""
+    known = {group.method: block.likelihood(group) for group in pair.all}
+    return {m: _as_good(block, ll, top)[1] for m, ll in known.items() if ll is not None}
+
+
+def _highest(
+    own: Statistic, rivals: Mapping[str, Statistic], good: Mapping[str, Said], fit: Said
+) -> Said:
+    """Whether it is above all rivals; one that may not fit as well settles nothing by more."""
     told = {method: paired(own, s).above(0.0) for method, s in rivals.items()}
-    said: Said = "open"
     if any(told[method] == "no" and good[method] == "yes" for method in rivals):
-        said = "no"
-    elif all(answer == "yes" for answer in told.values()):
-        said = fit
-    return measured("MI", gap.mean, gap.se, said)
+        return "no"
+    return fit if all(answer == "yes" for answer in told.values()) else "open"

@@ -185,16 +185,20 @@ class Block:
 
         Of a run that stored none, what another one stored of the same data.
         """
-        told = [
-            (r.provenance.get("data_sha256"), r.provenance.get("ceiling")) for r in self.records
-        ]
-        known = {data: ceiling for data, ceiling in told if data and ceiling is not None}
-        stored = [known.get(data) if ceiling is None else ceiling for data, ceiling in told]
+        stored = self._ceilings()
         first = stored[0]
         if not isinstance(first, Mapping) or any(other != first for other in stored):
             return None
         read = {k: float(v) for k, v in first.items() if isinstance(v, int | float) and finite(v)}
         return read if read.keys() >= GENERATOR else None
+
+    def _ceilings(self) -> list[Any]:
+        """What each run's record, or another's of the same data, says of their generator."""
+        told = [
+            (r.provenance.get("data_sha256"), r.provenance.get("ceiling")) for r in self.records
+        ]
+        known = {data: ceiling for data, ceiling in told if data and ceiling is not None}
+        return [known.get(data) if ceiling is None else ceiling for data, ceiling in told]
 
     def ceiling(self, quantity: Quantity, latent: str = "") -> Limit | None:
         """What the data set a quantity, known of all runs: their entropy, log C, or their MI."""
