@@ -5,15 +5,10 @@ python -m benchmarks.image_step [--write] [--rounds 9]
 
 from __future__ import annotations
 
-import torch
-from torch import nn
-
-from benchmarks.text_model import ROOT
+from benchmarks.text_model import ROOT, update
 from benchmarks.timing import Step, arguments, interleave, machine, publish, table
 from lidcli.config.read import load_files, parse_override
 from lidcli.config.resolve import resolve
-from lidcli.training.build import build
-from lidcli.training.sources import split_of
 
 DATA, BATCH = "mnist", 100
 SIZES = tuple(f"{net}.hidden=128" for net in ("decoder", "encoder", "inference"))
@@ -37,21 +32,7 @@ def step(method: str, categorical: str) -> Step:
             parse_override(text) for text in (*SIZES, f"inference.categorical={categorical}")
         ],
     )
-    data = config.data.build()
-    torch.manual_seed(0)
-    model = build(config, data).train()
-    parameters = list(model.parameters())
-    optimiser = torch.optim.Adam(parameters, 1e-3)
-    batch = split_of(data, "valid").fixed().rows(slice(0, BATCH))
-
-    def run() -> None:
-        optimiser.zero_grad(set_to_none=True)
-        terms = model.terms(batch, model.posterior(batch).draw(1))
-        (terms.kl - terms.reconstruction).mean().backward()
-        nn.utils.clip_grad_norm_(parameters, config.train.clip)
-        optimiser.step()
-
-    return run
+    return update(config, config.data.build(), BATCH)
 
 
 def main() -> None:

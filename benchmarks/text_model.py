@@ -19,6 +19,8 @@ from benchmarks.text_step import decoder
 from benchmarks.timing import Step, arguments, interleave, machine, publish, table
 from lidcli.config.read import load_files, parse_override
 from lidcli.config.resolve import resolve
+from lidcli.config.run import RunConfig
+from lidcli.data.dataset import Dataset
 from lidcli.data.documents import TextDataset, documents_of, fingerprint
 from lidcli.data.vocabulary import Vocabulary
 from lidcli.nn import BrenierMap
@@ -57,17 +59,24 @@ def model_step(method: str, hidden: int, data: TextDataset, *settings: str) -> S
         data="yahoo",
         overrides=[parse_override(text) for text in (*latent, *sizes, *settings)],
     )
+    return update(config, data, SENTENCES)
+
+
+def update(config: RunConfig, data: Dataset, size: int) -> Step:
+    """A joint step on the first `size` training data."""
+    assert config.train is not None
+    clip = config.train.clip
     torch.manual_seed(0)
     model = build(config, data)
     parameters = list(model.parameters())
     optimiser = torch.optim.Adam(parameters, 1e-3)
-    batch = split_of(data, "train").fixed().rows(slice(0, SENTENCES))
+    batch = split_of(data, "train").fixed().rows(slice(0, size))
 
     def run() -> None:
         optimiser.zero_grad(set_to_none=True)
         terms = model.terms(batch, model.posterior(batch).draw(1))
         (terms.kl - terms.reconstruction).mean().backward()
-        nn.utils.clip_grad_norm_(parameters, config.train.clip)
+        nn.utils.clip_grad_norm_(parameters, clip)
         optimiser.step()
 
     return run

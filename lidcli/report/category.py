@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lidcli.metrics.quantities import QUANTITIES
 from lidcli.metrics.quantity import ACTIVE, NATS
@@ -12,17 +12,7 @@ from lidcli.report.claims import OPEN, Pair, best, pairs
 from lidcli.report.gaps import Gap, Said, in_all, kept, paired
 from lidcli.report.groups import Block, Group, Statistic
 
-__all__ = [
-    "METHODS",
-    "SHARE",
-    "category_table",
-    "collapses",
-    "fits",
-    "informs",
-    "keeps",
-    "measured",
-    "near_best",
-]
+__all__ = ["SHARE", "answered", "category_table", "compared", "measured", "shared_rows"]
 
 SHARE = 0.01
 """Of the best LL, or of the probability density a coordinate: so near to it is as good."""
@@ -43,19 +33,10 @@ def category_table(block: Block) -> Table | None:
     Returns:
         A row a claim: what was measured, ± its error, and yes, no or open.
     """
-    found = pairs(block) if block.facts.categorical and not block.keys else []
-    if not found or len([group for group in block.groups if group.used]) < METHODS:
+    pair = compared(block) if block.facts.categorical else None
+    if pair is None:
         return None
-    pair = found[0]
-    classical, own = pair.classical.method, pair.identifiable.method
     asked = _asked(block)
-    rows = [
-        Row(f"{classical} collapses", collapses(block, pair.classical)),
-        Row(f"{own} keeps every category", keeps(block, pair.identifiable, asked)),
-        Row(f"{own} fits at least as well as {classical}", fits(block, pair)),
-        Row(f"{own} fits as well as the best", near_best(block, pair)),
-        Row(f"of those that do, {own} has the highest MI", informs(block, pair)),
-    ]
     near = (
         f"{SHARE} nats a coordinate below it"
         if _density(block)
@@ -69,12 +50,43 @@ def category_table(block: Block) -> Table | None:
     units = (
         f"Differences of LL and MI of {block.facts.judged} in {NATS}, ± the standard error over"
         " pairs of the same seed; AU ± sd over seeds. Collapsed: by its verdict, or with an MI"
-        f" below {LOST:.0%} of log C. As well as the best: at most {near}.{kept} {OPEN}"
-        + (f" {block.uncompared}." if block.uncompared else "")
+        f" below {LOST:.0%} of log C. As well as the best: at most {near}.{kept}"
     )
+    return answered(block, "category", shared_rows(block, pair, "every category", asked), units)
+
+
+def compared(block: Block) -> Pair | None:
+    """The classical and the identifiable model, where three methods were compared at one point."""
+    found = [] if block.keys else pairs(block)
+    measured = [group for group in block.groups if group.used]
+    return found[0] if found and len(measured) >= METHODS else None
+
+
+def shared_rows(block: Block, pair: Pair, kept: str, asked: float) -> list[Row]:
+    """The claims about any latent.
+
+    Args:
+        block, pair: from `compared`.
+        kept: what the identifiable model is to keep, in words.
+        asked: the AU that this means.
+    """
+    classical, own = pair.classical.method, pair.identifiable.method
+    return [
+        Row(f"{classical} collapses", _collapses(block, pair.classical)),
+        Row(f"{own} keeps {kept}", _keeps(block, pair.identifiable, asked)),
+        Row(f"{own} fits at least as well as {classical}", _fits(block, pair)),
+        Row(f"{own} fits as well as the best", _near_best(block, pair)),
+        Row(f"of those that do, {own} has the highest MI", _informs(block, pair)),
+    ]
+
+
+def answered(block: Block, what: str, rows: Sequence[Row], units: str) -> Table:
+    """The table of claims about a category or a latent, with what its answers mean."""
+    uncompared = f" {block.uncompared}." if block.uncompared else ""
     name = f"{block.experiment}-{block.data}-claims"
-    title = f"{block.data}: what is claimed of the category"
-    return Table(name, title, ("claim", "measured", "answer"), tuple(rows), units, ())
+    title = f"{block.data}: what is claimed of the {what}"
+    heads = ("claim", "measured", "answer")
+    return Table(name, title, heads, tuple(rows), f"{units} {OPEN}{uncompared}", ())
 
 
 def measured(words: str, value: float, error: float | None, said: Said) -> tuple[Cell, Cell]:
@@ -83,7 +95,7 @@ def measured(words: str, value: float, error: float | None, said: Said) -> tuple
     return Cell(text, "" if error is None else number(error, 2)), Cell(said)
 
 
-def collapses(block: Block, group: Group) -> tuple[Cell, Cell]:
+def _collapses(block: Block, group: Group) -> tuple[Cell, Cell]:
     """In how many runs, by their verdict or their MI."""
     least = LOST * math.log(block.categories) if block.categories else 0.0
     found = [record.metrics.get("mi/c", math.inf) < least for record in group.used]
@@ -98,7 +110,7 @@ def _asked(block: Block) -> float:
     return 1.0 if (count - 1) / count**2 >= 2 * ACTIVE else MOST
 
 
-def keeps(block: Block, group: Group, asked: float) -> tuple[Cell, Cell]:
+def _keeps(block: Block, group: Group, asked: float) -> tuple[Cell, Cell]:
     """Whether the AU of the judged latent is in every run what is asked for."""
     found = group.statistic(QUANTITIES["au"], block.facts.judged)
     if found is None:
@@ -106,7 +118,7 @@ def keeps(block: Block, group: Group, asked: float) -> tuple[Cell, Cell]:
     return measured("AU", found.mean, found.sd, kept(found, asked))
 
 
-def fits(block: Block, pair: Pair) -> tuple[Cell, Cell]:
+def _fits(block: Block, pair: Pair) -> tuple[Cell, Cell]:
     """Whether the identifiable model's LL is the classical one's at least."""
     own, other = block.likelihood(pair.identifiable), block.likelihood(pair.classical)
     if own is None or other is None:
@@ -129,7 +141,7 @@ def _as_good(block: Block, own: Statistic, top: Statistic) -> tuple[Gap, Said]:
     return gap, gap.above(-margin)
 
 
-def near_best(block: Block, pair: Pair) -> tuple[Cell, Cell]:
+def _near_best(block: Block, pair: Pair) -> tuple[Cell, Cell]:
     """Whether the identifiable model fits as well as the best of all."""
     own, top = block.likelihood(pair.identifiable), best(block, pair.all)
     if own is None or top is None:
@@ -138,7 +150,7 @@ def near_best(block: Block, pair: Pair) -> tuple[Cell, Cell]:
     return measured("LL", gap.mean, gap.se, said)
 
 
-def informs(block: Block, pair: Pair) -> tuple[Cell, Cell]:
+def _informs(block: Block, pair: Pair) -> tuple[Cell, Cell]:
     """The MI less the highest of the others that may fit as well as the best."""
     top, name = best(block, pair.all), pair.identifiable.method
     judged = block.facts.judged

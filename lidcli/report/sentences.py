@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from lidcli.metrics.quantities import QUANTITIES
 from lidcli.metrics.quantity import NATS
-from lidcli.report.category import (
-    METHODS,
-    SHARE,
-    collapses,
-    fits,
-    informs,
-    keeps,
-    measured,
-    near_best,
-)
+from lidcli.report.category import SHARE, answered, compared, measured, shared_rows
 from lidcli.report.cells import DASH, Cell, Row, Table, number
-from lidcli.report.claims import OPEN, Pair, pairs
+from lidcli.report.claims import Pair
 from lidcli.report.gaps import paired
 from lidcli.report.groups import Block
 
@@ -38,19 +29,12 @@ def sentences_table(block: Block) -> Table | None:
     Returns:
         A row a claim: what was measured, ± its error, and yes, no or open.
     """
-    found = pairs(block) if block.facts.data_form == "text" and not block.keys else []
-    if not found or len([group for group in block.groups if group.used]) < METHODS:
+    pair = compared(block) if block.facts.data_form == "text" else None
+    if pair is None:
         return None
-    pair = found[0]
     classical, own = pair.classical.method, pair.identifiable.method
-    rows = [
-        Row(f"{classical} collapses", collapses(block, pair.classical)),
-        Row(f"{own} keeps its units", keeps(block, pair.identifiable, UNITS)),
-        Row(f"{own} fits at least as well as {classical}", fits(block, pair)),
-        Row(f"{own} fits as well as the best", near_best(block, pair)),
-        Row(f"of those that do, {own} has the highest MI", informs(block, pair)),
-        Row(f"its MI is at least {TRUE} of its KL", _true(block, pair)),
-    ]
+    rows = shared_rows(block, pair, "its units", UNITS)
+    rows.append(Row(f"its MI is at least {TRUE} of its KL", _true(block, pair)))
     probe = _probe(block, pair)
     if probe is not None:
         asked = f"{own}'s probe is {POINTS * 100:.0f} points above {classical}'s"
@@ -59,11 +43,9 @@ def sentences_table(block: Block) -> Table | None:
         f"Differences of LL and MI of {block.facts.judged} in {NATS}, of the probe in points, ± the"
         " standard error over pairs of the same seed; AU ± sd over seeds. Collapsed: by its"
         f" verdict. Its units: an AU of {UNITS}. As well as the best: at most {SHARE:.0%} of its LL"
-        f" below it. {OPEN}" + (f" {block.uncompared}." if block.uncompared else "")
+        " below it."
     )
-    name = f"{block.experiment}-{block.data}-claims"
-    title = f"{block.data}: what is claimed of the latent"
-    return Table(name, title, ("claim", "measured", "answer"), tuple(rows), units, ())
+    return answered(block, "latent", rows, units)
 
 
 def _true(block: Block, pair: Pair) -> tuple[Cell, Cell]:
