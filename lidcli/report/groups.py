@@ -194,11 +194,14 @@ class Block:
 
     def _ceilings(self) -> list[Any]:
         """What each run's record, or another's of the same data, says of their generator."""
-        told = [
-            (r.provenance.get("data_sha256"), r.provenance.get("ceiling")) for r in self.records
-        ]
-        known = {data: ceiling for data, ceiling in told if data and ceiling is not None}
-        return [known.get(data) if ceiling is None else ceiling for data, ceiling in told]
+        names = [r.provenance.get("data_sha256") for r in self.records]
+        data = [name if isinstance(name, str) else None for name in names]
+        told = [r.provenance.get("ceiling") for r in self.records]
+        pairs = list(zip(data, told, strict=True))
+        known: dict[str | None, Any] = {
+            name: ceiling for name, ceiling in pairs if name and ceiling is not None
+        }
+        return [known.get(name) if ceiling is None else ceiling for name, ceiling in pairs]
 
     def ceiling(self, quantity: Quantity, latent: str = "") -> Limit | None:
         """What the data set a quantity, known of all runs: their entropy, log C, or their MI."""

@@ -160,6 +160,13 @@ def test_a_run_that_stored_no_generator_has_that_of_the_same_data(tmp_path: Path
     assert tables(tmp_path)[0].rows[-1].label == "generator"
 
 
+@pytest.mark.parametrize("forged", [["a1"], {}, 5])
+def test_a_record_whose_data_have_no_name_is_no_failure(tmp_path: Path, forged: Any) -> None:
+    add(tmp_path, "svae").update(provenance={"data_sha256": forged, "ceiling": None})
+    add(tmp_path, "lidsvae").update(provenance={"data_sha256": forged})
+    assert tables(tmp_path)[0].rows[-1].label != "generator"
+
+
 def test_ours_stand_beside_the_papers_rows(tmp_path: Path) -> None:
     ours = ["svae", "lidsvae", "sa-vae", "lagging-vae", "beta-vae", "skip-svae", "lm"]
     for method in ours:
