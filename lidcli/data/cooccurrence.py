@@ -19,6 +19,7 @@ from scipy import linalg, sparse
 __all__ = [
     "Directions",
     "cooccurrence_directions",
+    "distinct",
     "fisher_gram",
     "orthonormalise",
     "over_dispersion",
@@ -57,6 +58,7 @@ def cooccurrence_directions(
     ridge: float = 3e-4,
     held_out: float = 0.2,
     seed: int = 0,
+    unigram: Floats | None = None,
 ) -> Directions:
     """Latent semantic analysis of pairs of tokens, in the metric of what a softmax can see.
 
@@ -76,6 +78,7 @@ def cooccurrence_directions(
         ridge: added to p, > 0.
         held_out: share of the sentences that λ is measured on, in (0, 1).
         seed: of the choice of those.
+        unigram: p (V,) > 0 of F; the tokens' own by default.
 
     Returns:
         B, λ and p.
@@ -100,7 +103,8 @@ def cooccurrence_directions(
             "directions need 1 <= latent <= words, ridge > 0 and 0 < held_out < 1, not "
             f"latent={latent}, words={words}, ridge={ridge}, held_out={held_out}"
         )
-    unigram = unigram_distribution(ids, vocabulary)
+    if unigram is None:
+        unigram = unigram_distribution(ids, vocabulary)
     counts = _counts(ids, offsets, vocabulary, excluded)
     order = np.random.default_rng(seed).permutation(counts.shape[0])
     held = max(1, round(held_out * len(order)))
@@ -123,6 +127,28 @@ def cooccurrence_directions(
     dispersion = np.maximum(_dispersion(rest, columns - p @ columns), 0)
     rank = np.argsort(-dispersion, kind="stable")
     return Directions(columns[:, rank], dispersion[rank], unigram)
+
+
+def distinct(ids: Integers, offsets: Integers, vocabulary: int) -> tuple[Integers, Integers]:
+    """The same sentences with every token once, in the vocabulary's order, and their offsets.
+
+    What a document says a hundred times makes no direction of its own then.
+
+    Args:
+        ids: (total,) tokens in [0, V).
+        offsets: (N + 1,).
+        vocabulary: V.
+
+    Example:
+        >>> distinct(np.array([4, 2, 4, 4, 0]), np.array([0, 3, 5]), 5)
+        (array([2, 4, 0, 4]), array([0, 2, 4]))
+    """
+    _check(ids, offsets, vocabulary)
+    count = len(offsets) - 1
+    sentence = np.repeat(np.arange(count), np.diff(offsets))
+    pairs = np.unique(sentence * vocabulary + np.asarray(ids))
+    lengths = np.bincount(pairs // vocabulary, minlength=count)
+    return pairs % vocabulary, np.concatenate([[0], np.cumsum(lengths)])
 
 
 def unigram_distribution(ids: Integers, vocabulary: int, pseudocount: float = 0.5) -> Floats:

@@ -92,6 +92,8 @@ class TokenBatch:
         >>> batch = TokenBatch(torch.tensor([[3, 1, 0], [2, 0, 0]]), torch.tensor([2, 1]))
         >>> batch.mask.tolist()
         [[True, True, False], [True, False, False]]
+        >>> TokenBatch(torch.tensor([[3, 1, 3]]), torch.tensor([3])).first.tolist()
+        [[True, True, False]]
     """
 
     ids: Tensor
@@ -104,6 +106,14 @@ class TokenBatch:
     def mask(self) -> Tensor:
         """Which positions hold a token, (N, T)."""
         return torch.arange(self.ids.shape[1], device=self.ids.device) < self.lengths[:, None]
+
+    @property
+    def first(self) -> Tensor:
+        """Which positions hold a token that its datum has not had before, (N, T)."""
+        ids, places = torch.where(self.mask, self.ids, -1).sort(dim=1, stable=True)
+        new = torch.ones_like(self.mask)
+        new[:, 1:] = ids[:, 1:] != ids[:, :-1]
+        return new.scatter(1, places, new) & self.mask
 
     def rows(self, index: slice | Tensor) -> TokenBatch:
         """Some of the data, cut to the longest of them."""

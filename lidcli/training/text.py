@@ -15,6 +15,7 @@ from lidcli.config.run import RunConfig
 from lidcli.data.cooccurrence import (
     Directions,
     cooccurrence_directions,
+    distinct,
     padding_directions,
     random_directions,
     unigram_distribution,
@@ -103,7 +104,7 @@ def columns(
 ) -> Directions:
     """β's columns for a data set: zero padding, or orthonormal in the unigram Fisher metric."""
     latent = _latent(config)
-    found = _directions(data, latent)
+    found = _directions(data, latent, settings.repeats)
     if settings.columns == "random":
         drawn = random_directions(found.unigram, latent, excluded=SPECIAL, seed=config.seed)
         return replace(found, columns=drawn)
@@ -113,10 +114,18 @@ def columns(
     return found
 
 
-def _directions(data: TextDataset, count: int) -> Directions:
-    ids, offsets, size = data.train.ids, data.train.offsets, len(data.vocabulary)
+def _counted(data: TextDataset, repeats: bool) -> tuple[Any, Any]:
+    """Tokens of the training part that its statistics count, and where each document begins."""
+    ids, offsets = data.train.ids, data.train.offsets
+    return (ids, offsets) if repeats else distinct(ids, offsets, len(data.vocabulary))
+
+
+def _directions(data: TextDataset, count: int, repeats: bool) -> Directions:
+    size = len(data.vocabulary)
+    p = unigram_distribution(data.train.ids, size)
+    ids, offsets = _counted(data, repeats)
     try:
-        return cooccurrence_directions(ids, offsets, size, count, excluded=SPECIAL)
+        return cooccurrence_directions(ids, offsets, size, count, excluded=SPECIAL, unigram=p)
     except ValueError as error:
         raise ConfigError(f"No directions from the documents of {data.name}: {error}.") from None
 
@@ -205,13 +214,16 @@ class TokenEncoder(nn.Module):
     Args:
         network: of the tokens.
         scores: (V, R) what each token adds to a document's scores, or None.
+        repeats: whether a token adds to them again where the document repeats it.
     """
 
     scores: Tensor | None
 
-    def __init__(self, network: LSTMEncoder, scores: Tensor | None = None) -> None:
+    def __init__(
+        self, network: LSTMEncoder, scores: Tensor | None = None, *, repeats: bool = True
+    ) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.repeats = network, repeats
         self.register_buffer("scores", scores)
 
     def forward(self, x: Batch) -> Tensor:
@@ -220,26 +232,26 @@ class TokenEncoder(nn.Module):
         out: Tensor = self.network(x.ids, x.lengths)
         if self.scores is None:
             return out
-        counts = x.lengths.to(x.ids.device).unsqueeze(1)
-        inside = torch.arange(x.ids.shape[1], device=x.ids.device) < counts
-        total = (self.scores[x.ids] * inside.unsqueeze(2)).sum(1)
-        return torch.cat([out, total / counts.to(total.dtype).sqrt()], 1)
+        counted = x.mask if self.repeats else x.first
+        total = (self.scores[x.ids] * counted.unsqueeze(2)).sum(1)
+        return torch.cat([out, total / counted.sum(1, keepdim=True).to(total.dtype).sqrt()], 1)
 
 
-def token_scores(data: TextDataset, count: int) -> Tensor:
+def token_scores(data: TextDataset, count: int, *, repeats: bool) -> Tensor:
     """What each token adds to a document's scores (V, R).
 
     A score is the sum along a direction in which documents of the training part differ, over the
     square root of the length, with mean 0 and a variance of about 1 (a little less where documents
     are short): what the unigram model with a linear path along the direction would infer the latent
-    from.
+    from. Without repeats sum and length are of different tokens.
 
     Raises:
         ConfigError: the documents have fewer such directions.
     """
-    found = _directions(data, count)
-    centred = found.columns - found.unigram @ found.columns
-    sd = np.sqrt(1 + data.train.lengths.mean() * found.dispersion)
+    found = _directions(data, count, repeats)
+    ids, offsets = _counted(data, repeats)
+    centred = found.columns - unigram_distribution(ids, len(found.columns)) @ found.columns
+    sd = np.sqrt(1 + np.diff(offsets).mean() * found.dispersion)
     return torch.from_numpy(centred / sd).to(torch.get_default_dtype())
 
 
@@ -247,7 +259,8 @@ def lstm_encoder(
     settings: sections.LSTMEncoder, data: TextDataset
 ) -> tuple[Callable[[], nn.Module], int]:
     """Makes LSTMs over the tokens, and says how many features they give."""
-    scores = token_scores(data, settings.scores) if settings.scores else None
+    repeats = settings.repeats
+    scores = token_scores(data, settings.scores, repeats=repeats) if settings.scores else None
 
     def make() -> nn.Module:
         network = LSTMEncoder(
@@ -258,6 +271,6 @@ def lstm_encoder(
             dropout=settings.dropout,
             pooling=settings.pooling,
         )
-        return TokenEncoder(network, scores)
+        return TokenEncoder(network, scores, repeats=repeats)
 
     return make, settings.hidden + settings.scores

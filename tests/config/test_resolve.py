@@ -397,8 +397,14 @@ IDLE = [
             f"decoder.{key.partition('=')[0]} does nothing for decoder.output = 'joint';"
             " conditional has it.",
         )
-        for key in ("columns=random", "c=2.0", "rank=7")
+        for key in ("columns=random", "repeats=false", "c=2.0", "rank=7")
     ],
+    (
+        "svae",
+        "short-yelp",
+        ["encoder.repeats=false"],
+        "encoder.repeats does nothing for encoder.scores = 0; more have it.",
+    ),
     *[
         (
             model,

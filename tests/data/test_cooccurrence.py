@@ -14,6 +14,7 @@ from lidcli.data import cooccurrence
 from lidcli.data.cooccurrence import (
     Directions,
     cooccurrence_directions,
+    distinct,
     fisher_gram,
     orthonormalise,
     over_dispersion,
@@ -187,3 +188,26 @@ def test_the_examples_run() -> None:
     found = doctest.testmod(cooccurrence)
     assert found.attempted > 0
     assert found.failed == 0
+
+
+@pytest.mark.parametrize("length", [1, 3, 8])
+def test_distinct_tokens_are_each_sentences_own_once(length: int) -> None:
+    rows = np.random.default_rng(length).integers(5, size=(20, length))
+    ids, offsets = distinct(rows.ravel(), np.arange(21) * length, 5)
+    found = np.split(ids, offsets[1:-1])
+    assert [part.tolist() for part in found] == [sorted(set(row)) for row in rows.tolist()]
+
+
+def test_without_repeats_a_document_of_one_word_makes_no_direction() -> None:
+    ids, offsets, _ = sentences([0.6], 400)
+    spam = np.append(np.full(100, 7), END).astype(np.int32)
+    ids, offsets = np.concatenate([spam, ids]), np.append(0, offsets + len(spam))
+    p = unigram_distribution(ids, VOCABULARY)
+    told = [
+        cooccurrence_directions(*counted, VOCABULARY, 2, excluded=[END, UNKNOWN], unigram=p)
+        for counted in ((ids, offsets), distinct(ids, offsets, VOCABULARY))
+    ]
+    share = [np.square(found.columns[7]).max() * p[7] for found in told]
+    assert share[0] > 0.5
+    assert share[1] < 0.2
+    assert np.abs(fisher_gram(told[1].columns, p) - np.eye(2)).max() < 1e-10

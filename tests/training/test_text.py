@@ -18,6 +18,7 @@ from small_text import configuration, documents, doubles, first, small_model
 from lidcli.cli.progress import Silent
 from lidcli.config.run import RunConfig
 from lidcli.data.documents import documents_of
+from lidcli.data.vocabulary import Vocabulary
 from lidcli.errors import ConfigError
 from lidcli.inference.objective import objective
 from lidcli.inference.refined import Refined
@@ -339,14 +340,19 @@ def test_documents_of_one_word_have_no_directions_and_say_so(method: str) -> Non
     build(configuration("svae"), data)
 
 
-def test_scores_of_documents_are_centred_and_of_unit_variance_and_blind_to_padding() -> None:
+@pytest.mark.parametrize("repeats", [True, False])
+def test_scores_of_documents_are_centred_and_of_unit_variance_and_blind_to_padding(
+    repeats: bool,
+) -> None:
     rng = np.random.default_rng(1)
     topics = rng.integers(2, size=400)
-    rows = [(2 + (rng.random(9) < 0.25 + 0.5 * t)).tolist() for t in topics]
+    chances = np.where(topics[:, None] == np.arange(10) // 5, 0.15, 0.05)
+    rows = [(2 + rng.choice(10, 9, p=p)).tolist() for p in chances]
     train = documents_of(rows)
-    data = replace(documents(), train=train)
+    data = replace(documents(), train=train, vocabulary=Vocabulary(list("abcdefghij")))
     with doubles():
-        settings = configuration("lidsvae", "encoder.scores=1").encoder
+        changes = ("encoder.scores=1", f"encoder.repeats={str(repeats).lower()}")
+        settings = configuration("lidsvae", *changes).encoder
         assert settings is not None
         make, count = settings.build(data)
         torch.manual_seed(0)
@@ -360,3 +366,23 @@ def test_scores_of_documents_are_centred_and_of_unit_variance_and_blind_to_paddi
     some = TokenBatch(batch.ids[:5], batch.lengths[:5])
     longer = torch.nn.functional.pad(some.ids, (0, 3), value=2)
     torch.testing.assert_close(net(TokenBatch(longer, some.lengths)), net(some))
+
+
+def test_without_repeats_scores_are_those_of_the_document_that_says_each_word_once() -> None:
+    with doubles():
+        settings = configuration("lidsvae", "encoder.scores=1", "encoder.repeats=false").encoder
+        assert settings is not None
+        net = settings.build(documents())[0]()
+    said = TokenBatch(torch.tensor([[3, 2, 3, 3, 4, 0], [4, 3, 2, 0, 3, 3]]), torch.tensor([6, 4]))
+    once, twice = net(said)[:, -1]
+    torch.testing.assert_close(once, twice)
+
+
+@given(rows=st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=7), min_size=1, max_size=5))
+def test_first_positions_are_those_of_words_not_said_before(rows: list[list[int]]) -> None:
+    longest = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    batch = TokenBatch(ids, torch.tensor([len(row) for row in rows]))
+    told = [[word not in row[:at] for at, word in enumerate(row)] for row in rows]
+    assert [part[: len(row)] for part, row in zip(batch.first.tolist(), rows, strict=True)] == told
+    assert int(batch.first.sum()) == sum(map(sum, told))

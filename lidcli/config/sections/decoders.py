@@ -143,6 +143,7 @@ class SkipLSTMDecoder(LSTMDecoder):
         description="β: along which documents differ more than chance, random signs, or single"
         " words",
     )
+    repeats: bool = Field(True, description="columns and λ: repeated words count again")
     c: float = Field(0.3, gt=0, description="β's strength: ε_k = c √λ_k")
 
     def observation(self, config: Any, data: Any) -> Any:
@@ -165,6 +166,9 @@ class BrenierLSTMDecoder(LSTMDecoder):
         description="conditional: β, along which documents differ more than chance, random"
         " signs, or the paper's zero padding: single words",
     )
+    repeats: bool = Field(
+        True, description="conditional: for columns and λ, repeated words count again"
+    )
     c: float = Field(0.3, gt=0, description="conditional: β's strength, ε_k = c √λ_k")
     rank: Size = Field(
         32, ge=1, description="conditional: columns of E, through which the potential reads z"
@@ -180,7 +184,7 @@ class BrenierLSTMDecoder(LSTMDecoder):
         if self.output == "conditional":
             return {}
         why = "decoder.output = 'joint'; conditional has"
-        return dict.fromkeys(("columns", "c", "rank"), why)
+        return dict.fromkeys(("columns", "repeats", "c", "rank"), why)
 
     def observation(self, config: Any, data: Any) -> Any:
         """p(x | z) by teacher forcing."""

@@ -91,6 +91,11 @@ class LSTMEncoder(Encoder):
     dropout: float = Field(0.0, ge=0, lt=1, description="of embeddings")
     pooling: Literal["last", "mean"] = Field("last", description="the last state, or their mean")
     scores: Size = Field(0, ge=0, description="directions of the data, scores along which it gets")
+    repeats: bool = Field(True, description="scores: repeated words count again")
+
+    def idle(self, config: Any) -> dict[str, str]:
+        """What is counted for scores, where there are none."""
+        return {} if self.scores else {"repeats": "encoder.scores = 0; more have"}
 
 
 ENCODERS = Kinds("encoder", "kind", Encoder, MLPEncoder, LSTMEncoder)
