@@ -188,20 +188,21 @@ def mi_between(
     latent = marginal_draws(conditional.rows(chosen), draws)
     columns = max(1, min(n, batch // conditional.decodings))
     rows = max(1, batch // (conditional.decodings * columns))
-    values, without = [], []
+    values, without = latent.new_empty(2, len(latent), dtype=torch.float64)
     for first in range(0, len(latent), rows):
-        part = latent[first : first + rows]
+        here = slice(first, first + rows)
+        part = latent[here]
         log_q = torch.cat(
             [conditional.rows(slice(i, i + columns)).log_prob(part) for i in range(0, n, columns)],
             dim=1,
         ).double()
-        self_index = chosen.repeat_interleave(draws)[first : first + rows]
+        self_index = chosen.repeat_interleave(draws)[here]
         mine = log_q.gather(1, self_index[:, None])
-        values.append(mine[:, 0] - (log_q.logsumexp(1) - math.log(n)))
+        values[here] = mine[:, 0] - (log_q.logsumexp(1) - math.log(n))
         others = log_q.scatter(1, self_index[:, None], -math.inf).logsumexp(1)
-        without.append(mine[:, 0] - (others - math.log(max(1, n - 1))))
+        without[here] = mine[:, 0] - (others - math.log(max(1, n - 1)))
         tick(len(part) / len(latent))
-    low, high = (mean(torch.cat(part).view(-1, draws).mean(1)) for part in (values, without))
+    low, high = (mean(part.view(-1, draws).mean(1)) for part in (values, without))
     return low, high
 
 

@@ -55,12 +55,16 @@ class ConditionalRealNVP(nn.Module):
     def inverse(self, w: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Map points w (..., M) back to the base, with log |det dbase/dw|.
 
-        A coupling's network is asked once; its transform's own inverse asks it twice.
+        A coupling's network is asked once; its transform's own inverse asks it twice. What `inv`
+        gives refers to its transform and that to it: a cycle, whose tensors would stay until
+        garbage is looked for.
         """
         log_det = w.new_zeros(())
         for coupling in reversed(self.couplings):
             transform = coupling(context)
             kept, moved = transform.split(w)
-            moved, step = transform.meta(kept).inv.call_and_ladj(moved)
-            w, log_det = transform.merge(kept, moved, w.shape), log_det + step
+            affine = transform.meta(kept)
+            start = affine.base._inverse(moved)
+            log_det = log_det - affine.log_abs_det_jacobian(start, moved)
+            w = transform.merge(kept, start, w.shape)
         return w, log_det.expand(w.shape[:-1])

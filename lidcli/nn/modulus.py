@@ -13,8 +13,8 @@ from lidcli.nn.certificate import Certified
 
 REVERSED = 1024
 """Outputs up to which a Jacobian is made of its rows; of more, of its columns."""
-NUMBERS = 1 << 25
-"""Numbers of all Jacobians held at once, where there is more than one."""
+NUMBERS = 1 << 22
+"""Numbers that Jacobians take on their way, where more than one is held at once."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,8 @@ def _outputs(decoder: Callable[[Tensor], Tensor], latents: Tensor) -> int:
 
 def _parts(decoder: Callable[[Tensor], Tensor], latents: Tensor) -> tuple[Tensor, ...]:
     """Points (N, K) in parts whose Jacobians fit into `NUMBERS`, or in single ones."""
-    each = _outputs(decoder, latents) * latents.shape[1]
+    outputs = _outputs(decoder, latents)
+    each = outputs * (outputs if outputs <= REVERSED else latents.shape[1])
     return torch.split(latents, max(1, NUMBERS // each))
 
 

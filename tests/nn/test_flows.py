@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 from torch import Tensor
@@ -41,3 +43,15 @@ def test_the_inverse_asks_every_network_once(flow: ConditionalRealNVP) -> None:
         coupling.hyper.register_forward_hook(lambda net, *_: asked.append(net))
     flow.inverse(*points(flow))
     assert len(asked) == len(set(map(id, asked))) == len(flow.couplings)
+
+
+def test_nothing_of_an_inverse_waits_for_the_garbage_collector(flow: ConditionalRealNVP) -> None:
+    w, context = points(flow)
+    flow.inverse(w, context)
+    gc.collect()
+    gc.disable()
+    try:
+        flow.inverse(w, context)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

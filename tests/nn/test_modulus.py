@@ -148,7 +148,7 @@ def test_rows_columns_and_parts_of_jacobians_give_the_same_numbers(
         before = descended_modulus(decoder, u, steps=5)
         with monkeypatch.context() as patched:
             patched.setattr(modulus, "REVERSED", 0 if columns else 7)
-            patched.setattr(modulus, "NUMBERS", 2 * 7 * 3)
+            patched.setattr(modulus, "NUMBERS", 2 * 7 * 7)
             assert measured_modulus(decoder, u).singular_value == pytest.approx(expected, rel=1e-9)
             if isinstance(decoder, InjectiveDecoder):
                 assert descended_modulus(decoder, u, steps=5) == pytest.approx(before, rel=1e-9)
@@ -161,3 +161,12 @@ def test_a_map_of_many_outputs_takes_the_memory_of_its_columns() -> None:
         descended_modulus(decoder, u, steps=1)
     largest = max(event.self_cpu_memory_usage for event in seen.events())
     assert largest < 32 * 20_000 * 4 * 8 * 4
+
+
+def test_a_map_of_few_outputs_takes_the_memory_of_its_rows_in_parts() -> None:
+    decoder, u = MLP(4, 800, 8, layers=2), torch.randn(32, 4)
+    with torch.profiler.profile(profile_memory=True) as seen:
+        measured_modulus(decoder, u)
+        descended_modulus(decoder, u, steps=1)
+    largest = max(event.self_cpu_memory_usage for event in seen.events())
+    assert largest < 40 << 20
