@@ -50,7 +50,7 @@ SETTINGS = (
 
 def command(results: Path, runs: int, epochs: int) -> list[str]:
     """The sweep: half of the runs classical, half identifiable."""
-    words = [sys.executable, "-m", "lidcli.cli", "sweep", "-m", "vae,lidvae", "-d", "pinwheel"]
+    words = [sys.executable, "-m", "lidcli", "sweep", "-m", "vae,lidvae", "-d", "pinwheel"]
     words += ["--seeds", f"0-{runs // 2 - 1}", "-w", "2", "-o", str(results), "--wait"]
     settings = (*SETTINGS, f"train.epochs={epochs}", f"train.patience={epochs}")
     return words + [word for text in settings for word in ("--set", text)]

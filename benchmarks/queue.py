@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LID = [sys.executable, "-m", "lidcli.cli"]
+LID = [sys.executable, "-m", "lidcli"]
 SMOKE = ("decoder.hidden=8", "encoder.hidden=8", "data.train=300", "data.test=300")
 SMOKE += ("train.epochs=1", "evaluate.samples=4", "evaluate.outer=20")
 NO_OPS = {

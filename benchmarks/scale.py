@@ -71,7 +71,7 @@ def measure(results: Path, words: list[str], cache: str) -> tuple[float, float, 
     """Wall seconds, processor seconds, MiB at most and exit code of one command."""
     before, started = os.times(), time.perf_counter()
     done = subprocess.Popen(
-        [sys.executable, "-m", "lidcli.cli", *words, "-o", str(results)],
+        [sys.executable, "-m", "lidcli", *words, "-o", str(results)],
         cwd=ROOT,
         env=os.environ | {"LID_CACHE": cache},
         stdout=subprocess.DEVNULL,

@@ -1,5 +1,21 @@
-"""`python -m lidcli`, the same as `lid`."""
+"""`lid`, and `python -m lidcli`."""
 
-from lidcli.cli import main
+from __future__ import annotations
 
-main()
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line; an interrupt while it is still being imported is one as later."""
+    try:
+        from lidcli.cli import main as run
+    except KeyboardInterrupt:
+        sys.stderr.write("lid: interrupted.\n")
+        sys.exit(130)
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -37,7 +37,7 @@ def start(folder: Path, *words: str, **variables: str) -> subprocess.Popen[str]:
     """`lid` in a process of its own."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("LID_")}
     return subprocess.Popen(
-        [sys.executable, "-m", "lidcli.cli", *words],
+        [sys.executable, "-m", "lidcli", *words],
         cwd=folder,
         env=clean | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"} | variables,
         stdout=subprocess.PIPE,

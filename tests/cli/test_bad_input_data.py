@@ -161,7 +161,7 @@ def test_a_full_disk_loses_nothing(lid, tmp_path, mirror) -> None:
 
 @pytest.mark.mirror
 def test_a_file_size_limit_is_the_same_as_a_full_disk(tmp_path, mirror) -> None:
-    command = f"ulimit -f 1000; exec '{sys.executable}' -m lidcli.cli fetch mnist"
+    command = f"ulimit -f 1000; exec '{sys.executable}' -m lidcli fetch mnist"
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=tmp_path,

@@ -147,7 +147,7 @@ def results(tmp_path: Path, repository: Path) -> Path:
 def shell(place: Path, line: str, **env: str) -> subprocess.CompletedProcess[bytes]:
     """A command line of `bash`, `lid` in it being this one."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("LID_")}
-    line = line.replace("lid ", f"'{sys.executable}' -m lidcli.cli ", 1)
+    line = line.replace("lid ", f"'{sys.executable}' -m lidcli ", 1)
     return subprocess.run(
         ["bash", "-c", f"set -o pipefail; {line}"],
         cwd=place,

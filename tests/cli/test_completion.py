@@ -63,14 +63,3 @@ def test_words_complete(words: str, expected: set[str], tmp_path: Path) -> None:
         tmp_path, _LID_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(len(parts) - 1)
     )
     assert {line.partition(",")[2] for line in done.stdout.split()} >= expected
-
-
-def test_the_module_is_the_command(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "lidcli", "--version"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.startswith("lid, version ")

@@ -52,7 +52,7 @@ def test_quiet_says_only_what_was_done(lid, mirror) -> None:
 
 @pytest.mark.mirror
 def test_bars_are_drawn_on_a_terminal_only(mirror, tmp_path) -> None:
-    command = [sys.executable, "-m", "lidcli.cli", "fetch", "mnist", "--mirror", str(mirror)]
+    command = [sys.executable, "-m", "lidcli", "fetch", "mnist", "--mirror", str(mirror)]
     ours, theirs = pty.openpty()
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=theirs) as process:
         os.close(theirs)

@@ -151,7 +151,7 @@ def test_ctrl_c_leaves_the_terminal_as_it_was(wait_for: Wait, tmp_path: Path) ->
     before = termios.tcgetattr(slave)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
-        [sys.executable, "-m", "lidcli.cli", *sweep_words(100_000), "-w", "1"],
+        [sys.executable, "-m", "lidcli", *sweep_words(100_000), "-w", "1"],
         cwd=tmp_path,
         env=os.environ | {"OMP_NUM_THREADS": "1", "TERM": "xterm", "COLUMNS": "80"},
         stdout=subprocess.PIPE,

@@ -112,7 +112,7 @@ def test_ctrl_c_is_its_ordinary_end(tmp_path: Path, wait_for: Callable[..., None
     put(tmp_path / "results", 0, "interrupted")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
     process = subprocess.Popen(
-        [sys.executable, "-m", "lidcli.cli", "list", "runs", "--watch"],
+        [sys.executable, "-m", "lidcli", "list", "runs", "--watch"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

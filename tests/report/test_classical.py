@@ -131,7 +131,7 @@ def test_the_published_runs_show_theorem_1() -> None:
 def test_figures_2_to_4_are_drawn_from_published_runs(tmp_path: Path) -> None:
     names, options = ("figure2", "figure3", "figure4"), ("--output", str(tmp_path), "-f", "html")
     done = subprocess.run(
-        [sys.executable, "-m", "lidcli.cli", "report", *names, "-o", str(PUBLISHED), *options],
+        [sys.executable, "-m", "lidcli", "report", *names, "-o", str(PUBLISHED), *options],
         cwd=ROOT,
         capture_output=True,
         text=True,

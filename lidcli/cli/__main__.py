@@ -1,5 +1,0 @@
-"""`python -m lidcli.cli`, the same as `lid`."""
-
-from lidcli.cli import main
-
-main()
