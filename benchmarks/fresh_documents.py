@@ -3,7 +3,7 @@
 python -m benchmarks.fresh_documents RUN [RUN ...] [--count 1000]
 
 A run of the first `data.test` documents of a published test part is measured as it was, on the
-`--count` documents that follow. RUN is a folder with a checkpoint; nothing is stored. NLL, -ELBO,
+`--count` documents that follow. RUN is a folder with a checkpoint; nothing is stored. NLL, ELBO,
 KL and MI are in nats a document.
 """
 
@@ -51,7 +51,9 @@ def measured(folder: Path, count: int) -> tuple[str, dict[str, float]]:
 
 
 def spread(values: list[float]) -> str:
-    """Mean ± sd."""
+    """Mean ± sd; a dash where a method has no such figure."""
+    if not values:
+        return "–"
     sd = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
     return f"{np.mean(values):.2f}{sd}"
 
@@ -66,16 +68,12 @@ def main() -> None:
     for folder in chosen.runs:
         method, scalars = measured(folder, chosen.count)
         found[method].append(scalars)
-        told = ", ".join(f"{head} {scalars.get(key, 0):.3f}" for head, key in HEADS.items())
+        told = ", ".join(f"{h} {scalars[key]:.3f}" for h, key in HEADS.items() if key in scalars)
         print(f"{folder.name} ({method}): {told}", flush=True)
-    rows: list[list[object]] = [
-        [
-            method,
-            len(runs),
-            *(spread([run.get(key, 0.0) for run in runs]) for key in HEADS.values()),
-        ]
-        for method, runs in found.items()
-    ]
+    rows: list[list[object]] = []
+    for method, runs in found.items():
+        figures = ([run[key] for run in runs if key in run] for key in HEADS.values())
+        rows.append([method, len(runs), *map(spread, figures)])
     print(table(["method", "n", *HEADS], rows))
 
 
