@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -215,13 +216,19 @@ def _print_status(record: Record) -> None:
 
 
 def _print_evaluation(split: str, metrics: dict[str, float]) -> None:
-    """Every number of a split, with its error and unit."""
+    """Every number of a split, with its error and unit, unit 2 of a latent before unit 10."""
     click.echo(f"\nevaluation, {split} split, per datum")
-    for name, value in metrics.items():
-        if not name.endswith("_se"):
-            error = metrics.get(f"{name}_se")
-            spread = "" if error is None else f"± {error:.2g}"
-            click.echo(f"  {name:<20} {value:>11.5g} {spread:<10} {_unit(name)}".rstrip())
+    names = sorted((name for name in metrics if not name.endswith("_se")), key=_counted)
+    width = max((len(name) for name in names), default=0)
+    for name in names:
+        error = metrics.get(f"{name}_se")
+        spread = "" if error is None else f"± {error:.2g}"
+        click.echo(f"  {name:<{width}} {metrics[name]:>11.5g} {spread:<10} {_unit(name)}".rstrip())
+
+
+def _counted(name: str) -> list[str | int]:
+    """The name as a key of sorting, its numbers by their value."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def _print_tree(title: str, content: dict[str, Any]) -> None:

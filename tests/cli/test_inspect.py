@@ -114,6 +114,18 @@ def test_show_finds_a_run_by_id_or_path(lid: Lid, run: Any, form: str) -> None:
     assert "kind: brenier" in lines
 
 
+def test_show_counts_the_units_of_a_latent(lid: Lid, tmp_path: Path, repository: Path) -> None:
+    synthetic = runpy.run_path(str(repository / "tests" / "report" / "synthetic.py"))
+    measured = {f"fisher/w/{unit}": 1.0 for unit in (10, 1, 2)} | {"allowed/variance/w/11": 0.5}
+    made = synthetic["add"](tmp_path / "results", "lidvae", evaluation=measured)
+    lines = lid("show", made.folder.name).stdout.splitlines()
+    shown = [line for line in lines if line.startswith(("  fisher/w", "  allowed/variance"))]
+    assert [line.split()[0] for line in shown] == [
+        "allowed/variance/w/11", "fisher/w/1", "fisher/w/2", "fisher/w/10"
+    ]  # fmt: skip
+    assert len({len(line.split("slope")[0].rstrip()) for line in shown}) == 1
+
+
 def test_show_as_a_document_holds_everything(lid: Lid, run: Any) -> None:
     document = json.loads(lid("show", run.folder.name, "--json").stdout)
     assert document["config"]["method"] == "lidvae"
