@@ -1,11 +1,12 @@
 """What an encoder leaves: trained runs, the posterior of each datum climbed on its own ELBO.
 
-python -m benchmarks.amortization RUN [RUN ...] [--split test] [--count 96] [--steps 100]
+python -m benchmarks.amortization RUN [RUN ...] [--split test|own] [--count 96] [--steps 100]
 
 The decoder stays as it is; Adam moves each datum's variational parameters from what the encoder
 gives. The gain is the amortization gap (Cremer, Li and Duvenaud, "Inference suboptimality in
-variational autoencoders", 2018). RUN is a folder with a checkpoint. MI saturates at the log of
-the count.
+variational autoencoders", 2018). RUN is a folder with a checkpoint; `--split own` takes data drawn
+from its model, of which the exact posterior has the MI that the decoder allows. MI saturates at the
+log of the count.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
 def trained(folder: Path, split: str, count: int) -> tuple[str, LatentModel, Batch]:
-    """A run's data set and model, and random data of a split."""
+    """A run's data set and model, and random data of a split or of the model itself."""
     run = Run.open(folder)
     config = stored(run)
     prepare(config, 1)
@@ -42,6 +43,9 @@ def trained(folder: Path, split: str, count: int) -> tuple[str, LatentModel, Bat
     made.model.load_state_dict(run.load_weights())
     model = made.model.eval().requires_grad_(False)
     assert isinstance(model, LatentModel)
+    if split == "own":
+        torch.manual_seed(0)
+        return config.data.name, model, model.sample(count)
     whole = split_of(data, split).fixed()
     chosen = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0))[:count]
     return config.data.name, model, whole.rows(chosen.sort().values)
@@ -92,7 +96,7 @@ def main() -> None:
     """Print what the encoders of some runs reach, and what their data's own optima do."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--split", default="test", choices=("train", "valid", "test"))
+    parser.add_argument("--split", default="test", choices=("train", "valid", "test", "own"))
     parser.add_argument("--count", type=int, default=96)
     parser.add_argument("--steps", type=int, default=100)
     chosen = parser.parse_args()
