@@ -29,7 +29,7 @@ from lidcli.training.procedure import procedure
 from lidcli.training.sources import split_of
 
 ROWS, SAMPLES, RATE = 32, 20, 0.03
-HEADS = ["run", "data", "posterior", "-ELBO", "KL", "MI", "NLL"]
+HEADS = ["run", "data", "tokens", "posterior", "-ELBO", "KL", "MI", "NLL"]
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
@@ -107,8 +107,9 @@ def main() -> None:
             encoded = model.posterior(x)
         best = climbed(model, x, encoded, chosen.steps)
         before, after = measured(model, x, encoded), measured(model, x, best)
+        tokens = f"{x.terms() / len(x):.1f}"
         for label, (_, means) in (("encoder's", before), ("climbed", after)):
-            rows.append([folder.name, name, label, *(f"{value:.2f}" for value in means)])
+            rows.append([folder.name, name, tokens, label, *(f"{value:.2f}" for value in means)])
         gains = (after[0] - before[0]).quantile(torch.tensor(QUANTILES)).tolist()
         told = ", ".join(f"{q:.0%} {gain:.1f}" for q, gain in zip(QUANTILES, gains, strict=True))
         print(f"{folder.name}: quantiles of the gain in nats: {told}")
