@@ -3,7 +3,7 @@
 python -m benchmarks.floor [--data synthetic,short-yelp,yahoo,yelp] [--c 0.01,0.03,0.1,0.3,1]
                           [--tokens T]
 
-½ Σ_k log(1 + κ T ε_k²) nats: T the number of tokens of a document, the training part's mean if it is
+½ Σ_k log(1 + κ T ε_k²) nats: T the tokens of a document, the training part's mean if it is
 not given, ε_k = c √λ_k the strengths of `lidsvae`'s columns, κ the share of the unigram
 distribution's Fisher information that its contexts leave. A certified decoder of slope 1 before the
 columns has at least about that.
