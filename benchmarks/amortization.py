@@ -5,8 +5,8 @@ python -m benchmarks.amortization RUN [RUN ...] [--split test|own] [--count 96] 
 The decoder stays as it is; Adam moves each datum's variational parameters from what the encoder
 gives. The gain is the amortization gap (Cremer, Li and Duvenaud, "Inference suboptimality in
 variational autoencoders", 2018). RUN is a folder with a checkpoint; `--split own` takes data drawn
-from its model, of which the exact posterior has the MI that the decoder allows. MI saturates at the
-log of the count.
+from its model, of which the MI of the exact posterior is at most what the decoder allows. MI
+saturates at the log of the count.
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ def floors(data: str, cs: list[float], tokens: float | None) -> list[list[object
     """A row for each c: the data, c, and the floor at either κ."""
     config = resolve(load_files([EXPERIMENTS]), model="lidsvae", data=data)
     documents = config.data.build()
-    tokens = tokens or float(np.mean(documents.train.lengths))
+    if tokens is None:
+        tokens = float(np.mean(documents.train.lengths))
     found = text.columns(config.decoder, config, documents)  # type: ignore[arg-type]
     rows: list[list[object]] = []
     for c in cs:
