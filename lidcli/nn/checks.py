@@ -14,9 +14,14 @@ def check_input(u: Tensor, active: int, dtype: torch.dtype) -> None:
     """
     if u.ndim == 0 or u.shape[-1] != active:
         raise ValueError(f"expected an input (..., {active}), got {tuple(u.shape)}")
-    mixed = not u.is_meta and torch.is_autocast_enabled(u.device.type) and u.is_floating_point()
-    if u.dtype != dtype and (not mixed or torch.float64 in (u.dtype, dtype)):
+    cast = mixed(u) and u.is_floating_point() and torch.float64 not in (u.dtype, dtype)
+    if u.dtype != dtype and not cast:
         raise ValueError(f"expected an input of {dtype}, got {u.dtype} {tuple(u.shape)}")
+
+
+def mixed(u: Tensor) -> bool:
+    """Whether autocast chooses the precision where u is."""
+    return not u.is_meta and torch.is_autocast_enabled(u.device.type)
 
 
 def check_finite(module: nn.Module) -> None:

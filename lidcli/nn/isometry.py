@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lidcli.nn.by_hand import transformed
 from lidcli.nn.certificate import log_smallest_singular
-from lidcli.nn.checks import check_directions, check_input, check_offset
+from lidcli.nn.checks import check_directions, check_input, check_offset, mixed
 
 
 class Isometry(nn.Module):
@@ -61,8 +64,12 @@ class Isometry(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Move (..., D) to (..., D)."""
         check_input(x, self.dim, self.directions.dtype)
-        out = _turn(x, self.directions, self.damping, self.mirror)
-        return out if self.offset is None else out + self.offset
+        fixed = (self.directions, self.damping, self.mirror)
+        if transformed() or mixed(x):
+            out = _turn(x, *fixed)
+            return out if self.offset is None else out + self.offset
+        rows: Tensor = _InPlace.apply(x.reshape(-1, self.dim), *fixed, self.offset)  # type: ignore[no-untyped-call]
+        return rows.view(x.shape)
 
     @torch.no_grad()
     def log_modulus(self) -> float:
@@ -84,3 +91,55 @@ def _turn(x: Tensor, directions: Tensor, damping: Tensor, mirror: Tensor) -> Ten
     inner = rest @ directions[active:]
     kept = torch.cat([F.linear(inner, mirror), rest], dim=-1)
     return kept + F.linear(first - F.linear(inner, damping), directions)
+
+
+class _InPlace(torch.autograd.Function):
+    """Q x + t of rows x (N, D), with one tensor of their size either way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        directions: Tensor,
+        damping: Tensor,
+        mirror: Tensor,
+        offset: Tensor | None,
+    ) -> Tensor:
+        """The rows moved (N, D)."""
+        ctx.save_for_backward(directions, damping, mirror)
+        active = directions.shape[1]
+        rest = x[:, active:]
+        inner = rest @ directions[active:]
+        first = x[:, :active] - F.linear(inner, damping)
+        out = F.linear(first, directions, offset)
+        out[:, :active].addmm_(inner, mirror.T)
+        out[:, active:].add_(rest)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, G: Tensor) -> tuple[Tensor | None, ...]:
+        """Qᵀ G, (N, D)."""
+        found: Tensor = _Back.apply(G, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+        return found, None, None, None, None
+
+
+class _Back(torch.autograd.Function):
+    """Qᵀ y of rows y (N, D)."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, directions: Tensor, damping: Tensor, mirror: Tensor) -> Tensor:
+        """The rows moved back (N, D)."""
+        ctx.save_for_backward(directions, damping, mirror)
+        active = directions.shape[1]
+        first = y @ directions
+        inner = (y[:, :active] @ mirror).sub_(first @ damping)
+        out = y.clone(memory_format=torch.contiguous_format)
+        out[:, :active] = first
+        out[:, active:].addmm_(inner, directions[active:].T)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, G: Tensor) -> tuple[Tensor | None, ...]:
+        """Q G, (N, D)."""
+        found: Tensor = _InPlace.apply(G, *ctx.saved_tensors, None)  # type: ignore[no-untyped-call]
+        return found, None, None, None
