@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import grad, jacfwd, jacrev, vmap
+from torch.func import grad, jacfwd, vmap
 
 from lidcli.nn.certificate import Certified
 
-REVERSED = 1024
-"""Outputs up to which a Jacobian is made of its rows; of more, of its columns."""
 NUMBERS = 1 << 22
 """Numbers that Jacobians take on their way, where more than one is held at once."""
 
@@ -149,35 +147,26 @@ def _outputs(decoder: Callable[[Tensor], Tensor], latents: Tensor) -> int:
         return decoder(latents[:1]).shape[-1]
 
 
-def _parts(decoder: Callable[[Tensor], Tensor], latents: Tensor) -> tuple[Tensor, ...]:
-    """Points (N, K) in parts whose Jacobians fit into `NUMBERS`, or in single ones."""
-    outputs = _outputs(decoder, latents)
-    each = outputs * (outputs if outputs <= REVERSED else latents.shape[1])
-    return torch.split(latents, max(1, NUMBERS // each))
-
-
-def _jacobians(decoder: Callable[[Tensor], Tensor], latents: Tensor) -> Tensor:
-    """(N, D, K); rows take N D² numbers on the way, columns N D K."""
-    way = jacrev if _outputs(decoder, latents) <= REVERSED else jacfwd
-    found: Tensor = vmap(way(decoder))(latents)
-    return found
+def _jacobians(decoder: Callable[[Tensor], Tensor], latents: Tensor) -> Iterator[Tensor]:
+    """Those of points (N, K) in float64, (n, D, K) at a time, as many as fit into `NUMBERS`."""
+    each = _outputs(decoder, latents) * latents.shape[1]
+    for part in torch.split(latents.detach(), max(1, NUMBERS // each)):
+        yield vmap(jacfwd(decoder))(part).detach().double()
 
 
 def _smallest(
     decoder: Callable[[Tensor], Tensor], latents: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Smallest singular values (N,) in float64, and their left (N, D) and right (N, K) vectors."""
-    if len(parts := _parts(decoder, latents)) > 1:
-        found = [_smallest(decoder, part) for part in parts]
-        values, left, right = (torch.cat(each) for each in zip(*found, strict=True))
-        return values, left, right
-    with torch.enable_grad():
-        jacobians = _jacobians(decoder, latents.detach()).detach().double()
-    if jacobians.shape[1] < jacobians.shape[2]:
-        zeros = jacobians.new_zeros(len(jacobians))
-        return zeros, jacobians[:, :, 0], jacobians[:, 0]
-    left, values, right = torch.linalg.svd(jacobians, full_matrices=False)
-    return values[:, -1], left[:, :, -1], right[:, -1]
+    zeros = latents.new_zeros(len(latents), _outputs(decoder, latents), dtype=torch.float64)
+    if zeros.shape[1] < latents.shape[1]:
+        return zeros[:, 0], zeros, torch.zeros_like(latents, dtype=torch.float64)
+    found = []
+    for jacobians in _jacobians(decoder, latents):
+        left, values, right = torch.linalg.svd(jacobians, full_matrices=False)
+        found.append((values[:, -1], left[:, :, -1], right[:, -1]))
+    values, left, right = (torch.cat(each) for each in zip(*found, strict=True))
+    return values, left, right
 
 
 def _slope(decoder: Callable[[Tensor], Tensor], z: Tensor, left: Tensor, right: Tensor) -> Tensor:
@@ -194,11 +183,12 @@ def _slope(decoder: Callable[[Tensor], Tensor], z: Tensor, left: Tensor, right: 
 
 def _singular_value(decoder: Callable[[Tensor], Tensor], latents: Tensor) -> float:
     """Smallest singular value of the Jacobian over points."""
-    if len(parts := _parts(decoder, latents)) > 1:
-        return min(_singular_value(decoder, part) for part in parts)
-    jacobians = _jacobians(decoder, latents).double()
-    wide = jacobians.shape[1] < jacobians.shape[2]
-    return 0.0 if wide else torch.linalg.svdvals(jacobians)[:, -1].min().item()
+    if _outputs(decoder, latents) < latents.shape[1]:
+        return 0.0
+    return min(
+        float(torch.linalg.svdvals(jacobians)[:, -1].min())
+        for jacobians in _jacobians(decoder, latents)
+    )
 
 
 def _secants(a: Tensor, b: Tensor, image_a: Tensor, image_b: Tensor) -> Tensor:

@@ -133,10 +133,7 @@ def test_a_descent_crosses_kinks() -> None:
     assert descended_modulus(kinked, drawn) == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("columns", [False, True])
-def test_rows_columns_and_parts_of_jacobians_give_the_same_numbers(
-    monkeypatch: pytest.MonkeyPatch, columns: bool
-) -> None:
+def test_parts_of_the_points_give_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     u = torch.randn(9, 3, dtype=torch.float64)
     decoders: list[Callable[[torch.Tensor], torch.Tensor]] = [
@@ -147,8 +144,7 @@ def test_rows_columns_and_parts_of_jacobians_give_the_same_numbers(
         expected = torch.linalg.svdvals(vmap(jacrev(decoder))(u))[:, -1].min().item()
         before = descended_modulus(decoder, u, steps=5)
         with monkeypatch.context() as patched:
-            patched.setattr(modulus, "REVERSED", 0 if columns else 7)
-            patched.setattr(modulus, "NUMBERS", 2 * 7 * 7)
+            patched.setattr(modulus, "NUMBERS", 2 * 7 * 3)
             assert measured_modulus(decoder, u).singular_value == pytest.approx(expected, rel=1e-9)
             if isinstance(decoder, InjectiveDecoder):
                 assert descended_modulus(decoder, u, steps=5) == pytest.approx(before, rel=1e-9)
@@ -166,5 +162,5 @@ def test_a_map_of_many_outputs_takes_the_memory_of_its_columns() -> None:
     assert largest(MLP(4, 20_000, 8, layers=2), torch.randn(32, 4)) < 32 * 20_000 * 4 * 8 * 4
 
 
-def test_a_map_of_few_outputs_takes_the_memory_of_its_rows_in_parts() -> None:
+def test_a_map_of_few_outputs_takes_less() -> None:
     assert largest(MLP(4, 800, 8, layers=2), torch.randn(32, 4)) < 40 << 20
