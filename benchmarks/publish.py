@@ -6,6 +6,7 @@ python -m benchmarks.publish results/digits-depth [--bare] [--into results/publi
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,15 @@ def _command(argv: list[str]) -> list[str]:
 
 
 def publish(source: Path, into: Path, bare: bool) -> Path:
-    """Write one run's record below `into`; one that is there already stays."""
+    """Write one run's record below `into`, in place of what another run of that name left."""
     run = Run.open(source)
+    folder, provenance = into / source.parent.name / source.name, portable(run.provenance)
+    if (folder / "run.h5").exists():
+        if Run.open(folder).provenance == provenance:
+            return folder
+        shutil.rmtree(folder)
     config = {**run.config, "data": {**run.config["data"], "root": "data"}}
-    copy = Run.create(into / source.parent.name / source.name, config, portable(run.provenance))
+    copy = Run.create(folder, config, provenance)
     with copy.lock():
         arrays = {} if bare else run.arrays
         copy.update(curves=run.curves, arrays=arrays)
