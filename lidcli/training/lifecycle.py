@@ -261,12 +261,10 @@ def finish(
     Raises:
         Interrupted: a signal came.
     """
-    stop.immediate = True
-    if stop.signum is not None:
-        raise Interrupted(stop.signum)
-    observer.evaluating(config.evaluate.split)
-    started = time.monotonic()
-    _measure(config, run, made, config.evaluate.split)
+    with stop.at_once():
+        observer.evaluating(config.evaluate.split)
+        started = time.monotonic()
+        _measure(config, run, made, config.evaluate.split)
     run.update(
         provenance={
             "status": "complete",

@@ -104,18 +104,25 @@ class StopRequest:
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """Let a signal end the block where it is; nothing of the block may be kept then.
+        """Let a signal end the block where it is, or at its end; nothing of it may be kept then.
 
         Raises:
-            Interrupted: a signal came, in the block or before it.
+            Interrupted: a signal came, in the block or before it, whatever a library between made
+                of it.
         """
         self.immediate = True
         try:
             if self.signum is not None:
                 raise Interrupted(self.signum)
             yield
+        except Exception as error:
+            if self.signum is None or isinstance(error, Interrupted):
+                raise
+            raise Interrupted(self.signum) from error
         finally:
             self.immediate = False
+        if self.signum is not None:
+            raise Interrupted(self.signum)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self._echo(signum):

@@ -1,12 +1,15 @@
 """Signals that ask a run to stop, and those that come after it has."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
+from lidcli.errors import Interrupted
 from lidcli.training.signals import Echo, StopRequest, hand_back
 
 LATE = """
@@ -67,3 +70,31 @@ def test_without_a_sigterm_the_handlers_are_back_at_once() -> None:
     hand_back({signal.SIGTERM: signal.SIG_IGN}, Echo())
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     signal.signal(signal.SIGTERM, before)
+
+
+def dropped() -> None:
+    """A callback: what is raised in it goes no further."""
+    with contextlib.suppress(Exception):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def disguised() -> None:
+    """A library that raises its own error for any other."""
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except Exception as error:
+        raise TypeError("unsupported callable") from error
+
+
+@pytest.mark.parametrize("between", [dropped, disguised])
+def test_a_signal_ends_the_block_whatever_a_library_makes_of_it(
+    between: Callable[[], None],
+) -> None:
+    with StopRequest() as stop, pytest.raises(Interrupted), stop.at_once():
+        between()
+    assert stop.signum is not None
+
+
+def test_an_error_without_a_signal_is_itself() -> None:
+    with StopRequest() as stop, pytest.raises(TypeError), stop.at_once():
+        raise TypeError("unsupported callable")
