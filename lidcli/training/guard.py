@@ -40,7 +40,7 @@ class Guard:
             self.flush(step, model)
 
     def flush(self, step: int, model: nn.Module) -> None:
-        """Read the flag of the steps not read yet.
+        """Read the flag of the steps not read yet, and look at the weights they left.
 
         Raises:
             DivergedError: one of them was not finite.
@@ -51,6 +51,12 @@ class Guard:
                 f"Step {step}, or one of the {CUDA_INTERVAL} before it: a value is not finite"
                 f"{tensor}. What was saved before is kept; try a smaller learning rate."
             )
+        for name, parameter in model.named_parameters():
+            if not torch.isfinite(parameter).all():
+                raise DivergedError(
+                    f"Step {step} left weights that are not finite (parameter {name})."
+                    " What was saved before is kept; try a smaller learning rate."
+                )
 
 
 def _explain(step: int, result: Objective, model: nn.Module) -> str:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lidcli.config.run import RunConfig
-from lidcli.errors import Interrupted
+from lidcli.errors import DivergedError, Interrupted
 from lidcli.metrics import information
 from lidcli.metrics.likelihood import bounds
 from lidcli.models.batch import Batch
@@ -258,6 +258,11 @@ class Trainer:
         with self.stop.at_once(), torch.random.fork_rng(devices):
             torch.manual_seed(VALIDATION_SEED)
             measured = bounds(self.model, self.valid, VALIDATION_DRAWS, config.runtime.batch)
+            if not torch.isfinite(measured.elbo).all():
+                raise DivergedError(
+                    f"Step {progress.step}: the ELBO of the validation data is not finite."
+                    " What was saved before is kept; try a smaller learning rate."
+                )
             latent = measured.q_c is None and self.model.latent > 0
             halves = self._mean_halves() if latent else None
         record = {
